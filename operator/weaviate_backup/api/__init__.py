@@ -1,0 +1,1 @@
+"""What we publish to Kubernetes: the custom resources as pydantic models, and the generator of their CRDs."""

@@ -1,0 +1,1 @@
+"""The kopf process: observe, decide, perform, write the status."""

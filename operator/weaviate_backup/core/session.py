@@ -1,0 +1,287 @@
+"""The contract between the operator and an agent: what is ordered, and what is reported. These are the wire types.
+
+One agent process serves one operation. It is told what the operation is (`SessionOrder`), then to take steps, one
+command each. Every step is idempotent by operation and step: repeating a running or finished one changes nothing, a
+failed one starts again. The report says all that is known; the operator never has to remember what it sent.
+
+    PUT  /v1/session    SessionOrder  -> NodeReport   409 SessionConflict for another operation
+    POST /v1/steps      StepCommand   -> NodeReport   409 OutOfOrder when a step before it is missing
+    GET  /v1/report?after=R&wait_seconds=S  -> NodeReport   long poll: answers once `revision` differs from R
+    errors: 4xx/5xx {"reason": …, "message": …}
+"""
+
+from datetime import datetime
+from enum import StrEnum
+from typing import Annotated, Literal
+
+from pydantic import BaseModel, ConfigDict, Field
+
+from weaviate_backup.api.config import CompressionLevel
+from weaviate_backup.api.location import LocationSpec
+
+AGENT_PORT = 7443
+DATA_DIRECTORY = ".weaviate-backup"
+"""Our directory in a data root; one sub-directory per operation uid. Weaviate leaves dot directories alone."""
+FILESYSTEM_MOUNT = "/var/lib/weaviate-backup/store"
+"""Where a filesystem location's volume is mounted in an agent."""
+CREDENTIALS_MOUNT = "/etc/weaviate-backup/credentials"
+"""The location's Secret, one file per key, named as weaviate-helm names them; re-read whenever a store is opened."""
+CA_MOUNT = "/etc/weaviate-backup/ca"
+"""`ca.crt` of the location's caSecretRef, when it has one."""
+CLUSTER_MOUNT = "/etc/weaviate-backup/cluster"
+"""`username` and `password` of Weaviate's cluster basic authentication, when it has one."""
+TLS_MOUNT = "/etc/weaviate-backup/tls"
+"""`ca.crt`, `tls.crt`, `tls.key` of this agent."""
+
+
+class Wire(BaseModel):
+    """Immutable; unknown keys of a newer peer are ignored."""
+
+    model_config = ConfigDict(frozen=True, extra="ignore")
+
+
+class WeaviateEndpoint(Wire):
+    """Where an agent finds the Weaviate of its node. `data_path` is the same in both containers."""
+
+    host: str
+    rest_port: int = 8080
+    data_port: int = 7001
+    raft_port: int = 8301
+    data_path: str = "/var/lib/weaviate"
+
+
+class BackupOrder(Wire):
+    """`started_at` is the operation's start for every descriptor. The leader's descriptor names all collections.
+
+    `nodes` are all nodes of the backup, in ordinal order.
+    """
+
+    kind: Literal["backup"] = "backup"
+    started_at: datetime
+    leader: str
+    nodes: tuple[str, ...]
+    collections: tuple[str, ...]
+    chunk_size_bytes: int
+    compression_level: CompressionLevel
+
+
+class RestoreOrder(Wire):
+    """`source_node` is the node of the backup whose shards this agent brings back (None: this node holds none).
+
+    `node_mapping` maps a backup's node names to the target's; empty means the same names.
+    """
+
+    kind: Literal["restore"] = "restore"
+    source_node: str | None
+    node_mapping: dict[str, str] = {}
+
+
+class StoreOrder(Wire):
+    """Work on a location without a Weaviate node: probe, verify, inspect."""
+
+    kind: Literal["store"] = "store"
+
+
+class SessionOrder(Wire):
+    """Everything an agent must know. Credentials come as files of the agent's pod, never through here."""
+
+    operation_uid: str
+    node: str
+    """Weaviate's node name, or a store worker's own name."""
+    backup_id: str
+    location: LocationSpec
+    server_version: str
+    weaviate: WeaviateEndpoint | None
+    cpu_percentage: int = 50
+    lease_seconds: int = 300
+    """The agent releases everything and ends when nobody asked for this long."""
+    work: Annotated[BackupOrder | RestoreOrder | StoreOrder, Field(discriminator="kind")]
+
+
+class Step(StrEnum):
+    """In the order in which an operation takes them."""
+
+    PROBE = "probe"
+    FREEZE = "freeze"
+    UPLOAD = "upload"
+    VERIFY = "verify"
+    COMMIT = "commit"
+    DISCARD = "discard"
+    INSPECT = "inspect"
+    DOWNLOAD = "download"
+    PLACE = "place"
+    APPLY = "apply"
+    CONFIRM = "confirm"
+    RELEASE = "release"
+
+
+class StepCommand(Wire):
+    """One step to take.
+
+    PROBE     write, read back, list, multipart and delete a small object of our own
+    FREEZE    refuse when the store cannot be used or the backup exists, then cut and link every local shard
+    UPLOAD    send chunks, the node manifest and the node descriptor of `collections` (those still alive everywhere)
+    VERIFY    read every object of `verify_node` back from the store and compare it with its manifest; the agent that
+              did not upload it does this
+    COMMIT    check the node and shard sets, write the manifest, then backup_config.json. `verified` maps every node to
+              the SHA-256 of its manifest as the verifying agents reported it
+    DISCARD   delete what this operation wrote, unless backup_config.json exists
+    INSPECT   read descriptors and manifests, look at this node's disk; writes nothing
+    DOWNLOAD  bring the files of `collections` into our own directory, checked
+    PLACE     rename them to where Weaviate takes them from, inodes recorded
+    APPLY     one raft RESTORE_CLASS per collection, then aliases; one agent does this for all
+    CONFIRM   prove that the files are where they belong and the shards are listed
+    RELEASE   remove everything of this operation from the volume and let the server go
+    """
+
+    operation_uid: str
+    step: Step
+    collections: tuple[str, ...] = ()
+    verify_node: str | None = None
+    verified: dict[str, str] = {}
+    overwrite_alias: bool = False
+
+
+class StepPhase(StrEnum):
+    RUNNING = "running"
+    DONE = "done"
+    FAILED = "failed"
+
+
+class Failure(Wire):
+    """Why a step failed. `transient`: sending the command again may help."""
+
+    reason: str
+    message: str
+    transient: bool
+
+
+class Progress(Wire):
+    """Of the step that moves bytes. `bytes_total` counts source bytes, before compression; reused ones are not sent."""
+
+    bytes_total: int = 0
+    bytes_done: int = 0
+    bytes_reused: int = 0
+    bytes_stored: int = 0
+    """Bytes of stored objects, after compression."""
+    files_total: int = 0
+    files_done: int = 0
+
+
+class Probed(Wire):
+    """Result of PROBE: action -> empty when it worked, else what went wrong; and how far the store's clock is off."""
+
+    actions: dict[str, str]
+    clock_skew_seconds: float | None = None
+
+
+class Frozen(Wire):
+    """Result of FREEZE. Collections that were gone are `missing`; tenants are counted, offloaded ones named (64)."""
+
+    collections: tuple[str, ...]
+    missing_collections: tuple[str, ...] = ()
+    shards: int
+    bytes_total: int
+    files_total: int
+    longest_halt_seconds: float
+    tenants_active: int = 0
+    tenants_inactive: int = 0
+    tenants_offloaded: int = 0
+    tenants_offloaded_names: tuple[str, ...] = ()
+
+
+class Uploaded(Wire):
+    """Result of UPLOAD."""
+
+    manifest_sha256: str
+    objects: int
+    bytes_stored: int
+
+
+class Verified(Wire):
+    """Result of VERIFY for one node."""
+
+    node: str
+    manifest_sha256: str
+    objects: int
+    bytes_stored: int
+
+
+class Committed(Wire):
+    """Result of COMMIT: the whole backup."""
+
+    objects: int
+    bytes_stored: int
+    bytes_total: int
+    completed_at: datetime
+
+
+class BackupContents(Wire):
+    """What INSPECT read from the store. `verifiable` is false for backups without our manifests."""
+
+    server_version: str
+    layout_version: str
+    status: str
+    leader: str
+    nodes: tuple[str, ...]
+    collections: tuple[str, ...]
+    aliases: dict[str, str] = {}
+    """alias -> collection"""
+    nodes_of_collections: dict[str, tuple[str, ...]] = {}
+    verifiable: bool
+    bytes_total: int
+    problems: tuple[Failure, ...] = ()
+
+
+class Inspected(Wire):
+    """Result of INSPECT. Sizes are of this node's part; the directories are those in the way of a restore."""
+
+    contents: BackupContents
+    bytes_required: int
+    bytes_free: int
+    directories_in_the_way: tuple[str, ...] = ()
+    problems: tuple[Failure, ...] = ()
+
+
+class Applied(Wire):
+    """Result of APPLY: the raft index after the last collection; aliases made and those left alone."""
+
+    raft_index: int
+    collections: tuple[str, ...]
+    aliases: tuple[str, ...] = ()
+    aliases_kept: tuple[str, ...] = ()
+
+
+class Confirmed(Wire):
+    """Result of CONFIRM for this node. `objects` is what the server counts in active shards, None if it cannot yet."""
+
+    collections: tuple[str, ...]
+    shards: int
+    files: int
+    objects: int | None = None
+
+
+class StepReport(Wire):
+    """One step's state. `result` is set when done; `verify` steps are keyed by node in `NodeReport.verified`."""
+
+    phase: StepPhase
+    failure: Failure | None = None
+    progress: Progress = Progress()
+
+
+class NodeReport(Wire):
+    """All that an agent knows. `session_id` is new with every agent process; `revision` grows with every change."""
+
+    operation_uid: str | None
+    session_id: str
+    node: str
+    revision: int
+    steps: dict[Step, StepReport] = {}
+    probed: Probed | None = None
+    frozen: Frozen | None = None
+    uploaded: Uploaded | None = None
+    verified: dict[str, Verified] = {}
+    committed: Committed | None = None
+    inspected: Inspected | None = None
+    applied: Applied | None = None
+    confirmed: Confirmed | None = None

@@ -1,0 +1,1 @@
+"""Talks to the Kubernetes API: the only home of the client."""

@@ -1,0 +1,1 @@
+"""Weaviate's backup format and our manifests: keys, descriptors, chunk streams, integrity. Bytes and names only."""

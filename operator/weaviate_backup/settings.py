@@ -1,0 +1,1 @@
+"""Settings of the programs, read once from the environment in an entry point."""

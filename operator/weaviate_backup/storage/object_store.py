@@ -1,0 +1,54 @@
+"""What a store must do, said precisely once; `tests/storage/contract.py` holds every kind to it.
+
+Keys are relative to the location's path, use `/`, and never start with one. All calls are synchronous, may be made
+from many threads at once, and raise only `Transient` or `Permanent` (with `ObjectNotFound`, `ObjectExists`).
+"""
+
+from collections.abc import Callable, Iterable, Iterator
+from contextlib import AbstractContextManager
+from dataclasses import dataclass
+from typing import BinaryIO, Protocol
+
+MakeBlocks = Callable[[], Iterator[bytes]]
+"""Makes a fresh iterator over an object's bytes; called once per attempt, so that a retry starts from zero."""
+
+
+@dataclass(frozen=True)
+class ObjectInfo:
+    """One stored object. `etag` is the store's own, opaque."""
+
+    key: str
+    size_bytes: int
+    etag: str | None = None
+
+
+class ObjectStore(Protocol):
+    """A bucket, container or directory under one prefix."""
+
+    def put(self, key: str, make_blocks: MakeBlocks, *, if_absent: bool = False) -> ObjectInfo:
+        """Store the blocks under `key`, streamed with bounded memory, all or nothing; parts go up in parallel.
+
+        A failed put leaves no object and no unfinished multipart upload. With `if_absent` an existing object is never
+        overwritten (`ObjectExists`), by a conditional put where the store can. Blocks may be of any size.
+        """
+        ...
+
+    def open(self, key: str, *, start: int = 0, length: int | None = None) -> AbstractContextManager[BinaryIO]:
+        """Read `length` bytes from `start` (None: to the end). A short body raises `Transient`, it never ends early."""
+        ...
+
+    def stat(self, key: str) -> ObjectInfo:
+        """Size and tag of one object, or `ObjectNotFound`."""
+        ...
+
+    def list(self, prefix: str) -> Iterator[ObjectInfo]:
+        """Every object whose key starts with `prefix`, in any order, across pages."""
+        ...
+
+    def delete(self, keys: Iterable[str]) -> None:
+        """Delete the objects; a missing one is no error. Raises after trying all if one could not be deleted."""
+        ...
+
+    def check(self) -> None:
+        """Prove that the bucket or directory exists and can be listed, without writing. Raises a clear `Permanent`."""
+        ...

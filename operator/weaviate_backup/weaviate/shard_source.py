@@ -1,0 +1,49 @@
+"""How a shard's files are had: one protocol, a driver per mechanism of the server.
+
+A driver stops nothing longer than it must and hands out a list of files that belong together. The caller links or
+copies them away at once and calls `release`; it must do so in every path.
+"""
+
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Protocol
+
+
+@dataclass(frozen=True)
+class ShardFile:
+    """One file of a cut.
+
+    `path` is relative to the shard's directory, with `/`. `source` is where its bytes are now. `mutable` files change
+    in place and must be copied; the others are sealed and may be hard-linked.
+    """
+
+    path: str
+    source: Path
+    mutable: bool
+
+
+@dataclass(frozen=True)
+class ShardCut:
+    """Files that belong together. `halt_seconds` is how long the longest single halt of the shard took.
+
+    `object_count` is the number of objects at the cut as far as the server told (None: unknown).
+    """
+
+    collection: str
+    shard: str
+    driver: str
+    files: tuple[ShardFile, ...]
+    halt_seconds: float
+    object_count: int | None = None
+
+
+class ShardSource(Protocol):
+    """A driver. Raises `Transient` (ShardBusy, ServerUnavailable) or `Permanent` (ShardNotFound, …)."""
+
+    async def cut(self, collection: str, shard: str, *, schema_version: int) -> ShardCut:
+        """Freeze the shard for an instant and list its files. `schema_version` 0 means: do not wait for raft."""
+        ...
+
+    async def release(self, cut: ShardCut) -> None:
+        """Let the server forget the cut. Idempotent."""
+        ...

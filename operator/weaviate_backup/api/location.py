@@ -2,16 +2,12 @@
 
 from typing import Annotated, Any
 
-from pydantic import BaseModel, ConfigDict, Field
-from pydantic.alias_generators import to_camel
+from pydantic import Field
 
-Name = Annotated[str, Field(min_length=1, max_length=253)]
+from weaviate_backup.api.conditions import Condition
+from weaviate_backup.api.model import ApiModel, Count, Message, Name, Text, Time
 
-
-class ApiModel(BaseModel):
-    """camelCase in JSON, snake_case here. Unknown fields are the API server's affair."""
-
-    model_config = ConfigDict(alias_generator=to_camel, populate_by_name=True, extra="ignore", frozen=True)
+Path = Annotated[str, Field(max_length=512)]
 
 
 class SecretReference(ApiModel):
@@ -31,48 +27,149 @@ class ServerSideEncryption(ApiModel):
 
 
 class S3Location(ApiModel):
+    """S3, or any store that speaks its protocol."""
+
     bucket: Annotated[str, Field(min_length=3, max_length=63)]
-    path: Annotated[str, Field(max_length=512)] = ""
+    path: Path = ""
+    """Prefix of all backups in the bucket, without leading or trailing slash. Empty: the bucket itself."""
     endpoint: Annotated[str | None, Field(max_length=512)] = None
+    """host[:port] of the store, without a scheme. Absent: AWS's own of the region."""
     region: Annotated[str | None, Field(max_length=64)] = None
-    use_ssl: Annotated[bool, Field(alias="useSSL")] = True
+    use_ssl: bool = True
+    """Talk TLS to the endpoint."""
     force_path_style: bool = False
+    """Address the bucket in the path instead of the host name, as most self-hosted stores need."""
     credentials_secret_ref: SecretReference | None = None
+    """Secret with AWS_ACCESS_KEY_ID and AWS_SECRET_ACCESS_KEY (AWS_SESSION_TOKEN if need be). Absent: the identity of
+    the agents' service account or node (IRSA, pod identity, instance role)."""
     ca_secret_ref: SecretKeyReference | None = None
+    """Certificate authority of the endpoint, PEM, when it is not a public one."""
     server_side_encryption: ServerSideEncryption | None = None
     storage_class: Annotated[str | None, Field(max_length=64)] = None
+    """Storage class of every object, such as STANDARD_IA. Absent: the bucket's default."""
 
 
 class GcsLocation(ApiModel):
+    """Google Cloud Storage."""
+
     bucket: Annotated[str, Field(min_length=3, max_length=222)]
-    path: Annotated[str, Field(max_length=512)] = ""
+    path: Path = ""
+    """Prefix of all backups in the bucket, without leading or trailing slash. Empty: the bucket itself."""
     project: Annotated[str | None, Field(max_length=128)] = None
     endpoint: Annotated[str | None, Field(max_length=512)] = None
+    """URL of another server that speaks the protocol."""
     use_auth: bool = True
+    """False: send no credentials at all."""
     credentials_secret_ref: SecretReference | None = None
+    """Secret with GOOGLE_APPLICATION_CREDENTIALS, a service account's JSON. Absent: workload identity."""
 
 
 class AzureLocation(ApiModel):
+    """Azure Blob Storage."""
+
     container: Annotated[str, Field(min_length=3, max_length=63)]
-    path: Annotated[str, Field(max_length=512)] = ""
+    path: Path = ""
+    """Prefix of all backups in the container, without leading or trailing slash. Empty: the container itself."""
     endpoint: Annotated[str | None, Field(max_length=512)] = None
+    """URL of another server that speaks the protocol."""
     credentials_secret_ref: SecretReference | None = None
-    block_size_mib: Annotated[int, Field(alias="blockSizeMiB", ge=1, le=4000)] = 40
+    """Secret with AZURE_STORAGE_CONNECTION_STRING (it wins), or AZURE_STORAGE_ACCOUNT and AZURE_STORAGE_KEY. Absent:
+    workload identity."""
+    block_size_mib: Annotated[int, Field(ge=1, le=4000)] = 40
+    """Size of an uploaded block."""
     concurrency: Annotated[int, Field(ge=1, le=64)] = 1
+    """Blocks of one object in flight."""
 
 
 class FilesystemLocation(ApiModel):
-    """`volume` is any Kubernetes volume source (without a name) that every agent can reach."""
+    """A directory that every agent can reach."""
 
-    path: Annotated[str, Field(max_length=512)] = ""
-    volume: dict[str, Any]
+    path: Path = ""
+    """Directory of all backups within the volume. Empty: the volume's root."""
+    volume: Annotated[
+        dict[str, Any],
+        Field(min_length=1, max_length=1, json_schema_extra={"x-kubernetes-preserve-unknown-fields": True}),
+    ]
+    """Any Kubernetes volume source, without a name: persistentVolumeClaim (ReadWriteMany), nfs, hostPath, ..."""
 
 
 class LocationSpec(ApiModel):
+    """Where backups lie. Kind, bucket or container, and path are fixed for good; the rest may change."""
+
     s3: S3Location | None = None
     gcs: GcsLocation | None = None
     azure: AzureLocation | None = None
     filesystem: FilesystemLocation | None = None
     service_account_name: Annotated[str | None, Field(max_length=253)] = None
+    """Service account of the agents that use this location, for cloud identities. Their API token is never mounted."""
     read_only: bool = False
+    """Restores only: nothing is ever written to or deleted from this location."""
     suspend: bool = False
+    """No new operation starts on this location, and it is not probed."""
+
+    @property
+    def kind(self) -> str:
+        """`s3`, `gcs`, `azure` or `filesystem`; empty when the object slipped past validation without one."""
+        return next((kind for kind in ("s3", "gcs", "azure", "filesystem") if getattr(self, kind) is not None), "")
+
+    @property
+    def credentials_secret(self) -> str | None:
+        """Name of the Secret with the credentials, whatever the kind."""
+        store = self.s3 or self.gcs or self.azure
+        return store.credentials_secret_ref.name if store and store.credentials_secret_ref else None
+
+    @property
+    def address(self) -> str:
+        """Where it is, for people: `s3://bucket/path`."""
+        match self:
+            case LocationSpec(s3=S3Location(bucket=root, path=path)):
+                return _address("s3", root, path)
+            case LocationSpec(gcs=GcsLocation(bucket=root, path=path)):
+                return _address("gs", root, path)
+            case LocationSpec(azure=AzureLocation(container=root, path=path)):
+                return _address("azure", root, path)
+            case LocationSpec(filesystem=FilesystemLocation(path=path, volume=volume)):
+                return _address("file", next(iter(volume), ""), path)
+            case _:
+                return ""
+
+
+def _address(scheme: str, root: str, path: str) -> str:
+    return f"{scheme}://" + "/".join(part.strip("/") for part in (root, path) if part.strip("/"))
+
+
+class ProbeFinding(ApiModel):
+    """One action of a probe."""
+
+    action: Text
+    """write, read, list, multipart or delete."""
+    ok: bool
+    message: Message = ""
+
+
+class LocationProbe(ApiModel):
+    """What one worker found when it tried the location."""
+
+    worker: Name
+    """The pod that tried."""
+    node: Annotated[str | None, Field(max_length=253)] = None
+    """The Kubernetes node it ran on."""
+    findings: Annotated[tuple[ProbeFinding, ...], Field(max_length=16)] = ()
+    clock_skew_seconds: float | None = None
+    """How far the store's clock is ahead of the worker's."""
+
+
+class LocationStatus(ApiModel):
+    """Whether the location can be used, and how that is known."""
+
+    observed_generation: Count | None = None
+    """The generation of spec that this status is about."""
+    conditions: Annotated[tuple[Condition, ...], Field(max_length=16)] = ()
+    kind: Text | None = None
+    address: Annotated[str | None, Field(max_length=1024)] = None
+    """Where it is, for people."""
+    last_probe_time: Time | None = None
+    probes: Annotated[tuple[LocationProbe, ...], Field(max_length=8)] = ()
+    """The last probe, as seen by each worker that took part in it."""
+    attempt_id: Text | None = None
+    """The running probe's identifier; absent when none runs."""

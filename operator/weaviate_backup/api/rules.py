@@ -1,0 +1,74 @@
+"""Validation that explains itself: CEL rules (`x-kubernetes-validations`) with a message that names field and cure.
+
+The API server's own words for a bound ("should be less than or equal to 80") say nothing of the cure, so a bound that
+people run into becomes a rule instead. Rules are data here; the API server evaluates them.
+"""
+
+from collections.abc import Callable, Iterable
+from typing import Any
+
+from pydantic import BaseModel
+from pydantic.fields import FieldInfo
+
+JsonSchema = dict[str, Any]
+SchemaChange = Callable[[JsonSchema], None]
+
+
+def rule(expression: str, message: str, *, field: str | None = None) -> dict[str, str]:
+    """One rule; `field` is the path, below the validated object, that the error points at."""
+    made = {"rule": expression, "message": message}
+    return made if field is None else {**made, "fieldPath": f".{field}"}
+
+
+def ranged(field: str, low: int, high: int, cure: str) -> SchemaChange:
+    """Replace the schema's minimum and maximum by a rule that names the field, its range and the cure."""
+    return _explained(
+        ("minimum", "maximum"),
+        rule(f"self >= {low} && self <= {high}", f"{field} must be between {low} and {high}; {cure}"),
+    )
+
+
+def matching(pattern: str, message: str) -> SchemaChange:
+    """A pattern with a message of its own."""
+    return _explained(("pattern",), rule(f"self.matches('{pattern}')", message))
+
+
+def _explained(replaced: Iterable[str], explained: dict[str, str]) -> SchemaChange:
+    def change(schema: JsonSchema) -> None:
+        for keyword in replaced:
+            schema.pop(keyword, None)
+        schema["x-kubernetes-validations"] = [explained]
+
+    return change
+
+
+def exclusive_lists(first: str, second: str) -> dict[str, str]:
+    """Not both lists, where an empty one counts as absent, as Weaviate counts it."""
+    used = [f"has(self.{name}) && size(self.{name}) > 0" for name in (first, second)]
+    return rule(f"!({' && '.join(used)})", f"set {first} or {second}, not both; remove one of them", field=second)
+
+
+def exactly_one(names: Iterable[str], what: str) -> dict[str, str]:
+    """Exactly one of the optional fields."""
+    known = tuple(names)
+    counted = " + ".join(f"(has(self.{name}) ? 1 : 0)" for name in known)
+    return rule(f"{counted} == 1", f"set exactly one of {', '.join(known)}: {what}")
+
+
+def frozen_fields(model: type[BaseModel], *, mutable: Iterable[str], cure: str) -> list[dict[str, str]]:
+    """A transition rule per field that may never change, on the parent, so that unsetting does not get around it."""
+    rules = []
+    for name, field in model.model_fields.items():
+        if name in set(mutable):
+            continue
+        alias = field.alias or name
+        same = f"self.{alias} == oldSelf.{alias}"
+        if not _always_there(field):
+            same = f"has(self.{alias}) == has(oldSelf.{alias}) && (!has(self.{alias}) || {same})"
+        rules.append(rule(same, f"spec.{alias} is immutable; {cure}", field=alias))
+    return rules
+
+
+def _always_there(field: FieldInfo) -> bool:
+    """Whether the API server guarantees the field: it is required, or its schema has a default."""
+    return field.is_required() or (field.default_factory is None and field.default not in (None, ()))

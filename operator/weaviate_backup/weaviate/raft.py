@@ -1,0 +1,220 @@
+"""Weaviate's raft RPC (port 8301 on the pod IP): the replicated schema read, and the few commands a restore needs.
+
+Any node answers: followers forward to the leader. There is no authentication. Class objects and sharding states are
+kept as the server wrote them (`json` keeps 64-bit integers exact) and are never built by hand: a malformed class can
+bring down every node. This client never retries; the caller judges `Transient` and `Permanent`.
+"""
+
+import json
+from types import TracebackType
+from typing import Any, Self
+
+import grpc
+
+from weaviate_backup.errors import BackupError, Permanent, Transient
+from weaviate_backup.weaviate.protocol import cluster_pb2, cluster_pb2_grpc
+from weaviate_backup.weaviate.rpc import failure_of, open_channel, text_of
+
+QUERY_TIMEOUT_SECONDS = 30.0
+ALIAS_TIMEOUT_SECONDS = 30.0
+RESTORE_TIMEOUT_SECONDS = 600.0
+"""A restore answers after the leader has created or loaded its own shards."""
+
+Json = dict[str, Any]
+
+
+class RaftClient:
+    """One connection to one node. Use as an asynchronous context manager, or call `close`."""
+
+    def __init__(self, host: str, port: int = 8301) -> None:
+        self.address = f"{host}:{port}"
+        self._channel = open_channel(host, port)
+        self._stub = cluster_pb2_grpc.ClusterServiceStub(self._channel)
+
+    async def __aenter__(self) -> Self:
+        return self
+
+    async def __aexit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        await self.close()
+
+    async def close(self) -> None:
+        await self._channel.close()
+
+    async def class_names(self) -> tuple[str, ...]:
+        """Names of all collections, sorted."""
+        answer = await self._query(cluster_pb2.QUERY_KIND_SCHEMA, {})
+        classes = ((answer or {}).get("Schema") or {}).get("classes") or []
+        return tuple(sorted(str(each["class"]) for each in classes))
+
+    async def collection(self, name: str) -> tuple[Json, int]:
+        """The class object as raft stores it, and its version. `CollectionNotFound` when there is none."""
+        answer = await self._query(cluster_pb2.QUERY_KIND_CLASSES, {"Classes": [name]})
+        found = ((answer or {}).get("Classes") or {}).get(name)
+        if found is None:
+            raise _not_found(name)
+        version = int(found.pop("Version"))
+        return found, version
+
+    async def sharding_state(self, name: str) -> tuple[Json, int]:
+        """Shards, their nodes and tenant statuses, and the version. `CollectionNotFound` when there is none."""
+        answer = await self._query(cluster_pb2.QUERY_KIND_SHARDING_STATE, {"Class": name})
+        state = (answer or {}).get("State")
+        if answer is None or state is None:
+            raise _not_found(name)
+        return state, int(answer["Version"])
+
+    async def snapshot(self, name: str, *, attempts: int = 5) -> tuple[Json, Json, int]:
+        """Class and sharding state that belong together, and the version of the state.
+
+        Two queries are two instants: they are one picture only if the class's version is the same before and after.
+        """
+        for _ in range(attempts):
+            class_json, class_version = await self.collection(name)
+            state, state_version = await self.sharding_state(name)
+            _, version_after = await self.collection(name)
+            if class_version == version_after and class_version <= state_version:
+                return class_json, state, state_version
+        raise Transient("SchemaChanging", f"collection {name!r} changed during {attempts} readings of its schema")
+
+    async def aliases(self, collection: str = "") -> dict[str, str]:
+        """alias -> collection, of one collection or (empty name) of all. Servers before 1.32 have none."""
+        try:
+            answer = await self._query(cluster_pb2.QUERY_KIND_ALIASES, {"Alias": "", "Class": collection})
+        except Permanent as error:
+            if _unknown_to_old_servers(error):
+                return {}
+            raise
+        return {str(alias): str(target) for alias, target in ((answer or {}).get("Aliases") or {}).items()}
+
+    async def resolve_alias(self, alias: str) -> str | None:
+        """The collection an alias stands for; None when there is no such alias."""
+        try:
+            answer = await self._query(cluster_pb2.QUERY_KIND_RESOLVE_ALIAS, {"Alias": alias})
+        except Permanent as error:
+            if error.reason == "NotFound" or _unknown_to_old_servers(error):
+                return None
+            raise
+        return (answer or {}).get("Class") or None
+
+    async def restore_class(
+        self, name: str, class_json: Json, state: Json, *, timeout_seconds: float = RESTORE_TIMEOUT_SECONDS
+    ) -> int:
+        """Make every node take `.backup.tmp/<name>` and add the class. Returns the raft index of the command.
+
+        A `Transient` failure leaves open whether it happened (`RaftOutcomeUnknown`): look before asking again.
+        """
+        _check_class(name, class_json, state)
+        arguments = json.dumps({"Class": class_json, "State": state}, separators=(",", ":")).encode()
+        return await self._apply(
+            cluster_pb2.COMMAND_KIND_RESTORE_CLASS,
+            arguments,
+            collection=name,
+            what=f"restoring collection {name!r}",
+            timeout_seconds=timeout_seconds,
+        )
+
+    async def create_alias(self, alias: str, collection: str) -> int:
+        """Add an alias. `AliasExists` when the name is taken, by an alias or a collection, in any spelling of case."""
+        return await self._apply(
+            cluster_pb2.COMMAND_KIND_CREATE_ALIAS,
+            cluster_pb2.CreateAlias(collection=collection, alias=alias).SerializeToString(),
+            what=f"creating alias {alias!r} of collection {collection!r}",
+            timeout_seconds=ALIAS_TIMEOUT_SECONDS,
+        )
+
+    async def delete_alias(self, alias: str) -> int:
+        """Remove an alias. Removing one that is not there is success, too."""
+        return await self._apply(
+            cluster_pb2.COMMAND_KIND_DELETE_ALIAS,
+            cluster_pb2.DeleteAlias(alias=alias).SerializeToString(),
+            what=f"deleting alias {alias!r}",
+            timeout_seconds=ALIAS_TIMEOUT_SECONDS,
+        )
+
+    async def _query(self, kind: cluster_pb2.QueryKind.ValueType, arguments: Json) -> Json | None:
+        """The answer's JSON; None for an empty answer, which is how the server says that nothing was found."""
+        what = f"raft query {cluster_pb2.QueryKind.Name(kind)[11:]} at {self.address}"
+        request = cluster_pb2.QueryRequest(kind=kind, arguments_json=json.dumps(arguments).encode())
+        try:
+            response = await self._stub.Query(request, timeout=QUERY_TIMEOUT_SECONDS)
+        except grpc.aio.AioRpcError as error:
+            raise _query_failure(error, what=what) from error
+        if not response.answer_json:
+            return None
+        try:
+            answer = json.loads(response.answer_json)
+        except ValueError as error:
+            raise Permanent("UnexpectedAnswer", f"{what}: the answer is not JSON") from error
+        return answer if isinstance(answer, dict) else None
+
+    async def _apply(
+        self,
+        kind: cluster_pb2.CommandKind.ValueType,
+        arguments: bytes,
+        *,
+        what: str,
+        timeout_seconds: float,
+        collection: str = "",
+    ) -> int:
+        request = cluster_pb2.ApplyRequest(kind=kind, collection=collection, arguments=arguments)
+        try:
+            response = await self._stub.Apply(request, timeout=timeout_seconds)
+        except grpc.aio.AioRpcError as error:
+            raise _apply_failure(error, what=f"{what} at {self.address}") from error
+        return int(response.raft_index)
+
+
+def _not_found(name: str) -> Permanent:
+    return Permanent("CollectionNotFound", f"the cluster has no collection {name!r}")
+
+
+def _query_failure(error: grpc.aio.AioRpcError, *, what: str) -> BackupError:
+    if error.code() is grpc.StatusCode.NOT_FOUND or "not found" in text_of(error):
+        return Permanent("NotFound", f"{what}: {text_of(error)}")
+    return failure_of(error, what=what)
+
+
+def _unknown_to_old_servers(error: Permanent) -> bool:
+    return "unknown" in error.message and ("command" in error.message or "type" in error.message)
+
+
+def _apply_failure(error: grpc.aio.AioRpcError, *, what: str) -> BackupError:
+    """A refusal says why in its text only. A lost answer is not a refusal: the command may be in the log."""
+    said = text_of(error)
+    lowered = said.lower()
+    if error.code() in (
+        grpc.StatusCode.DEADLINE_EXCEEDED,
+        grpc.StatusCode.UNAVAILABLE,
+        grpc.StatusCode.CANCELLED,
+        grpc.StatusCode.UNKNOWN,
+    ):
+        return Transient(
+            "RaftOutcomeUnknown", f"{what}: no answer ({said}); it may have happened, look before repeating"
+        )
+    if "alias" in lowered and "exist" in lowered and "creating alias" in what:
+        return Permanent("AliasExists", f"{what}: {said}")
+    if "already exists" in lowered or "found similar" in lowered:
+        return Permanent("CollectionExists", f"{what}: {said}; a restore never overwrites, delete it first")
+    if "not found" in lowered or "does not exist" in lowered:
+        return Permanent("CollectionNotFound", f"{what}: {said}")
+    return failure_of(error, what=what)
+
+
+def _check_class(name: str, class_json: Json, state: Json) -> None:
+    """Refuse what the server would dereference without looking: such a class breaks the index, or every node."""
+    problems = []
+    if class_json.get("class") != name:
+        problems.append(f"class is {class_json.get('class')!r}")
+    if not isinstance(class_json.get("invertedIndexConfig"), dict):
+        problems.append("invertedIndexConfig is missing")
+    replication = class_json.get("replicationConfig")
+    if not isinstance(replication, dict) or int(replication.get("factor") or 0) < 1:
+        problems.append("replicationConfig.factor is not at least 1")
+    if not isinstance(class_json.get("properties"), list):
+        problems.append("properties is no list")
+    if not isinstance(state.get("physical"), dict):
+        problems.append("the sharding state has no physical shards")
+    if problems:
+        raise Permanent("MalformedClass", f"collection {name!r} cannot be restored: {'; '.join(problems)}")

@@ -1,0 +1,272 @@
+"""Weaviate's REST API (port 8080) and the node status of its data port (7001), as far as backups need them.
+
+Small on purpose: one method per route, plain dictionaries out, no retries. The API key is optional and never logged.
+Lists are filtered by the key's permissions, so a short list is no proof of absence: raft is asked where that matters.
+"""
+
+import json
+from dataclasses import dataclass
+from types import TracebackType
+from typing import Any, Self
+from urllib.parse import quote
+
+import aiohttp
+
+from weaviate_backup.errors import BackupError, Permanent, Transient, excerpt
+from weaviate_backup.weaviate.rpc import ClusterCredentials
+
+TIMEOUT_SECONDS = 60.0
+"""The nodes route asks every node and may take 30 s by itself."""
+BACKUP_MODULES = {"backup-s3": "s3", "backup-gcs": "gcs", "backup-azure": "azure", "backup-filesystem": "filesystem"}
+FINISHED_BACKUP = {"SUCCESS", "FAILED", "CANCELED", "CANCELLED"}
+
+Json = dict[str, Any]
+
+
+@dataclass(frozen=True)
+class ClusterStatistics:
+    """`leader` is a node name (None: no leader known); `applied_index` is each node's raft position."""
+
+    synchronized: bool
+    leader: str | None
+    applied_index: dict[str, int]
+
+
+@dataclass(frozen=True)
+class NativeBackup:
+    """A backup of Weaviate's own engine that has not ended."""
+
+    backend: str
+    backup_id: str
+    status: str
+
+
+@dataclass(frozen=True)
+class ShardStatus:
+    """One shard in the memory of one node. `object_count` is cheap and lags; it is 0 while `loaded` is false."""
+
+    collection: str
+    shard: str
+    object_count: int
+    loaded: bool
+    vector_indexing_status: str
+    vector_queue_length: int
+
+
+class RestClient:
+    """One node's REST API. Use as an asynchronous context manager, or call `close`."""
+
+    def __init__(
+        self, base_url: str, api_key: str | None = None, *, ssl: Any = True, timeout_seconds: float = TIMEOUT_SECONDS
+    ) -> None:
+        self.base_url = base_url.rstrip("/")
+        headers = {"Authorization": f"Bearer {api_key}"} if api_key else {}
+        self._json = _JsonOverHttp(self.base_url, headers, ssl=ssl, timeout_seconds=timeout_seconds)
+
+    async def __aenter__(self) -> Self:
+        return self
+
+    async def __aexit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        await self.close()
+
+    async def close(self) -> None:
+        await self._json.close()
+
+    async def ready(self) -> bool:
+        """Whether this node takes requests. A node that cannot be reached is not ready."""
+        try:
+            await self._json.call("GET", "/v1/.well-known/ready")
+        except (Transient, Permanent):
+            return False
+        return True
+
+    async def meta(self) -> Json:
+        """`version`, `hostname` and the enabled `modules` with their settings."""
+        return _object(await self._json.call("GET", "/v1/meta"))
+
+    async def nodes(self, collection: str = "", *, verbose: bool = True) -> tuple[Json, ...]:
+        """Members that are alive, with their shards when `verbose`. A dead node is simply missing."""
+        path = f"/v1/nodes/{_part(collection)}" if collection else "/v1/nodes"
+        answer = await self._json.call("GET", path, query={"output": "verbose" if verbose else "minimal"})
+        return tuple(_object(answer).get("nodes") or ())
+
+    async def statistics(self) -> ClusterStatistics:
+        """Raft's leader and how far every node is."""
+        return read_statistics(_object(await self._json.call("GET", "/v1/cluster/statistics")))
+
+    async def schema(self) -> Json:
+        """`{"classes": […]}`, filtered by the key's permissions."""
+        return _object(await self._json.call("GET", "/v1/schema"))
+
+    async def tenants(self, collection: str) -> dict[str, str]:
+        """tenant -> activity status (HOT, COLD, FROZEN, … or the newer words). Empty for a class without tenants."""
+        try:
+            answer = await self._json.call("GET", f"/v1/schema/{_part(collection)}/tenants")
+        except Permanent as error:
+            if "multi-tenancy" in error.message.lower():
+                return {}
+            raise
+        return {str(each["name"]): str(each["activityStatus"]) for each in answer or ()}
+
+    async def aliases(self, collection: str = "") -> dict[str, str]:
+        """alias -> collection."""
+        query = {"class": collection} if collection else {}
+        answer = _object(await self._json.call("GET", "/v1/aliases", query=query))
+        return {str(each["alias"]): str(each["class"]) for each in answer.get("aliases") or ()}
+
+    async def create_alias(self, alias: str, collection: str) -> None:
+        await self._json.call("POST", "/v1/aliases", body={"alias": alias, "class": collection})
+
+    async def delete_alias(self, alias: str) -> None:
+        """Remove an alias; one that is not there is success."""
+        try:
+            await self._json.call("DELETE", f"/v1/aliases/{_part(alias)}")
+        except Permanent as error:
+            if error.reason != "NotFound":
+                raise
+
+    async def native_backups_active(self) -> tuple[NativeBackup, ...]:
+        """Backups of the server's own engine that have not ended, over all backends it has enabled.
+
+        The list comes from the bucket, so one whose coordinator died looks active for ever; the caller has deadlines.
+        """
+        active: list[NativeBackup] = []
+        for backend in enabled_backends(await self.meta()):
+            answer = await self._json.call("GET", f"/v1/backups/{backend}")
+            for each in answer or ():
+                status = str(each.get("status", ""))
+                if status not in FINISHED_BACKUP:
+                    active.append(NativeBackup(backend, str(each.get("id", "")), status))
+        return tuple(active)
+
+
+class NodeClient:
+    """One node's data port: what that node alone holds, with cluster basic authentication when the cluster has it."""
+
+    def __init__(self, host: str, port: int = 7001, credentials: ClusterCredentials | None = None) -> None:
+        headers = {"Authorization": credentials.header()} if credentials else {}
+        address = f"[{host}]" if ":" in host else host
+        self._json = _JsonOverHttp(f"http://{address}:{port}", headers, ssl=True, timeout_seconds=TIMEOUT_SECONDS)
+
+    async def __aenter__(self) -> Self:
+        return self
+
+    async def __aexit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        await self.close()
+
+    async def close(self) -> None:
+        await self._json.close()
+
+    async def status(self, collection: str = "") -> Json:
+        """`name`, `version`, `status`, `shards` of this node."""
+        path = f"/nodes/status/{_part(collection)}" if collection else "/nodes/status"
+        return _object(await self._json.call("GET", path, query={"output": "verbose"}))
+
+    async def shards(self, collection: str = "") -> tuple[ShardStatus, ...]:
+        """Active shards of this node. Inactive tenants are not in memory, so not here."""
+        status = await self.status(collection)
+        return tuple(read_shard(each) for each in status.get("shards") or ())
+
+    async def statistics(self) -> Json:
+        """This node's raft position, without the REST API's key."""
+        return _object(await self._json.call("GET", "/nodes/statistics"))
+
+
+class _JsonOverHttp:
+    """One session. Answers are parsed JSON or None; failures are ours."""
+
+    def __init__(self, base_url: str, headers: dict[str, str], *, ssl: Any, timeout_seconds: float) -> None:
+        self._base_url = base_url
+        self._headers = headers
+        self._ssl = ssl
+        self._timeout = aiohttp.ClientTimeout(total=timeout_seconds)
+        self._session: aiohttp.ClientSession | None = None
+
+    async def close(self) -> None:
+        if self._session is not None:
+            await self._session.close()
+            self._session = None
+
+    async def call(self, method: str, path: str, *, query: dict[str, str] | None = None, body: Any = None) -> Any:
+        if self._session is None:
+            self._session = aiohttp.ClientSession(headers=self._headers, timeout=self._timeout)
+        url, what = self._base_url + path, f"{method} {self._base_url}{path}"
+        try:
+            async with self._session.request(
+                method, url, params=query, json=body, ssl=self._ssl, allow_redirects=False
+            ) as response:
+                text = await response.text()
+                status = response.status
+        except TimeoutError as error:
+            raise Transient("ServerTimeout", f"{what}: Weaviate did not answer in time") from error
+        except aiohttp.ClientError as error:
+            raise Transient("ServerUnavailable", f"{what}: {excerpt(str(error))}") from error
+        if status >= 300:
+            raise _failure(status, text, what=what)
+        if not text:
+            return None
+        try:
+            return json.loads(text)
+        except ValueError as error:
+            raise Permanent("UnexpectedAnswer", f"{what}: not JSON but {excerpt(text, 80)!r}") from error
+
+
+def read_statistics(answer: Json) -> ClusterStatistics:
+    """The leader is named by the node that is it, else by the others' word."""
+    entries = answer.get("statistics") or []
+    leading = [each.get("name") for each in entries if (each.get("raft") or {}).get("state") == "Leader"]
+    named = [each.get("leaderId") for each in entries if each.get("leaderId")]
+    leader = (leading or named or [None])[0]
+    applied = {str(each.get("name")): int((each.get("raft") or {}).get("appliedIndex") or 0) for each in entries}
+    return ClusterStatistics(bool(answer.get("synchronized")), str(leader) if leader else None, applied)
+
+
+def read_shard(entry: Json) -> ShardStatus:
+    return ShardStatus(
+        collection=str(entry.get("class", "")),
+        shard=str(entry.get("name", "")),
+        object_count=int(entry.get("objectCount") or 0),
+        loaded=bool(entry.get("loaded", True)),
+        vector_indexing_status=str(entry.get("vectorIndexingStatus", "")),
+        vector_queue_length=int(entry.get("vectorQueueLength") or 0),
+    )
+
+
+def enabled_backends(meta: Json) -> tuple[str, ...]:
+    """Names under `/v1/backups/` of the backup modules a server has enabled."""
+    modules = meta.get("modules")
+    names = modules if isinstance(modules, dict) else {}
+    return tuple(backend for module, backend in BACKUP_MODULES.items() if module in names)
+
+
+def _failure(status: int, text: str, *, what: str) -> BackupError:
+    said = excerpt(text) or "no text"
+    if status == 401:
+        return Permanent(
+            "AuthenticationFailed",
+            f"{what}: 401: Weaviate does not accept the credentials, or wants some; the Secret must hold a valid "
+            "API key (for the data port: the CLUSTER_BASIC_AUTH_* values of the running pods)",
+        )
+    if status == 403:
+        return Permanent("PermissionDenied", f"{what}: 403: the API key's user lacks a permission: {said}")
+    if status == 404:
+        return Permanent("NotFound", f"{what}: 404: {said}")
+    if status == 429 or status >= 500:
+        return Transient("ServerUnavailable", f"{what}: {status}: {said}")
+    if 300 <= status < 400:
+        return Permanent("UnexpectedAnswer", f"{what}: {status}: a redirect; the address must be Weaviate's own")
+    return Permanent("ServerRefused", f"{what}: {status}: {said}")
+
+
+def _object(answer: Any) -> Json:
+    if not isinstance(answer, dict):
+        raise Permanent("UnexpectedAnswer", f"expected a JSON object from Weaviate, got {type(answer).__name__}")
+    return answer
+
+
+def _part(name: str) -> str:
+    return quote(name, safe="")

@@ -1,0 +1,76 @@
+"""gRPC to Weaviate's internal ports: plaintext channels, and one judge of what a failed call means.
+
+Both internal services speak plaintext HTTP/2 without TLS; only the data port knows credentials. The server's receive
+limit is 1 GiB, so ours is too: a sharding state of a hundred thousand tenants is tens of megabytes.
+"""
+
+import base64
+from dataclasses import dataclass
+
+import grpc
+
+from weaviate_backup.errors import BackupError, Permanent, Transient, excerpt
+
+MESSAGE_LIMIT_BYTES = 1 << 30
+
+
+@dataclass(frozen=True)
+class ClusterCredentials:
+    """Basic authentication of Weaviate's data port: `CLUSTER_BASIC_AUTH_USERNAME` and `_PASSWORD` of the server."""
+
+    username: str
+    password: str
+
+    def __repr__(self) -> str:
+        return "ClusterCredentials(…)"
+
+    def header(self) -> str:
+        """The value of the `authorization` header or metadata entry."""
+        return "Basic " + base64.b64encode(f"{self.username}:{self.password}".encode()).decode()
+
+
+def open_channel(host: str, port: int) -> grpc.aio.Channel:
+    """A lazy channel: nothing is sent before the first call. The caller closes it."""
+    address = f"[{host}]:{port}" if ":" in host else f"{host}:{port}"
+    return grpc.aio.insecure_channel(
+        address,
+        options=[
+            ("grpc.max_receive_message_length", MESSAGE_LIMIT_BYTES),
+            ("grpc.max_send_message_length", MESSAGE_LIMIT_BYTES),
+            ("grpc.enable_http_proxy", 0),
+            ("grpc.use_local_subchannel_pool", 1),
+        ],
+    )
+
+
+def text_of(error: grpc.aio.AioRpcError) -> str:
+    """What the server said, for a message."""
+    return excerpt(error.details() or error.code().name)
+
+
+def failure_of(error: grpc.aio.AioRpcError, *, what: str) -> BackupError:
+    """What a failed call means when its meaning is the same for every call; `what` names the call and its target."""
+    code, said = error.code(), text_of(error)
+    if code in NO_ANSWER:
+        return Transient("ServerUnavailable", f"{what}: no answer from Weaviate ({said})")
+    if code is grpc.StatusCode.DEADLINE_EXCEEDED:
+        return Transient("ServerTimeout", f"{what}: Weaviate did not answer in time")
+    if code is grpc.StatusCode.RESOURCE_EXHAUSTED and "larger than" not in said:
+        return Transient("NoRaftLeader", f"{what}: the cluster has no raft leader ({said})")
+    reason, explanation = EXPLAINED.get(code, ("ServerRefused", f"{code.name}: {said}"))
+    return Permanent(reason, f"{what}: {explanation}")
+
+
+NO_ANSWER = (grpc.StatusCode.UNAVAILABLE, grpc.StatusCode.CANCELLED, grpc.StatusCode.UNKNOWN)
+EXPLAINED = {
+    grpc.StatusCode.RESOURCE_EXHAUSTED: (
+        "MessageTooLarge",
+        "a message is larger than the receiver takes; raise RAFT_GRPC_MESSAGE_MAX_SIZE on the servers",
+    ),
+    grpc.StatusCode.UNAUTHENTICATED: (
+        "ClusterAuthenticationFailed",
+        "the data port refused the credentials; the Secret with CLUSTER_BASIC_AUTH_USERNAME and _PASSWORD must hold "
+        "what the running pods use (a chart rendered anew may hold another password: restart the pods then)",
+    ),
+    grpc.StatusCode.UNIMPLEMENTED: ("CallNotImplemented", "this server does not know the call"),
+}

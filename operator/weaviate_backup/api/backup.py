@@ -7,7 +7,7 @@ from pydantic import Field
 
 from weaviate_backup.api.config import DEFAULT_TIMEOUT, BackupID, BackupOptions
 from weaviate_backup.api.model import ApiModel, CollectionName, NodeName
-from weaviate_backup.api.operation import (
+from weaviate_backup.api.operation_spec import (
     AgentOptions,
     Authentication,
     NamePatterns,

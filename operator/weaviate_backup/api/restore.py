@@ -7,7 +7,7 @@ from pydantic import Field
 
 from weaviate_backup.api.config import DEFAULT_TIMEOUT, BackupID, RestoreOptions
 from weaviate_backup.api.model import ApiModel, CollectionName, Count, Message, NodeName, Text
-from weaviate_backup.api.operation import (
+from weaviate_backup.api.operation_spec import (
     AgentOptions,
     Authentication,
     NamePatterns,

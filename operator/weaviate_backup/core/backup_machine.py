@@ -1,0 +1,347 @@
+"""The backup's machine: state and world in, next state and commands out.
+
+    Pending → Preparing → Uploading → Finalizing → Completed
+       │          └───────────┴───────────┴─→ Aborting → Failed | Canceled
+       └─→ Failed | Canceled          (nothing was started)
+
+Rules that hold at every step, and that the exploration test tries to break:
+* a tick that changes the phase orders nothing;
+* no upload is ordered before every node has frozen all its shards;
+* one agent commits, and once it may have been told to, the operation only goes forward: a second one may commit only
+  when the first can no longer be at work, and only the committing agent's definite refusal still aborts;
+* Failed and Canceled come after every planned node released what it holds, or its lease ran out.
+"""
+
+from collections.abc import Mapping
+from dataclasses import dataclass, replace
+from datetime import datetime
+
+from weaviate_backup.api.backup import BackupPhase
+from weaviate_backup.api.status import NodePhase
+from weaviate_backup.core.admission import Gate, Refused, Wait, admit
+from weaviate_backup.core.ending import let_go, tidy
+from weaviate_backup.core.orders import (
+    STORE_WORKER,
+    AcquireLease,
+    Command,
+    EnsureAgents,
+    Lease,
+    NodeState,
+    Outcome,
+    PlannedBackup,
+    conflict,
+    seconds_since,
+)
+from weaviate_backup.core.session import Committed, Failure, NodeReport, Step, StepCommand
+from weaviate_backup.core.stepping import Advance, Agents, Chain, advance, observe
+from weaviate_backup.core.verification import (
+    can_no_longer_commit,
+    commit_candidates,
+    remember_verified,
+    verifier_of,
+)
+
+PREPARING_SECONDS = 1800
+
+
+@dataclass(frozen=True)
+class BackupRequest:
+    """What the machine needs to know of the spec and the metadata."""
+
+    uid: str
+    created_at: datetime
+    timeout_seconds: float
+    lease_seconds: int = 300
+    cancel: bool = False
+    deleting: bool = False
+
+
+@dataclass(frozen=True)
+class BackupState:
+    """What a backup remembers.
+
+    `missing`: planned collections that were gone at the cut. `wrote`: bytes may be in the store. `committer`: the agent
+    that may have been told to commit.
+    """
+
+    phase: BackupPhase = BackupPhase.PENDING
+    phase_since: datetime | None = None
+    nodes: tuple[NodeState, ...] = ()
+    missing: tuple[str, ...] = ()
+    wrote: bool = False
+    committer: str | None = None
+    committed: Committed | None = None
+    outcome: Outcome | None = None
+    reason: str = ""
+    message: str = ""
+    cleaned_up: bool = False
+
+    def node(self, name: str) -> NodeState | None:
+        return next((node for node in self.nodes if node.name == name), None)
+
+
+@dataclass(frozen=True)
+class BackupWorld:
+    """What is seen in this tick. `proposal`: what would be planned now; `remains`: pods or Secrets still exist."""
+
+    agents: Agents
+    lease: Lease
+    lease_holder: str = ""
+    native_backup: str | None = None
+    refusals: tuple[Failure, ...] = ()
+    proposal: PlannedBackup | None = None
+    plan: PlannedBackup | None = None
+    remains: bool = False
+
+
+@dataclass(frozen=True)
+class BackupDecision:
+    """`look_again_seconds` None: nothing is left to do, ever."""
+
+    state: BackupState
+    commands: tuple[Command, ...]
+    look_again_seconds: float | None
+
+
+def decide_backup(  # noqa: PLR0911 (one return per phase)
+    request: BackupRequest, state: BackupState, world: BackupWorld, now: datetime
+) -> BackupDecision:
+    """One tick."""
+    if state.phase_since is None:
+        state = replace(state, phase_since=now)
+    if state.phase.is_terminal:
+        return _clean_up(request, state, world, now)
+    stop = _reason_to_stop(request, state, now)
+    if stop:
+        return _stop(state, outcome=stop[0], failure=stop[1], now=now)
+    if state.phase is BackupPhase.PENDING:
+        return _pending(request, state, world, now)
+    if state.phase is BackupPhase.ABORTING:
+        return _aborting(request, state, world, now)
+    if world.plan is None:
+        lost = conflict("PlanLost", "the Secret with this operation's plan and certificates was deleted")
+        return _stop(state, outcome=Outcome.FAILED, failure=lost, now=now)
+    if state.phase is BackupPhase.PREPARING:
+        return _preparing(request, state, world.plan, world, now)
+    if state.phase is BackupPhase.UPLOADING:
+        return _uploading(request, state, world.plan, world, now)
+    return _finalizing(request, state, world.plan, world, now)
+
+
+def alive_collections(plan: PlannedBackup, state: BackupState) -> tuple[str, ...]:
+    return tuple(name for name in plan.collections if name not in state.missing)
+
+
+def _enter(phase: BackupPhase, state: BackupState, now: datetime) -> BackupDecision:
+    nodes = tuple(replace(node, attempts=0, retry_at=None) for node in state.nodes)
+    return BackupDecision(replace(state, phase=phase, phase_since=now, nodes=nodes), (), 0.0)
+
+
+def _stop(state: BackupState, *, outcome: Outcome, failure: Failure, now: datetime) -> BackupDecision:
+    """Aborts what has begun; what has not ends at once."""
+    stopped = replace(state, outcome=outcome, reason=failure.reason, message=failure.message)
+    begun = state.phase is not BackupPhase.PENDING
+    return _enter(BackupPhase.ABORTING if begun else BackupPhase(outcome), stopped, now)
+
+
+def _reason_to_stop(request: BackupRequest, state: BackupState, now: datetime) -> tuple[Outcome, Failure] | None:
+    if state.phase is BackupPhase.ABORTING or state.committer:
+        return None
+    if request.deleting:
+        return Outcome.CANCELED, conflict("Deleted", "the object was deleted while its backup ran")
+    if request.cancel:
+        return Outcome.CANCELED, conflict("Canceled", "spec.cancel was set")
+    if seconds_since(request.created_at, now) > request.timeout_seconds:
+        message = f"not completed within {request.timeout_seconds:.0f} s (spec.timeout) while {state.phase}"
+        return Outcome.FAILED, conflict("TimedOut", f"{message}: {state.message}" if state.message else message)
+    return None
+
+
+def _pending(request: BackupRequest, state: BackupState, world: BackupWorld, now: datetime) -> BackupDecision:
+    gate = Gate(
+        lease=world.lease,
+        lease_holder=world.lease_holder,
+        native_backup=world.native_backup,
+        refusals=world.refusals,
+        proposal=world.proposal,
+        plan_stored=world.plan is not None,
+    )
+    verdict = admit(gate, created_at=request.created_at, now=now)
+    if isinstance(verdict, Refused):
+        return _stop(state, outcome=Outcome.FAILED, failure=conflict(verdict.reason, verdict.message), now=now)
+    if isinstance(verdict, Wait):
+        if verdict.reason:
+            state = replace(state, reason=verdict.reason, message=verdict.message)
+        return BackupDecision(state, verdict.commands, verdict.look_again_seconds)
+    assert world.plan is not None
+    names = world.plan.nodes if len(world.plan.nodes) > 1 else (*world.plan.nodes, STORE_WORKER)
+    nodes = tuple(NodeState(name=name) for name in names)
+    return _enter(BackupPhase.PREPARING, replace(state, nodes=nodes, reason="", message=""), now)
+
+
+def _preparing(
+    request: BackupRequest, state: BackupState, plan: PlannedBackup, world: BackupWorld, now: datetime
+) -> BackupDecision:
+    freeze = StepCommand(operation_uid=request.uid, step=Step.FREEZE)
+    step = _step(state, world, dict.fromkeys(plan.nodes, (freeze,)), now, done_phase=NodePhase.FROZEN)
+    if isinstance(step, BackupDecision):
+        return step
+    state = replace(state, nodes=step.nodes)
+    if step.done:
+        reports = [report for name in plan.nodes if (report := world.agents.report(name))]
+        gone = {name for report in reports if report.frozen for name in report.frozen.missing_collections}
+        return _enter(BackupPhase.UPLOADING, replace(state, missing=tuple(sorted(gone)), wrote=True), now)
+    if seconds_since(state.phase_since, now) > PREPARING_SECONDS:
+        waiting = [node for node in step.nodes if node.phase is not NodePhase.FROZEN and node.name != STORE_WORKER]
+        detail = "; ".join(f"{node.name}: {node.message or node.phase}" for node in waiting)
+        failure = conflict("PreparingTimedOut", f"not all nodes froze within {PREPARING_SECONDS} s ({detail})")
+        return _stop(state, outcome=Outcome.FAILED, failure=failure, now=now)
+    return BackupDecision(state, (*_keep_lease(world), *step.commands), step.look_again_seconds)
+
+
+def _uploading(
+    request: BackupRequest, state: BackupState, plan: PlannedBackup, world: BackupWorld, now: datetime
+) -> BackupDecision:
+    freeze = StepCommand(operation_uid=request.uid, step=Step.FREEZE)
+    collections = alive_collections(plan, state)
+    upload = StepCommand(operation_uid=request.uid, step=Step.UPLOAD, collections=collections)
+    step = _step(state, world, dict.fromkeys(plan.nodes, (freeze, upload)), now, done_phase=NodePhase.UPLOADED)
+    if isinstance(step, BackupDecision):
+        return step
+    state = replace(state, nodes=step.nodes)
+    if step.done:
+        return _enter(BackupPhase.FINALIZING, state, now)
+    commands = (*_keep_lease(world), *step.commands, *_warm_store_worker(state, world))
+    return BackupDecision(state, commands, step.look_again_seconds)
+
+
+def _finalizing(
+    request: BackupRequest, state: BackupState, plan: PlannedBackup, world: BackupWorld, now: datetime
+) -> BackupDecision:
+    remembered = state.nodes
+    nodes, mismatch = remember_verified(observe(remembered, world.agents, now), plan=plan, agents=world.agents)
+    state = replace(state, nodes=nodes)
+    if mismatch and not state.committer:
+        return _stop(state, outcome=Outcome.FAILED, failure=mismatch, now=now)
+    unverified = [node.name for node in nodes if node.name in plan.nodes and node.phase is not NodePhase.VERIFIED]
+    if unverified:
+        chains: dict[str, Chain] = {}
+        for name in unverified:
+            verifier = verifier_of(name, nodes, world.agents, now)
+            command = StepCommand(operation_uid=request.uid, step=Step.VERIFY, verify_node=name)
+            chains[verifier] = (*chains.get(verifier, ()), command)
+        return _order(_with_worker(state, tuple(chains)), world, chains, remembered, now)
+    committer = state.node(state.committer) if state.committer else None
+    if committer is None or can_no_longer_commit(committer, world.agents, lease_seconds=request.lease_seconds, now=now):
+        chosen = next((name for name in commit_candidates(plan, nodes) if world.agents.report(name)), None)
+        if chosen:
+            return BackupDecision(replace(state, committer=chosen), (), 0.0)  # remembered before it is told
+        return _revive(_with_worker(state, (STORE_WORKER,)), world)
+    digests = {node.name: node.manifest_sha256 or "" for node in nodes if node.name in plan.nodes}
+    command = StepCommand(operation_uid=request.uid, step=Step.COMMIT, verified=digests)
+    report = world.agents.report(committer.name)
+    if report is not None and report.committed is not None:
+        done = replace(state, committed=report.committed, reason="", message="")
+        return _enter(BackupPhase.COMPLETED, done, now)
+    return _order(state, world, {committer.name: (command,)}, remembered, now)
+
+
+def _order(
+    state: BackupState,
+    world: BackupWorld,
+    chains: Mapping[str, Chain],
+    remembered: tuple[NodeState, ...],
+    now: datetime,
+) -> BackupDecision:
+    """Advances verifying and committing agents: a lost one is replaced, a definite refusal aborts."""
+    step = advance(state.nodes, chains=chains, remembered=remembered, agents=world.agents, now=now)
+    state = replace(state, nodes=step.nodes)
+    if step.failure and world.agents.report(step.failure[0]) is not None:
+        return _stop(state, outcome=Outcome.FAILED, failure=_at(step.failure), now=now)
+    return BackupDecision(state, step.commands, step.look_again_seconds)
+
+
+def _aborting(request: BackupRequest, state: BackupState, world: BackupWorld, now: datetime) -> BackupDecision:
+    """Takes back what was written, then lets go on every node; a lost agent's lease is waited for."""
+    going = let_go(
+        state.nodes,
+        agents=world.agents,
+        since=state.phase_since,
+        lease_seconds=request.lease_seconds,
+        discard=state.wrote,
+        now=now,
+    )
+    state = replace(state, nodes=going.nodes)
+    if going.settled:
+        return _enter(BackupPhase(state.outcome or Outcome.FAILED), state, now)
+    return BackupDecision(state, going.commands, going.look_again_seconds)
+
+
+def _clean_up(request: BackupRequest, state: BackupState, world: BackupWorld, now: datetime) -> BackupDecision:
+    """After the end: agents let go and are removed, the StatefulSet is free for the next operation."""
+    if state.cleaned_up:
+        return BackupDecision(state, (), None)
+    if world.plan is not None and state.phase is BackupPhase.COMPLETED:
+        going = let_go(
+            state.nodes,
+            agents=world.agents,
+            since=state.phase_since,
+            lease_seconds=request.lease_seconds,
+            discard=False,
+            now=now,
+        )
+        state = replace(state, nodes=going.nodes)
+        if not going.settled:
+            return BackupDecision(state, going.commands, going.look_again_seconds)
+    commands = tidy(remains=world.remains, lease=world.lease)
+    if commands:
+        return BackupDecision(state, commands, 1.0)
+    return BackupDecision(replace(state, cleaned_up=True), (), 0.0)
+
+
+def _step(
+    state: BackupState, world: BackupWorld, chains: Mapping[str, Chain], now: datetime, *, done_phase: NodePhase
+) -> Advance | BackupDecision:
+    """Advances the chains, or aborts because of what cannot be cured."""
+
+    def reached(node: NodeState, report: NodeReport) -> NodeState:
+        digest = report.uploaded.manifest_sha256 if report.uploaded else node.manifest_sha256
+        return replace(node, phase=done_phase, manifest_sha256=digest)
+
+    nodes = observe(state.nodes, world.agents, now)
+    step = advance(nodes, chains=chains, remembered=state.nodes, agents=world.agents, now=now, reached=reached)
+    state = replace(state, nodes=step.nodes)
+    if step.failure:
+        return _stop(state, outcome=Outcome.FAILED, failure=_at(step.failure), now=now)
+    if world.lease is Lease.OTHERS:
+        failure = conflict("LeaseLost", f"{world.lease_holder} holds the StatefulSet's lease now")
+        return _stop(state, outcome=Outcome.FAILED, failure=failure, now=now)
+    return step
+
+
+def _with_worker(state: BackupState, names: tuple[str, ...]) -> BackupState:
+    if STORE_WORKER in names and state.node(STORE_WORKER) is None:
+        return replace(state, nodes=(*state.nodes, NodeState(name=STORE_WORKER)))
+    return state
+
+
+def _revive(state: BackupState, world: BackupWorld) -> BackupDecision:
+    """No agent answers that could commit: bring back those that are gone."""
+    gone = tuple(node.name for node in state.nodes if world.agents.gone(node.name))
+    return BackupDecision(state, (EnsureAgents(nodes=gone),) if gone else (), 1.0)
+
+
+def _warm_store_worker(state: BackupState, world: BackupWorld) -> tuple[Command, ...]:
+    """A single node is verified by the worker, which starts while the upload runs."""
+    if state.node(STORE_WORKER) and world.agents.gone(STORE_WORKER):
+        return (EnsureAgents(nodes=(STORE_WORKER,)),)
+    return ()
+
+
+def _keep_lease(world: BackupWorld) -> tuple[Command, ...]:
+    return (AcquireLease(),) if world.lease is Lease.FREE else ()
+
+
+def _at(failure: tuple[str, Failure]) -> Failure:
+    name, cause = failure
+    return conflict(cause.reason, f"{name}: {cause.message}")

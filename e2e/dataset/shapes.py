@@ -50,8 +50,19 @@ class Dataset:
 
 
 def small_dataset(*, objects: int = 3000, replicas: int = 3) -> Dataset:
-    """About `objects` in all; replication factor 2 needs two nodes at least."""
-    notes = ("acme", "globex", "initech", "umbrella", "hooli")
+    """About `objects` in all, a third of each kind; replication factor 2 needs two nodes at least."""
+    return dataset(articles=objects // 3, photos=objects // 3, notes=objects // 15, replicas=replicas)
+
+
+def demo_dataset(*, objects: int, replicas: int) -> Dataset:
+    """Mostly photos: a flat index takes many objects quickly, so that there is something to carry."""
+    few = min(1500, objects // 3)
+    return dataset(articles=few, photos=objects - 2 * few, notes=few // 5, replicas=replicas)
+
+
+def dataset(*, articles: int, photos: int, notes: int, replicas: int) -> Dataset:
+    """Four collections and an alias; `notes` counts per tenant."""
+    tenants = ("acme", "globex", "initech", "umbrella", "hooli")
     article = _definition(
         "Article",
         properties=[
@@ -87,9 +98,9 @@ def small_dataset(*, objects: int = 3000, replicas: int = 3) -> Dataset:
     draft = _definition("Draft", [_property("title", "text")], "hnsw", {"distance": "cosine"}, factor=1, shards=3)
     return Dataset(
         shapes=(
-            Shape("Article", article, objects=objects // 3, dimensions=96, geo_property="place"),
-            Shape("Photo", photo, objects=objects // 3, dimensions=256, geo_property="place"),
-            Shape("Note", note, objects // 15, 64, active_tenants=notes[:3], inactive_tenants=notes[3:]),
+            Shape("Article", article, objects=articles, dimensions=96, geo_property="place"),
+            Shape("Photo", photo, objects=photos, dimensions=256, geo_property="place"),
+            Shape("Note", note, notes, 64, active_tenants=tenants[:3], inactive_tenants=tenants[3:]),
             Shape("Draft", draft, objects=0, dimensions=32),
         ),
         aliases=dict(ALIASES),

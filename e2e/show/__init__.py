@@ -1,0 +1,1 @@
+"""The demo: a journey through one backup and one restore, shown to a person and written as a report."""

@@ -1,0 +1,86 @@
+"""Every reachable state of a backup with two nodes: no order of events breaks an invariant, and none is a dead end."""
+
+import gc
+from collections import deque
+from collections.abc import Iterator
+
+import pytest
+from tests.core.backup_model import ALL, NODES, Model, Tick, operator_turns, world_turns
+
+from weaviate_backup.api.backup import BackupPhase
+from weaviate_backup.api.status import NodePhase
+from weaviate_backup.core.orders import Lease, TakeStep
+from weaviate_backup.core.session import Step
+
+LET_GO = (NodePhase.UNREACHABLE, NodePhase.PENDING)
+
+
+def check_tick(model: Model, tick: Tick) -> None:
+    before, after = tick.before, tick.decision.state
+    if before.phase.is_terminal:
+        assert after.phase is before.phase, "a terminal phase never changes"
+    if after.phase is not before.phase:
+        assert not tick.decision.commands, "status first, command next tick"
+    if after.phase is BackupPhase.COMPLETED is not before.phase:
+        assert all(node.phase is NodePhase.VERIFIED for node in before.nodes if node.name in NODES)
+    for command in tick.decision.commands:
+        if isinstance(command, TakeStep) and command.command.step is Step.UPLOAD:
+            assert model.ever_frozen == set(NODES), "no upload before every node has frozen"
+        if isinstance(command, TakeStep) and command.command.step is Step.COMMIT:
+            assert after.committer == command.node == before.committer
+
+
+def check_model(model: Model) -> None:
+    phase = model.state.phase
+    if model.marker:
+        assert phase in (BackupPhase.FINALIZING, BackupPhase.COMPLETED), f"committed, yet {phase}"
+        assert model.stored == set(NODES), "committed, yet objects are missing"
+    if phase is BackupPhase.COMPLETED:
+        assert model.marker
+    if phase in (BackupPhase.FAILED, BackupPhase.CANCELED):
+        for node in model.state.nodes:
+            held = node.name in NODES and model.agents[ALL.index(node.name)].frozen
+            assert not held or node.phase in LET_GO, f"{phase}, yet {node.name} holds its frozen set"
+
+
+@pytest.fixture
+def no_collector() -> Iterator[None]:
+    """Tens of thousands of states without a cycle among them: looking for garbage would take a third of the time."""
+    gc.disable()
+    yield
+    gc.enable()
+
+
+@pytest.mark.usefixtures("no_collector")
+def test_no_order_of_events_breaks_an_invariant_or_ends_nowhere() -> None:
+    start = Model()
+    seen, todo = {start}, deque([start])
+    predecessors: dict[Model, list[Model]] = {}
+    while todo:
+        model = todo.popleft()
+        successors = set(world_turns(model))
+        for after, tick in operator_turns(model):
+            check_tick(model, tick)
+            successors.add(after)
+        for after in successors:
+            predecessors.setdefault(after, []).append(model)
+            if after not in seen:
+                check_model(after)
+                seen.add(after)
+                todo.append(after)
+    ended = [model for model in seen if model.state.cleaned_up]
+    assert {model.state.phase for model in ended} == {
+        BackupPhase.COMPLETED,
+        BackupPhase.FAILED,
+        BackupPhase.CANCELED,
+    }
+    assert all(model.lease is Lease.FREE for model in ended)
+    can_end, todo = set(ended), deque(ended)
+    while todo:
+        for model in predecessors.get(todo.popleft(), ()):
+            if model not in can_end:
+                can_end.add(model)
+                todo.append(model)
+    stuck = seen - can_end
+    assert not stuck, f"{len(stuck)} of {len(seen)} states have no way to an end, such as {next(iter(stuck))}"
+    assert len(seen) > 20_000, "the model became trivial"

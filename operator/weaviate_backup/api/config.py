@@ -5,6 +5,7 @@ from typing import Annotated
 
 from pydantic import Field
 
+from weaviate_backup.api.location import PATH_RULE
 from weaviate_backup.api.model import ApiModel
 from weaviate_backup.api.rules import matching, ranged
 
@@ -52,7 +53,7 @@ BackupID = Annotated[
         ),
     ),
 ]
-LocationPath = Annotated[str, Field(min_length=1, max_length=512)]
+LocationPath = Annotated[str, Field(min_length=1, max_length=512, json_schema_extra=PATH_RULE)]
 
 
 class BackupOptions(ApiModel):

@@ -6,8 +6,18 @@ from pydantic import Field
 
 from weaviate_backup.api.conditions import Condition
 from weaviate_backup.api.model import ApiModel, Count, Message, Name, Text, Time
+from weaviate_backup.api.rules import explained_by, rule
 
-Path = Annotated[str, Field(max_length=512)]
+PATH_RULE = explained_by(
+    rule(
+        r"!self.matches('(^|/)\\.\\.(/|$)')",
+        "path may not hold '..'; name the place itself",
+    )
+)
+Path = Annotated[str, Field(max_length=512, json_schema_extra=PATH_RULE)]
+_HOST = explained_by(
+    rule("!self.contains('/')", "s3.endpoint is host[:port] without a scheme or path; useSSL chooses http or https")
+)
 
 
 class SecretReference(ApiModel):
@@ -32,7 +42,7 @@ class S3Location(ApiModel):
     bucket: Annotated[str, Field(min_length=3, max_length=63)]
     path: Path = ""
     """Prefix of all backups in the bucket, without leading or trailing slash. Empty: the bucket itself."""
-    endpoint: Annotated[str | None, Field(max_length=512)] = None
+    endpoint: Annotated[str | None, Field(max_length=512, json_schema_extra=_HOST)] = None
     """host[:port] of the store, without a scheme. Absent: AWS's own of the region."""
     region: Annotated[str | None, Field(max_length=64)] = None
     use_ssl: bool = True

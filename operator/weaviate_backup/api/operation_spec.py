@@ -6,7 +6,7 @@ from pydantic import Field
 
 from weaviate_backup.api.location import SecretKeyReference
 from weaviate_backup.api.model import ApiModel, Name, Quantity
-from weaviate_backup.api.rules import JsonSchema, rule
+from weaviate_backup.api.rules import explained_by, rule
 
 LabelText = Annotated[str, Field(max_length=317)]
 
@@ -50,14 +50,11 @@ class AgentOptions(ApiModel):
     image_pull_secrets: Annotated[tuple[ObjectReference, ...], Field(max_length=16)] = ()
 
 
-def _positive(schema: JsonSchema) -> None:
-    schema["x-kubernetes-validations"] = [
-        rule("duration(self) > duration('0s')", "timeout must be longer than 0s; write it as 90m or 24h")
-    ]
-
-
+_POSITIVE = explained_by(
+    rule("duration(self) > duration('0s')", "timeout must be longer than 0s; write it as 90m or 24h")
+)
 Timeout = Annotated[
-    str, Field(min_length=2, max_length=32, pattern=r"^([0-9]+(ms|s|m|h))+$", json_schema_extra=_positive)
+    str, Field(min_length=2, max_length=32, pattern=r"^([0-9]+(ms|s|m|h))+$", json_schema_extra=_POSITIVE)
 ]
 NamePattern = Annotated[str, Field(min_length=1, max_length=255)]
 NamePatterns = Annotated[tuple[NamePattern, ...], Field(max_length=1000)]

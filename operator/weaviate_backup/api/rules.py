@@ -22,22 +22,24 @@ def rule(expression: str, message: str, *, field: str | None = None) -> dict[str
 
 def ranged(field: str, low: int, high: int, cure: str) -> SchemaChange:
     """Replace the schema's minimum and maximum by a rule that names the field, its range and the cure."""
-    return _explained(
-        ("minimum", "maximum"),
+    return explained_by(
         rule(f"self >= {low} && self <= {high}", f"{field} must be between {low} and {high}; {cure}"),
+        replacing=("minimum", "maximum"),
     )
 
 
 def matching(pattern: str, message: str) -> SchemaChange:
     """A pattern with a message of its own."""
-    return _explained(("pattern",), rule(f"self.matches('{pattern}')", message))
+    return explained_by(rule(f"self.matches('{pattern}')", message), replacing=("pattern",))
 
 
-def _explained(replaced: Iterable[str], explained: dict[str, str]) -> SchemaChange:
+def explained_by(explanation: dict[str, str], *, replacing: Iterable[str] = ()) -> SchemaChange:
+    """A change, for `json_schema_extra`, that puts the rule in the place of schema keywords."""
+
     def change(schema: JsonSchema) -> None:
-        for keyword in replaced:
+        for keyword in replacing:
             schema.pop(keyword, None)
-        schema["x-kubernetes-validations"] = [explained]
+        schema["x-kubernetes-validations"] = [explanation]
 
     return change
 

@@ -1,0 +1,16 @@
+"""Fixtures that several packages share. A server is started once for a whole run, and only if a test asks for it."""
+
+from collections.abc import Iterator
+
+import pytest
+from tests.api_server import ApiServer
+
+from weaviate_backup.api.crd import definitions
+
+
+@pytest.fixture(scope="session")
+def api_server(tmp_path_factory: pytest.TempPathFactory) -> Iterator[ApiServer]:
+    """A Kubernetes API with our kinds installed, and no controllers. Tests keep to namespaces of their own."""
+    with ApiServer(tmp_path_factory.mktemp("api-server") / "kubernetes") as server:
+        server.install_crds(list(definitions().values()))
+        yield server

@@ -1,1 +1,43 @@
 """Settings of the programs, read once from the environment in an entry point."""
+
+from pathlib import Path
+
+from pydantic import Field
+from pydantic_settings import BaseSettings, SettingsConfigDict
+
+from weaviate_backup.core.session import (
+    AGENT_PORT,
+    CA_MOUNT,
+    CLUSTER_MOUNT,
+    CREDENTIALS_MOUNT,
+    FILESYSTEM_MOUNT,
+    TLS_MOUNT,
+)
+
+
+class AgentSettings(BaseSettings):
+    """What an agent's pod tells it. Everything about the operation itself comes with the session."""
+
+    model_config = SettingsConfigDict(env_prefix="WVB_", frozen=True, extra="ignore")
+
+    operation_uid: str = Field(min_length=1)
+    """The one operation this process may serve."""
+    node: str = Field(min_length=1)
+    """Weaviate's node name, or a store worker's own."""
+    port: int = AGENT_PORT
+    data_path: Path | None = None
+    """Weaviate's data root, at the same path as in its own container. None (or empty): a store worker."""
+    tls_directory: Path = Path(TLS_MOUNT)
+    credentials_directory: Path = Path(CREDENTIALS_MOUNT)
+    ca_directory: Path = Path(CA_MOUNT)
+    cluster_directory: Path = Path(CLUSTER_MOUNT)
+    filesystem_root: Path = Path(FILESYSTEM_MOUNT)
+    lease_seconds: int = Field(default=300, ge=1)
+    """Until a session brings its own: the agent ends when nobody asked for this long."""
+    log_level: str = "INFO"
+
+    @classmethod
+    def from_environment(cls) -> "AgentSettings":
+        """The settings of this process; an empty data path means none."""
+        settings = cls()
+        return settings.model_copy(update={"data_path": None}) if settings.data_path == Path() else settings

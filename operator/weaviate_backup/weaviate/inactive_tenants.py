@@ -10,6 +10,7 @@ from dataclasses import dataclass
 from pathlib import Path, PurePosixPath
 
 from weaviate_backup.errors import Permanent, Transient
+from weaviate_backup.weaviate.late_writes import LATE_WRITES
 from weaviate_backup.weaviate.shard_source import ShardCut, ShardFile
 from weaviate_backup.weaviate.snapshot_staging import BOOKKEEPING, shard_directory
 
@@ -70,10 +71,11 @@ def belongs(name: str) -> bool:
     """Whether a file of an inactive shard is taken.
 
     Inside `lsm` that is every file directly in a bucket, logs included, and all records of migrations; elsewhere, and
-    at the root, everything that is not scratch.
+    at the root, everything that is not scratch. Late writes left by a restore that did not replay them are not taken:
+    replayed later they would undo newer writes.
     """
     path = PurePosixPath(name)
-    if path.suffix == ".tmp":
+    if path.suffix == ".tmp" or name == LATE_WRITES:
         return False
     if path.parts[0] == "lsm":
         return len(path.parts) == 3 or path.parts[1:2] == (".migrations",)

@@ -12,7 +12,8 @@ import grpc
 from weaviate_backup.errors import Permanent
 from weaviate_backup.weaviate.protocol import file_replication_pb2, file_replication_pb2_grpc
 from weaviate_backup.weaviate.rpc import ClusterCredentials, failure_of, open_channel
-from weaviate_backup.weaviate.snapshot_driver import SnapshotDriver, snapshot_failure
+from weaviate_backup.weaviate.shard_refusals import snapshot_failure
+from weaviate_backup.weaviate.snapshot_driver import SnapshotDriver
 
 PROBE_TIMEOUT_SECONDS = 30.0
 NO_COLLECTION = "WeaviateBackupOperatorProbe"

@@ -1,11 +1,13 @@
 """The driver of servers from 1.38.3 on: `CreateReplicaSnapshot`, taken more than once and combined.
 
 The call pauses compaction, flushes, links and resumes, but takes no write lock: in one call the vector index is sealed
-some milliseconds before the objects, so objects written between would be there and never be found. Therefore the
-objects come from one cut and everything else from the next: whatever the objects' cut holds, the indexes have seen.
-What was written between the two leaves index entries without an object, which Weaviate skips. Cuts are repeated while
-writes go on (the first ones empty the memtables, so the last two lie close together); two cuts with the same files
-prove that nothing was written between them.
+some milliseconds before the objects, so objects written between would be there and never be found. Therefore:
+
+1. Two calls. If they list the same files, nothing was written between them, and the second is one instant: done.
+2. Otherwise the server captures every write from now on (`late_writes`); after a moment, in which writes under way
+   reach the indexes, two more calls. The objects come from the third call, everything else from the fourth: whatever
+   object is in the cut, the indexes have seen it. Index entries without an object are skipped by Weaviate.
+3. What was updated or deleted between those two is in the captured writes, which travel as a file of the cut.
 """
 
 import asyncio
@@ -16,18 +18,21 @@ from pathlib import Path
 
 import grpc
 
-from weaviate_backup.errors import BackupError, Permanent, Transient
+from weaviate_backup.errors import Transient
 from weaviate_backup.weaviate import snapshot_staging
 from weaviate_backup.weaviate.protocol import file_replication_pb2, file_replication_pb2_grpc
-from weaviate_backup.weaviate.rpc import ClusterCredentials, failure_of, open_channel, text_of
+from weaviate_backup.weaviate.rpc import ClusterCredentials, open_channel, text_of
+from weaviate_backup.weaviate.shard_refusals import snapshot_failure
 from weaviate_backup.weaviate.shard_source import ShardCut, ShardFile
+from weaviate_backup.weaviate.write_capture import WriteCapture
 
 DRIVER = "replica-snapshot"
-CUTS = 3
-"""At most this many calls per shard; two when nothing is written."""
+CALLS = 4
+SETTLE_SECONDS = 1.0
+"""Time for a write that was not captured, because it began before, to reach every index."""
 CUT_TIMEOUT_SECONDS = 1800.0
 """Waiting for a running compaction can take minutes, and a client that gives up undoes the halt."""
-RELEASE_TIMEOUT_SECONDS = 60.0
+SHORT_TIMEOUT_SECONDS = 60.0
 OBJECTS = "lsm/objects/"
 
 log = logging.getLogger(__name__)
@@ -54,15 +59,16 @@ class SnapshotDriver:
         data_path: Path,
         operation_uid: str,
         credentials: ClusterCredentials | None = None,
-        cuts: int = CUTS,
+        settle_seconds: float = SETTLE_SECONDS,
     ) -> None:
         self._address = f"{host}:{data_port}"
         self._data_path = data_path
         self._operation_uid = operation_uid
-        self._cuts = cuts
+        self._settle_seconds = settle_seconds
         self._channel = open_channel(host, data_port)
         self._stub = file_replication_pb2_grpc.FileReplicationServiceStub(self._channel)
         self._metadata = (("authorization", credentials.header()),) if credentials else ()
+        self._capture = WriteCapture(self._stub, self._metadata, address=self._address)
 
     async def close(self) -> None:
         await self._channel.close()
@@ -83,16 +89,19 @@ class SnapshotDriver:
         await self._release(cut.collection, cut.shard)
 
     async def _cut(self, collection: str, shard: str, schema_version: int) -> ShardCut:
-        staged = [await self._create(collection, shard, 0, schema_version)]
+        staged = [await self._create(collection, shard, number, schema_version) for number in (0, 1)]
+        late: tuple[str, ...] = ()
+        if set(staged[0].names) != set(staged[1].names):
+            capture = self._capture_id(collection, shard)
+            captured = await self._capture.start(collection, shard, capture)
+            await asyncio.sleep(self._settle_seconds)
+            staged += [await self._create(collection, shard, number, schema_version) for number in (2, 3)]
+            if captured:
+                late = await self._capture.fetch(collection, shard, capture, staged[-1].directory)
+        objects, last = staged[-2:]
         live = snapshot_staging.shard_directory(self._data_path, collection, shard)
-        for number in range(1, self._cuts):
-            staged.append(await self._create(collection, shard, number, schema_version))
-            if staged[-1].names == staged[-2].names:
-                break
-        last = staged[-1]
-        objects = staged[-2] if len(staged) > 1 else last
         try:
-            names = await asyncio.to_thread(snapshot_staging.complete, last.directory, live, last.names)
+            names = await asyncio.to_thread(snapshot_staging.complete, last.directory, live, (*late, *last.names))
         except FileNotFoundError as error:
             raise Transient("CutIncomplete", f"{collection}/{shard} lost a file while it was cut") from error
         return ShardCut(
@@ -102,6 +111,9 @@ class SnapshotDriver:
             files=combine(objects.directory, objects.names, last.directory, names),
             halt_seconds=max(each.seconds for each in staged),
         )
+
+    def _capture_id(self, collection: str, shard: str) -> str:
+        return snapshot_staging.operation_id(self._operation_uid, collection, shard, CALLS)
 
     async def _create(self, collection: str, shard: str, number: int, schema_version: int) -> _Staged:
         operation = snapshot_staging.operation_id(self._operation_uid, collection, shard, number)
@@ -123,7 +135,8 @@ class SnapshotDriver:
         return _Staged(operation, directory, names, seconds)
 
     async def _release(self, collection: str, shard: str) -> None:
-        for number in range(self._cuts):
+        await self._capture.stop(collection, shard, self._capture_id(collection, shard))
+        for number in range(CALLS):
             await self._release_one(collection, shard, number)
 
     async def _release_one(self, collection: str, shard: str, number: int) -> None:
@@ -135,7 +148,7 @@ class SnapshotDriver:
         operation = snapshot_staging.operation_id(self._operation_uid, collection, shard, number)
         request = file_replication_pb2.ReleaseSnapshotRequest(collection=collection, operation_id=operation)
         try:
-            await self._stub.ReleaseReplicaSnapshot(request, timeout=RELEASE_TIMEOUT_SECONDS, metadata=self._metadata)
+            await self._stub.ReleaseReplicaSnapshot(request, timeout=SHORT_TIMEOUT_SECONDS, metadata=self._metadata)
         except grpc.aio.AioRpcError as error:
             log.warning("release of %s/%s cut %d: %s; deleting it", collection, shard, number, text_of(error))
         directory = snapshot_staging.staging_directory(self._data_path, operation, collection)
@@ -154,31 +167,3 @@ def combine(
     ]
     others = [ShardFile(name, directory / name, mutable=False) for name in names if not name.startswith(OBJECTS)]
     return (*objects, *others)
-
-
-def snapshot_failure(error: grpc.aio.AioRpcError, *, what: str) -> BackupError:
-    """Codes say little here: INTERNAL is everything from an unknown tenant to a failed flush, so the text decides."""
-    code, said = error.code(), text_of(error)
-    if code not in (grpc.StatusCode.INTERNAL, grpc.StatusCode.FAILED_PRECONDITION):
-        return failure_of(error, what=what)
-    lowered = said.lower()
-    for words, kind, reason, cure in REFUSALS:
-        if any(word in lowered for word in words):
-            return kind(reason, f"{what}: {said}{cure}")
-    if code is grpc.StatusCode.FAILED_PRECONDITION:
-        return Transient("ShardBusy", f"{what}: {said}")
-    return Transient("SnapshotFailed", f"{what}: {said}")
-
-
-REFUSALS: tuple[tuple[tuple[str, ...], type[Transient | Permanent], str, str], ...] = (
-    (("maintenance mode",), Transient, "MaintenanceMode", "; no shard of the node can be halted until that ends"),
-    (("reindex", "in progress"), Transient, "ShardBusy", ""),
-    (("deadline", "timeout", "timed out", "canceled", "waiting for"), Transient, "ServerTimeout", ""),
-    (
-        ("read-only", "readonly", "read only"),
-        Permanent,
-        "ShardReadOnly",
-        "; Weaviate cannot flush a read-only shard: free disk space, then set it READY",
-    ),
-    (("not found",), Permanent, "ShardNotFound", " (an inactive tenant is read from disk)"),
-)

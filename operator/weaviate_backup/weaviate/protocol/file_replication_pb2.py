@@ -24,7 +24,7 @@ _sym_db = _symbol_database.Default()
 
 
 
-DESCRIPTOR = _descriptor_pool.Default().AddSerializedFile(b'\n8weaviate_backup/weaviate/protocol/file_replication.proto\x12\nclusterapi\"h\n\x15\x43reateSnapshotRequest\x12\x12\n\ncollection\x18\x01 \x01(\t\x12\r\n\x05shard\x18\x02 \x01(\t\x12\x14\n\x0coperation_id\x18\x03 \x01(\t\x12\x16\n\x0eschema_version\x18\x04 \x01(\x04\"I\n\x10\x46ileListResponse\x12\x12\n\ncollection\x18\x01 \x01(\t\x12\r\n\x05shard\x18\x02 \x01(\t\x12\x12\n\nfile_names\x18\x03 \x03(\t\"B\n\x16ReleaseSnapshotRequest\x12\x12\n\ncollection\x18\x01 \x01(\t\x12\x14\n\x0coperation_id\x18\x02 \x01(\t\"-\n\x17ReleaseSnapshotResponse\x12\x12\n\ncollection\x18\x01 \x01(\t\"I\n\x0cPauseRequest\x12\x12\n\ncollection\x18\x01 \x01(\t\x12\r\n\x05shard\x18\x02 \x01(\t\x12\x16\n\x0eschema_version\x18\x03 \x01(\x04\"2\n\rResumeRequest\x12\x12\n\ncollection\x18\x01 \x01(\t\x12\r\n\x05shard\x18\x02 \x01(\t\"2\n\rShardResponse\x12\x12\n\ncollection\x18\x01 \x01(\t\x12\r\n\x05shard\x18\x02 \x01(\t2\xeb\x02\n\x16\x46ileReplicationService\x12X\n\x15\x43reateReplicaSnapshot\x12!.clusterapi.CreateSnapshotRequest\x1a\x1c.clusterapi.FileListResponse\x12\x61\n\x16ReleaseReplicaSnapshot\x12\".clusterapi.ReleaseSnapshotRequest\x1a#.clusterapi.ReleaseSnapshotResponse\x12H\n\x11PauseFileActivity\x12\x18.clusterapi.PauseRequest\x1a\x19.clusterapi.ShardResponse\x12J\n\x12ResumeFileActivity\x12\x19.clusterapi.ResumeRequest\x1a\x19.clusterapi.ShardResponseb\x06proto3')
+DESCRIPTOR = _descriptor_pool.Default().AddSerializedFile(b'\n8weaviate_backup/weaviate/protocol/file_replication.proto\x12\nclusterapi\"h\n\x15\x43reateSnapshotRequest\x12\x12\n\ncollection\x18\x01 \x01(\t\x12\r\n\x05shard\x18\x02 \x01(\t\x12\x14\n\x0coperation_id\x18\x03 \x01(\t\x12\x16\n\x0eschema_version\x18\x04 \x01(\x04\"I\n\x10\x46ileListResponse\x12\x12\n\ncollection\x18\x01 \x01(\t\x12\r\n\x05shard\x18\x02 \x01(\t\x12\x12\n\nfile_names\x18\x03 \x03(\t\"B\n\x16ReleaseSnapshotRequest\x12\x12\n\ncollection\x18\x01 \x01(\t\x12\x14\n\x0coperation_id\x18\x02 \x01(\t\"-\n\x17ReleaseSnapshotResponse\x12\x12\n\ncollection\x18\x01 \x01(\t\"f\n\x13StartCaptureRequest\x12\x12\n\ncollection\x18\x01 \x01(\t\x12\r\n\x05shard\x18\x02 \x01(\t\x12\x14\n\x0coperation_id\x18\x03 \x01(\t\x12\x16\n\x0eschema_version\x18\x04 \x01(\x04\"I\n\x0e\x43\x61ptureRequest\x12\x12\n\ncollection\x18\x01 \x01(\t\x12\r\n\x05shard\x18\x02 \x01(\t\x12\x14\n\x0coperation_id\x18\x03 \x01(\t\"J\n\x0f\x43\x61ptureResponse\x12\x12\n\ncollection\x18\x01 \x01(\t\x12\r\n\x05shard\x18\x02 \x01(\t\x12\x14\n\x0coperation_id\x18\x03 \x01(\t\"g\n\x17\x46inalizeCaptureResponse\x12\x12\n\ncollection\x18\x01 \x01(\t\x12\r\n\x05shard\x18\x02 \x01(\t\x12\x14\n\x0coperation_id\x18\x03 \x01(\t\x12\x13\n\x0blast_number\x18\x04 \x01(\x04\"_\n\x0e\x43hangesRequest\x12\x12\n\ncollection\x18\x01 \x01(\t\x12\r\n\x05shard\x18\x02 \x01(\t\x12\x14\n\x0coperation_id\x18\x03 \x01(\t\x12\x14\n\x0cuntil_number\x18\x04 \x01(\x04\"g\n\x06\x43hange\x12\x0e\n\x06number\x18\x01 \x01(\x04\x12\x11\n\tis_delete\x18\x02 \x01(\x08\x12\x1c\n\x14updated_milliseconds\x18\x03 \x01(\x03\x12\x0c\n\x04uuid\x18\x04 \x01(\x0c\x12\x0e\n\x06object\x18\x05 \x01(\x0c\"I\n\x0cPauseRequest\x12\x12\n\ncollection\x18\x01 \x01(\t\x12\r\n\x05shard\x18\x02 \x01(\t\x12\x16\n\x0eschema_version\x18\x03 \x01(\x04\"2\n\rResumeRequest\x12\x12\n\ncollection\x18\x01 \x01(\t\x12\r\n\x05shard\x18\x02 \x01(\t\"2\n\rShardResponse\x12\x12\n\ncollection\x18\x01 \x01(\t\x12\r\n\x05shard\x18\x02 \x01(\t2\xa5\x05\n\x16\x46ileReplicationService\x12X\n\x15\x43reateReplicaSnapshot\x12!.clusterapi.CreateSnapshotRequest\x1a\x1c.clusterapi.FileListResponse\x12\x61\n\x16ReleaseReplicaSnapshot\x12\".clusterapi.ReleaseSnapshotRequest\x1a#.clusterapi.ReleaseSnapshotResponse\x12R\n\x12StartChangeCapture\x12\x1f.clusterapi.StartCaptureRequest\x1a\x1b.clusterapi.CaptureResponse\x12T\n\x11\x46inalizeChangeLog\x12\x1a.clusterapi.CaptureRequest\x1a#.clusterapi.FinalizeCaptureResponse\x12@\n\x0cGetChangeLog\x12\x1a.clusterapi.ChangesRequest\x1a\x12.clusterapi.Change0\x01\x12L\n\x11StopChangeCapture\x12\x1a.clusterapi.CaptureRequest\x1a\x1b.clusterapi.CaptureResponse\x12H\n\x11PauseFileActivity\x12\x18.clusterapi.PauseRequest\x1a\x19.clusterapi.ShardResponse\x12J\n\x12ResumeFileActivity\x12\x19.clusterapi.ResumeRequest\x1a\x19.clusterapi.ShardResponseb\x06proto3')
 
 _globals = globals()
 _builder.BuildMessageAndEnumDescriptors(DESCRIPTOR, _globals)
@@ -39,12 +39,24 @@ if not _descriptor._USE_C_DESCRIPTORS:
   _globals['_RELEASESNAPSHOTREQUEST']._serialized_end=319
   _globals['_RELEASESNAPSHOTRESPONSE']._serialized_start=321
   _globals['_RELEASESNAPSHOTRESPONSE']._serialized_end=366
-  _globals['_PAUSEREQUEST']._serialized_start=368
-  _globals['_PAUSEREQUEST']._serialized_end=441
-  _globals['_RESUMEREQUEST']._serialized_start=443
-  _globals['_RESUMEREQUEST']._serialized_end=493
-  _globals['_SHARDRESPONSE']._serialized_start=495
-  _globals['_SHARDRESPONSE']._serialized_end=545
-  _globals['_FILEREPLICATIONSERVICE']._serialized_start=548
-  _globals['_FILEREPLICATIONSERVICE']._serialized_end=911
+  _globals['_STARTCAPTUREREQUEST']._serialized_start=368
+  _globals['_STARTCAPTUREREQUEST']._serialized_end=470
+  _globals['_CAPTUREREQUEST']._serialized_start=472
+  _globals['_CAPTUREREQUEST']._serialized_end=545
+  _globals['_CAPTURERESPONSE']._serialized_start=547
+  _globals['_CAPTURERESPONSE']._serialized_end=621
+  _globals['_FINALIZECAPTURERESPONSE']._serialized_start=623
+  _globals['_FINALIZECAPTURERESPONSE']._serialized_end=726
+  _globals['_CHANGESREQUEST']._serialized_start=728
+  _globals['_CHANGESREQUEST']._serialized_end=823
+  _globals['_CHANGE']._serialized_start=825
+  _globals['_CHANGE']._serialized_end=928
+  _globals['_PAUSEREQUEST']._serialized_start=930
+  _globals['_PAUSEREQUEST']._serialized_end=1003
+  _globals['_RESUMEREQUEST']._serialized_start=1005
+  _globals['_RESUMEREQUEST']._serialized_end=1055
+  _globals['_SHARDRESPONSE']._serialized_start=1057
+  _globals['_SHARDRESPONSE']._serialized_end=1107
+  _globals['_FILEREPLICATIONSERVICE']._serialized_start=1110
+  _globals['_FILEREPLICATIONSERVICE']._serialized_end=1787
 # @@protoc_insertion_point(module_scope)

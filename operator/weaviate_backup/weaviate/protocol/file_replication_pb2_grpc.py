@@ -44,6 +44,26 @@ class FileReplicationServiceStub:
                 request_serializer=weaviate__backup_dot_weaviate_dot_protocol_dot_file__replication__pb2.ReleaseSnapshotRequest.SerializeToString,
                 response_deserializer=weaviate__backup_dot_weaviate_dot_protocol_dot_file__replication__pb2.ReleaseSnapshotResponse.FromString,
                 _registered_method=True)
+        self.StartChangeCapture = channel.unary_unary(
+                '/clusterapi.FileReplicationService/StartChangeCapture',
+                request_serializer=weaviate__backup_dot_weaviate_dot_protocol_dot_file__replication__pb2.StartCaptureRequest.SerializeToString,
+                response_deserializer=weaviate__backup_dot_weaviate_dot_protocol_dot_file__replication__pb2.CaptureResponse.FromString,
+                _registered_method=True)
+        self.FinalizeChangeLog = channel.unary_unary(
+                '/clusterapi.FileReplicationService/FinalizeChangeLog',
+                request_serializer=weaviate__backup_dot_weaviate_dot_protocol_dot_file__replication__pb2.CaptureRequest.SerializeToString,
+                response_deserializer=weaviate__backup_dot_weaviate_dot_protocol_dot_file__replication__pb2.FinalizeCaptureResponse.FromString,
+                _registered_method=True)
+        self.GetChangeLog = channel.unary_stream(
+                '/clusterapi.FileReplicationService/GetChangeLog',
+                request_serializer=weaviate__backup_dot_weaviate_dot_protocol_dot_file__replication__pb2.ChangesRequest.SerializeToString,
+                response_deserializer=weaviate__backup_dot_weaviate_dot_protocol_dot_file__replication__pb2.Change.FromString,
+                _registered_method=True)
+        self.StopChangeCapture = channel.unary_unary(
+                '/clusterapi.FileReplicationService/StopChangeCapture',
+                request_serializer=weaviate__backup_dot_weaviate_dot_protocol_dot_file__replication__pb2.CaptureRequest.SerializeToString,
+                response_deserializer=weaviate__backup_dot_weaviate_dot_protocol_dot_file__replication__pb2.CaptureResponse.FromString,
+                _registered_method=True)
         self.PauseFileActivity = channel.unary_unary(
                 '/clusterapi.FileReplicationService/PauseFileActivity',
                 request_serializer=weaviate__backup_dot_weaviate_dot_protocol_dot_file__replication__pb2.PauseRequest.SerializeToString,
@@ -67,6 +87,32 @@ class FileReplicationServiceServicer:
         raise NotImplementedError('Method not implemented!')
 
     def ReleaseReplicaSnapshot(self, request, context):
+        """Missing associated documentation comment in .proto file."""
+        context.set_code(grpc.StatusCode.UNIMPLEMENTED)
+        context.set_details('Method not implemented!')
+        raise NotImplementedError('Method not implemented!')
+
+    def StartChangeCapture(self, request, context):
+        """Since 1.38.0: from here on the shard notes every write, until stopped or restarted. Nothing else ends it.
+        """
+        context.set_code(grpc.StatusCode.UNIMPLEMENTED)
+        context.set_details('Method not implemented!')
+        raise NotImplementedError('Method not implemented!')
+
+    def FinalizeChangeLog(self, request, context):
+        """Waits for writes in flight, seals the log and tells its last number.
+        """
+        context.set_code(grpc.StatusCode.UNIMPLEMENTED)
+        context.set_details('Method not implemented!')
+        raise NotImplementedError('Method not implemented!')
+
+    def GetChangeLog(self, request, context):
+        """Missing associated documentation comment in .proto file."""
+        context.set_code(grpc.StatusCode.UNIMPLEMENTED)
+        context.set_details('Method not implemented!')
+        raise NotImplementedError('Method not implemented!')
+
+    def StopChangeCapture(self, request, context):
         """Missing associated documentation comment in .proto file."""
         context.set_code(grpc.StatusCode.UNIMPLEMENTED)
         context.set_details('Method not implemented!')
@@ -97,6 +143,26 @@ def add_FileReplicationServiceServicer_to_server(servicer, server):
                     servicer.ReleaseReplicaSnapshot,
                     request_deserializer=weaviate__backup_dot_weaviate_dot_protocol_dot_file__replication__pb2.ReleaseSnapshotRequest.FromString,
                     response_serializer=weaviate__backup_dot_weaviate_dot_protocol_dot_file__replication__pb2.ReleaseSnapshotResponse.SerializeToString,
+            ),
+            'StartChangeCapture': grpc.unary_unary_rpc_method_handler(
+                    servicer.StartChangeCapture,
+                    request_deserializer=weaviate__backup_dot_weaviate_dot_protocol_dot_file__replication__pb2.StartCaptureRequest.FromString,
+                    response_serializer=weaviate__backup_dot_weaviate_dot_protocol_dot_file__replication__pb2.CaptureResponse.SerializeToString,
+            ),
+            'FinalizeChangeLog': grpc.unary_unary_rpc_method_handler(
+                    servicer.FinalizeChangeLog,
+                    request_deserializer=weaviate__backup_dot_weaviate_dot_protocol_dot_file__replication__pb2.CaptureRequest.FromString,
+                    response_serializer=weaviate__backup_dot_weaviate_dot_protocol_dot_file__replication__pb2.FinalizeCaptureResponse.SerializeToString,
+            ),
+            'GetChangeLog': grpc.unary_stream_rpc_method_handler(
+                    servicer.GetChangeLog,
+                    request_deserializer=weaviate__backup_dot_weaviate_dot_protocol_dot_file__replication__pb2.ChangesRequest.FromString,
+                    response_serializer=weaviate__backup_dot_weaviate_dot_protocol_dot_file__replication__pb2.Change.SerializeToString,
+            ),
+            'StopChangeCapture': grpc.unary_unary_rpc_method_handler(
+                    servicer.StopChangeCapture,
+                    request_deserializer=weaviate__backup_dot_weaviate_dot_protocol_dot_file__replication__pb2.CaptureRequest.FromString,
+                    response_serializer=weaviate__backup_dot_weaviate_dot_protocol_dot_file__replication__pb2.CaptureResponse.SerializeToString,
             ),
             'PauseFileActivity': grpc.unary_unary_rpc_method_handler(
                     servicer.PauseFileActivity,
@@ -163,6 +229,114 @@ class FileReplicationService:
             '/clusterapi.FileReplicationService/ReleaseReplicaSnapshot',
             weaviate__backup_dot_weaviate_dot_protocol_dot_file__replication__pb2.ReleaseSnapshotRequest.SerializeToString,
             weaviate__backup_dot_weaviate_dot_protocol_dot_file__replication__pb2.ReleaseSnapshotResponse.FromString,
+            options,
+            channel_credentials,
+            insecure,
+            call_credentials,
+            compression,
+            wait_for_ready,
+            timeout,
+            metadata,
+            _registered_method=True)
+
+    @staticmethod
+    def StartChangeCapture(request,
+            target,
+            options=(),
+            channel_credentials=None,
+            call_credentials=None,
+            insecure=False,
+            compression=None,
+            wait_for_ready=None,
+            timeout=None,
+            metadata=None):
+        return grpc.experimental.unary_unary(
+            request,
+            target,
+            '/clusterapi.FileReplicationService/StartChangeCapture',
+            weaviate__backup_dot_weaviate_dot_protocol_dot_file__replication__pb2.StartCaptureRequest.SerializeToString,
+            weaviate__backup_dot_weaviate_dot_protocol_dot_file__replication__pb2.CaptureResponse.FromString,
+            options,
+            channel_credentials,
+            insecure,
+            call_credentials,
+            compression,
+            wait_for_ready,
+            timeout,
+            metadata,
+            _registered_method=True)
+
+    @staticmethod
+    def FinalizeChangeLog(request,
+            target,
+            options=(),
+            channel_credentials=None,
+            call_credentials=None,
+            insecure=False,
+            compression=None,
+            wait_for_ready=None,
+            timeout=None,
+            metadata=None):
+        return grpc.experimental.unary_unary(
+            request,
+            target,
+            '/clusterapi.FileReplicationService/FinalizeChangeLog',
+            weaviate__backup_dot_weaviate_dot_protocol_dot_file__replication__pb2.CaptureRequest.SerializeToString,
+            weaviate__backup_dot_weaviate_dot_protocol_dot_file__replication__pb2.FinalizeCaptureResponse.FromString,
+            options,
+            channel_credentials,
+            insecure,
+            call_credentials,
+            compression,
+            wait_for_ready,
+            timeout,
+            metadata,
+            _registered_method=True)
+
+    @staticmethod
+    def GetChangeLog(request,
+            target,
+            options=(),
+            channel_credentials=None,
+            call_credentials=None,
+            insecure=False,
+            compression=None,
+            wait_for_ready=None,
+            timeout=None,
+            metadata=None):
+        return grpc.experimental.unary_stream(
+            request,
+            target,
+            '/clusterapi.FileReplicationService/GetChangeLog',
+            weaviate__backup_dot_weaviate_dot_protocol_dot_file__replication__pb2.ChangesRequest.SerializeToString,
+            weaviate__backup_dot_weaviate_dot_protocol_dot_file__replication__pb2.Change.FromString,
+            options,
+            channel_credentials,
+            insecure,
+            call_credentials,
+            compression,
+            wait_for_ready,
+            timeout,
+            metadata,
+            _registered_method=True)
+
+    @staticmethod
+    def StopChangeCapture(request,
+            target,
+            options=(),
+            channel_credentials=None,
+            call_credentials=None,
+            insecure=False,
+            compression=None,
+            wait_for_ready=None,
+            timeout=None,
+            metadata=None):
+        return grpc.experimental.unary_unary(
+            request,
+            target,
+            '/clusterapi.FileReplicationService/StopChangeCapture',
+            weaviate__backup_dot_weaviate_dot_protocol_dot_file__replication__pb2.CaptureRequest.SerializeToString,
+            weaviate__backup_dot_weaviate_dot_protocol_dot_file__replication__pb2.CaptureResponse.FromString,
             options,
             channel_credentials,
             insecure,

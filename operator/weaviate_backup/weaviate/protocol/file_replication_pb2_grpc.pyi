@@ -34,6 +34,12 @@ class FileReplicationServiceStub:
     CreateReplicaSnapshot: _grpc.UnaryUnaryMultiCallable[_file_replication_pb2.CreateSnapshotRequest, _file_replication_pb2.FileListResponse]
     """Since 1.38.3: halts, links and resumes. Answers with names relative to the shard's directory."""
     ReleaseReplicaSnapshot: _grpc.UnaryUnaryMultiCallable[_file_replication_pb2.ReleaseSnapshotRequest, _file_replication_pb2.ReleaseSnapshotResponse]
+    StartChangeCapture: _grpc.UnaryUnaryMultiCallable[_file_replication_pb2.StartCaptureRequest, _file_replication_pb2.CaptureResponse]
+    """Since 1.38.0: from here on the shard notes every write, until stopped or restarted. Nothing else ends it."""
+    FinalizeChangeLog: _grpc.UnaryUnaryMultiCallable[_file_replication_pb2.CaptureRequest, _file_replication_pb2.FinalizeCaptureResponse]
+    """Waits for writes in flight, seals the log and tells its last number."""
+    GetChangeLog: _grpc.UnaryStreamMultiCallable[_file_replication_pb2.ChangesRequest, _file_replication_pb2.Change]
+    StopChangeCapture: _grpc.UnaryUnaryMultiCallable[_file_replication_pb2.CaptureRequest, _file_replication_pb2.CaptureResponse]
     PauseFileActivity: _grpc.UnaryUnaryMultiCallable[_file_replication_pb2.PauseRequest, _file_replication_pb2.ShardResponse]
     """From 1.32.0 to 1.38.2: halts until resumed or timed out."""
     ResumeFileActivity: _grpc.UnaryUnaryMultiCallable[_file_replication_pb2.ResumeRequest, _file_replication_pb2.ShardResponse]
@@ -44,6 +50,12 @@ class FileReplicationServiceAsyncStub(FileReplicationServiceStub):
     CreateReplicaSnapshot: _aio.UnaryUnaryMultiCallable[_file_replication_pb2.CreateSnapshotRequest, _file_replication_pb2.FileListResponse]  # type: ignore[assignment]
     """Since 1.38.3: halts, links and resumes. Answers with names relative to the shard's directory."""
     ReleaseReplicaSnapshot: _aio.UnaryUnaryMultiCallable[_file_replication_pb2.ReleaseSnapshotRequest, _file_replication_pb2.ReleaseSnapshotResponse]  # type: ignore[assignment]
+    StartChangeCapture: _aio.UnaryUnaryMultiCallable[_file_replication_pb2.StartCaptureRequest, _file_replication_pb2.CaptureResponse]  # type: ignore[assignment]
+    """Since 1.38.0: from here on the shard notes every write, until stopped or restarted. Nothing else ends it."""
+    FinalizeChangeLog: _aio.UnaryUnaryMultiCallable[_file_replication_pb2.CaptureRequest, _file_replication_pb2.FinalizeCaptureResponse]  # type: ignore[assignment]
+    """Waits for writes in flight, seals the log and tells its last number."""
+    GetChangeLog: _aio.UnaryStreamMultiCallable[_file_replication_pb2.ChangesRequest, _file_replication_pb2.Change]  # type: ignore[assignment]
+    StopChangeCapture: _aio.UnaryUnaryMultiCallable[_file_replication_pb2.CaptureRequest, _file_replication_pb2.CaptureResponse]  # type: ignore[assignment]
     PauseFileActivity: _aio.UnaryUnaryMultiCallable[_file_replication_pb2.PauseRequest, _file_replication_pb2.ShardResponse]  # type: ignore[assignment]
     """From 1.32.0 to 1.38.2: halts until resumed or timed out."""
     ResumeFileActivity: _aio.UnaryUnaryMultiCallable[_file_replication_pb2.ResumeRequest, _file_replication_pb2.ShardResponse]  # type: ignore[assignment]
@@ -63,6 +75,36 @@ class FileReplicationServiceServicer(metaclass=_abc_1.ABCMeta):
         request: _file_replication_pb2.ReleaseSnapshotRequest,
         context: _ServicerContext,
     ) -> _typing.Union[_file_replication_pb2.ReleaseSnapshotResponse, _abc.Awaitable[_file_replication_pb2.ReleaseSnapshotResponse]]: ...
+
+    @_abc_1.abstractmethod
+    def StartChangeCapture(
+        self,
+        request: _file_replication_pb2.StartCaptureRequest,
+        context: _ServicerContext,
+    ) -> _typing.Union[_file_replication_pb2.CaptureResponse, _abc.Awaitable[_file_replication_pb2.CaptureResponse]]:
+        """Since 1.38.0: from here on the shard notes every write, until stopped or restarted. Nothing else ends it."""
+
+    @_abc_1.abstractmethod
+    def FinalizeChangeLog(
+        self,
+        request: _file_replication_pb2.CaptureRequest,
+        context: _ServicerContext,
+    ) -> _typing.Union[_file_replication_pb2.FinalizeCaptureResponse, _abc.Awaitable[_file_replication_pb2.FinalizeCaptureResponse]]:
+        """Waits for writes in flight, seals the log and tells its last number."""
+
+    @_abc_1.abstractmethod
+    def GetChangeLog(
+        self,
+        request: _file_replication_pb2.ChangesRequest,
+        context: _ServicerContext,
+    ) -> _typing.Union[_abc.Iterator[_file_replication_pb2.Change], _abc.AsyncIterator[_file_replication_pb2.Change]]: ...
+
+    @_abc_1.abstractmethod
+    def StopChangeCapture(
+        self,
+        request: _file_replication_pb2.CaptureRequest,
+        context: _ServicerContext,
+    ) -> _typing.Union[_file_replication_pb2.CaptureResponse, _abc.Awaitable[_file_replication_pb2.CaptureResponse]]: ...
 
     @_abc_1.abstractmethod
     def PauseFileActivity(

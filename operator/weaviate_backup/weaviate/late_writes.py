@@ -1,0 +1,149 @@
+"""Writes that reached a shard while it was cut: captured by the server, kept beside the cut, replayed after a restore.
+
+Cuts of a shard that is being written to cannot be one instant, because no call open to us stops writes. An object
+updated or deleted between the objects' cut and the indexes' cut would be there and never be found. The server's own
+replica movement has the same problem and the same answer: note every write from before the cut on, and apply those
+writes to the copy. They travel as one more file of the shard (`LATE_WRITES`), which Weaviate ignores; a restore that
+knows it calls `replay` on every node once the shard is there, one that does not loses what Weaviate's own copy loses.
+
+The file: `MAGIC`, then per write one frame of flag, uuid, milliseconds, length and the object in the server's format.
+"""
+
+import asyncio
+import json
+import struct
+from collections.abc import Iterable, Iterator
+from dataclasses import dataclass
+from pathlib import Path
+from uuid import UUID
+
+import aiohttp
+
+from weaviate_backup.errors import Permanent, Transient, excerpt
+from weaviate_backup.weaviate.rpc import ClusterCredentials
+
+LATE_WRITES = ".late-writes"
+MAGIC = b"WVBLATE1"
+FRAME = struct.Struct("<B16sqI")
+OBJECT_LIST = "application/vnd.weaviate.storobj.list+octet-stream"
+BATCH_WRITES = 200
+BATCH_BYTES = 16 << 20
+TIMEOUT_SECONDS = 300.0
+DELETES_AT_ONCE = 8
+
+
+@dataclass(frozen=True)
+class Write:
+    """One acknowledged write: an object in the server's storage format, or (empty) a deletion."""
+
+    uuid: UUID
+    updated_milliseconds: int
+    stored_object: bytes
+
+    @property
+    def is_delete(self) -> bool:
+        return not self.stored_object
+
+
+def encode(write: Write) -> bytes:
+    return (
+        FRAME.pack(write.is_delete, write.uuid.bytes, write.updated_milliseconds, len(write.stored_object))
+        + write.stored_object
+    )
+
+
+def read_writes(path: Path) -> Iterator[Write]:
+    """The writes of a file in their order. `DamagedLateWrites` for anything else."""
+    with path.open("rb") as stream:
+        if stream.read(len(MAGIC)) != MAGIC:
+            raise Permanent("DamagedLateWrites", f"{path.name} of {path.parent.name} is no file of late writes")
+        while header := stream.read(FRAME.size):
+            if len(header) < FRAME.size:
+                raise Permanent("DamagedLateWrites", f"{path.name} of {path.parent.name} ends inside a frame")
+            is_delete, identity, milliseconds, length = FRAME.unpack(header)
+            content = stream.read(length)
+            if len(content) < length or bool(is_delete) != (length == 0):
+                raise Permanent("DamagedLateWrites", f"{path.name} of {path.parent.name} ends inside a frame")
+            yield Write(UUID(bytes=identity), milliseconds, content)
+
+
+def final_writes(path: Path) -> Iterator[Write]:
+    """Of every object only its last write. Two passes over the file, so that memory holds ids and not objects."""
+    last = {write.uuid: number for number, write in enumerate(read_writes(path))}
+    return (write for number, write in enumerate(read_writes(path)) if last[write.uuid] == number)
+
+
+def batches(writes: Iterable[Write]) -> Iterator[list[Write]]:
+    """Writes in order, bounded by number and by bytes."""
+    batch: list[Write] = []
+    size = 0
+    for write in writes:
+        if batch and (len(batch) >= BATCH_WRITES or size + len(write.stored_object) > BATCH_BYTES):
+            yield batch
+            batch, size = [], 0
+        batch.append(write)
+        size += len(write.stored_object)
+    if batch:
+        yield batch
+
+
+async def replay(
+    host: str,
+    data_port: int,
+    *,
+    collection: str,
+    shard: str,
+    path: Path,
+    credentials: ClusterCredentials | None = None,
+) -> int:
+    """Apply a shard's late writes to the shard of that node through its data port; how many objects were touched.
+
+    Every object is deleted first, because a put of what is stored already would leave its index entries as they are.
+    Repeating a replay gives the same result.
+    """
+    address = f"[{host}]" if ":" in host else host
+    url = f"http://{address}:{data_port}/indices/{collection}/shards/{shard}/objects"
+    headers = {"Authorization": credentials.header()} if credentials else {}
+    touched = 0
+    async with aiohttp.ClientSession(headers=headers, timeout=aiohttp.ClientTimeout(total=TIMEOUT_SECONDS)) as session:
+        for batch in batches(final_writes(path)):
+            await _delete(session, url, [write.uuid for write in batch])
+            await _put(session, url, [write.stored_object for write in batch if not write.is_delete])
+            touched += len(batch)
+    return touched
+
+
+async def _delete(session: aiohttp.ClientSession, url: str, uuids: list[UUID]) -> None:
+    bound = asyncio.Semaphore(DELETES_AT_ONCE)
+
+    async def one(uuid: UUID) -> None:
+        async with bound:
+            await _send(session, "DELETE", f"{url}/{uuid}")
+
+    await asyncio.gather(*(one(uuid) for uuid in uuids))
+
+
+async def _put(session: aiohttp.ClientSession, url: str, objects: list[bytes]) -> None:
+    if not objects:
+        return
+    body = b"".join(struct.pack("<Q", len(each)) + each for each in objects)
+    answer = await _send(session, "POST", url, body=body)
+    refused = [row for row in json.loads(answer or "[]") or [] if row]
+    if refused:
+        raise Transient("ReplayFailed", f"{len(refused)} late writes were refused at {url}: {excerpt(str(refused[0]))}")
+
+
+async def _send(session: aiohttp.ClientSession, method: str, url: str, *, body: bytes | None = None) -> str:
+    headers = {"Content-Type": OBJECT_LIST} if body is not None else {}
+    try:
+        async with session.request(method, url, data=body, headers=headers) as answer:
+            text = await answer.text()
+            if answer.status < 300:
+                return text
+            if answer.status == 401:
+                raise Permanent("ClusterAuthenticationFailed", f"{method} {url}: the data port refused the credentials")
+            raise Transient("ReplayFailed", f"{method} {url}: {answer.status}: {excerpt(text)}")
+    except TimeoutError as error:
+        raise Transient("ServerTimeout", f"{method} {url}: Weaviate did not answer in time") from error
+    except aiohttp.ClientError as error:
+        raise Transient("ServerUnavailable", f"{method} {url}: {excerpt(str(error))}") from error

@@ -1,0 +1,75 @@
+"""The REST API and a node's own status, on a real server."""
+
+import pytest
+from tests.weaviate.conftest import OBJECTS, TENANT_OBJECTS
+from tests.weaviate_server import WeaviateNode
+
+from weaviate_backup.errors import Permanent, Transient
+from weaviate_backup.weaviate.rest import NodeClient, RestClient, enabled_backends, read_statistics
+
+pytestmark = [pytest.mark.weaviate, pytest.mark.asyncio(loop_scope="session")]
+
+
+async def test_a_cluster_tells_who_it_is(node: WeaviateNode) -> None:
+    async with RestClient(node.rest_url) as rest:
+        assert await rest.ready()
+        assert (await rest.meta())["version"] == "1.39.1"
+        statistics = await rest.statistics()
+        assert statistics.synchronized and statistics.leader == "weaviate-0"
+        assert statistics.applied_index["weaviate-0"] > 0
+        (status,) = await rest.nodes()
+        assert status["name"] == "weaviate-0" and status["status"] == "HEALTHY"
+        assert {shard["class"] for shard in status["shards"]} == {"Article", "Flat", "Dyn", "Multi"}
+        assert {each["class"] for each in (await rest.schema())["classes"]} == {"Article", "Flat", "Dyn", "Multi"}
+
+
+async def test_tenants_have_statuses(node: WeaviateNode) -> None:
+    async with RestClient(node.rest_url) as rest:
+        assert set((await rest.tenants("Multi")).items()) == {("hot", "HOT"), ("cold", "COLD")}
+        assert await rest.tenants("Article") == {}
+        with pytest.raises(Permanent) as caught:
+            await rest.tenants("Missing")
+        assert caught.value.reason in {"NotFound", "ServerRefused"}
+
+
+async def test_aliases_are_made_and_removed(node: WeaviateNode) -> None:
+    async with RestClient(node.rest_url) as rest:
+        await rest.create_alias("ByRest", "Flat")
+        assert await rest.aliases() == await rest.aliases("Flat") == {"ByRest": "Flat"}
+        await rest.delete_alias("ByRest")
+        await rest.delete_alias("ByRest")
+        assert await rest.aliases() == {}
+
+
+async def test_a_server_without_backup_modules_runs_no_backup(node: WeaviateNode) -> None:
+    async with RestClient(node.rest_url) as rest:
+        assert enabled_backends(await rest.meta()) == ()
+        assert await rest.native_backups_active() == ()
+
+
+async def test_a_node_lists_its_active_shards(node: WeaviateNode) -> None:
+    async with NodeClient(node.host, node.data_port) as one:
+        assert (await one.status())["name"] == "weaviate-0"
+        multi = await one.shards("Multi")
+        assert [shard.shard for shard in multi] == ["hot"], "an inactive tenant is in no memory"
+        (article,) = await one.shards("Article")
+        assert article.loaded and article.collection == "Article" and article.vector_indexing_status == "READY"
+        assert article.object_count <= OBJECTS and multi[0].object_count <= TENANT_OBJECTS
+        assert int((await one.statistics())["raft"]["appliedIndex"]) > 0
+
+
+async def test_an_absent_server_is_not_ready_and_may_come_back() -> None:
+    async with RestClient("http://127.0.0.1:9") as rest:
+        assert not await rest.ready()
+        with pytest.raises(Transient) as caught:
+            await rest.meta()
+    assert caught.value.reason == "ServerUnavailable"
+
+
+async def test_the_leader_is_read_from_whoever_knows_it() -> None:
+    follower = {"name": "b", "leaderId": "a", "raft": {"state": "Follower", "appliedIndex": "7"}}
+    leader = {"name": "a", "raft": {"state": "Leader", "appliedIndex": "8"}}
+    assert read_statistics({"synchronized": True, "statistics": [follower, leader]}).leader == "a"
+    assert read_statistics({"statistics": [follower]}).leader == "a"
+    assert read_statistics({"statistics": [{"name": "b", "raft": {}}]}).leader is None
+    assert read_statistics({"statistics": [follower, leader]}).applied_index == {"b": 7, "a": 8}

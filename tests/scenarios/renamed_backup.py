@@ -1,0 +1,35 @@
+"""Copies a stored backup under another id with other node names, as another cluster of the user would have made it."""
+
+import json
+from collections.abc import Mapping
+
+from e2e.cluster import bucket
+from e2e.cluster.surroundings import Store
+
+_OURS = ("manifest.json", "manifest.json.zst")
+
+
+def copy_backup(store: Store, source: str, target: str, nodes: Mapping[str, str | None]) -> None:
+    """`nodes`: new name by old name, None drops the node. Our manifests stay behind: the copy is a native backup."""
+    client = bucket.client(store)
+    for key in bucket.listing(store, f"{source}/"):
+        relative = key.removeprefix(f"{source}/")
+        node, _, rest = relative.partition("/")
+        if relative.rsplit("/", 1)[-1] in _OURS or (rest and nodes.get(node, node) is None):
+            continue
+        body = client.get_object(Bucket=store.bucket, Key=key)["Body"].read()
+        if relative == "backup_config.json":
+            body = _rename(body, target, nodes)
+        elif rest == "backup.json":
+            body = json.dumps({**json.loads(body), "id": target}).encode()
+        name = f"{nodes.get(node, node)}/{rest}" if rest else relative
+        client.put_object(Bucket=store.bucket, Key=f"{target}/{name}", Body=body)
+
+
+def _rename(body: bytes, target: str, nodes: Mapping[str, str | None]) -> bytes:
+    config = json.loads(body)
+    config["id"] = target
+    config["nodes"] = {
+        nodes.get(node, node): entry for node, entry in config["nodes"].items() if nodes.get(node, node) is not None
+    }
+    return json.dumps(config).encode()

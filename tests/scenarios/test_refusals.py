@@ -1,0 +1,96 @@
+"""Refused before any byte moved, with words that name the field, the value and the cure; the store stays as it was."""
+
+import pytest
+from e2e.cluster import manifests
+from e2e.cluster.kubectl import KubectlError
+from tests.scenarios.world import World
+
+pytestmark = pytest.mark.lab
+
+
+def refused(world: World, manifest: manifests.Manifest) -> tuple[str, str, str]:
+    """Phase, reason and message; checks that neither the store nor a volume was touched."""
+    stored = world.stored()
+    view = world.run(manifest)
+    assert world.stored() == stored
+    assert world.volume_left_overs() == []
+    return view.phase, view.reason, view.message
+
+
+def test_restore_of_an_existing_collection(world: World) -> None:
+    world.loaded()
+    name = world.name()
+    world.complete(manifests.backup(name))
+    source = {"backupRef": {"name": name}}
+    assert refused(world, manifests.restore(world.name(), source=source, include=["Article"])) == (
+        "Failed",
+        "CollectionExists",
+        "collection Article exists; delete it or exclude it",
+    )
+    world.forget()
+    world.weaviate.delete_alias("Headline")
+    world.weaviate.delete_collection("Article")
+    world.weaviate.create_collection({"class": "ARTICLE", "vectorizer": "none"})
+    try:
+        assert refused(world, manifests.restore(world.name(), source=source, include=["Article"])) == (
+            "Failed",
+            "CollectionExists",
+            "collection Article exists as ARTICLE, and case does not tell them apart; delete it or exclude it",
+        )
+    finally:
+        world.weaviate.delete_collection("ARTICLE")
+
+
+@pytest.mark.parametrize(
+    ("spec", "message"),
+    [
+        (
+            {"include": ["Article"], "exclude": ["Note"]},
+            "spec.exclude: Invalid value: set include or exclude, not both; remove one of them",
+        ),
+        (
+            {"config": {"cpuPercentage": 81}},
+            "spec.config.cpuPercentage: Invalid value: config.cpuPercentage must be between 1 and 80; "
+            "choose at most 80, so that Weaviate can go on serving",
+        ),
+    ],
+)
+def test_what_the_api_server_refuses(world: World, spec: manifests.Manifest, message: str) -> None:
+    name = world.name()
+    with pytest.raises(KubectlError) as refusal:
+        world.kubectl.apply(manifests.backup(name, **spec))
+    assert message in str(refusal.value)
+    assert world.kubectl.get("weaviatebackup", name) is None
+
+
+def test_a_bucket_that_does_not_exist(world: World) -> None:
+    world.loaded()
+    world.locate("no-bucket", bucket="nobody-made-this")
+    phase, reason, message = refused(world, manifests.backup(world.name(), location="no-bucket"))
+    assert (phase, reason) == ("Failed", "BucketNotFound")
+    assert "nobody-made-this" in message
+
+
+def test_a_missing_secret(world: World) -> None:
+    world.loaded()
+    world.locate("no-secret")
+    world.kubectl.delete("secret", "no-secret")
+    phase, reason, message = refused(world, manifests.backup(world.name(), location="no-secret"))
+    assert (phase, reason) == ("Failed", "SecretNotFound")
+    assert "no-secret" in message
+
+
+def test_a_location_that_does_not_exist(world: World) -> None:
+    world.loaded()
+    phase, reason, message = refused(world, manifests.backup(world.name(), location="nowhere"))
+    assert (phase, reason) == ("Failed", "LocationNotFound")
+    assert "nowhere" in message
+
+
+def test_a_second_backup_with_the_same_id(world: World) -> None:
+    world.loaded()
+    name = world.name()
+    world.complete(manifests.backup(name))
+    phase, reason, message = refused(world, manifests.backup(world.name(), backupID=name))
+    assert (phase, reason) == ("Failed", "BackupExists")
+    assert name in message

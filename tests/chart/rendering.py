@@ -1,0 +1,53 @@
+"""Runs helm on the chart of this tree, offline: rendered manifests as objects, or helm's refusal."""
+
+import os
+import subprocess
+import tempfile
+from pathlib import Path
+from typing import Any
+
+import yaml
+from e2e.lab.programs import program
+
+CHART = Path(__file__).resolve().parents[2] / "charts" / "weaviate-backup-operator"
+NAMESPACE = "backup-system"
+RELEASE = "wvb"
+FULL_NAME = "wvb-weaviate-backup-operator"
+OUR_KINDS = ("weaviatebackups", "weaviaterestores", "weaviatebackuplocations")
+
+Json = dict[str, Any]
+
+
+def helm(*arguments: str | Path, values: Json | None = None) -> subprocess.CompletedProcess[str]:
+    """One helm command with those values, and a home of its own."""
+    with tempfile.TemporaryDirectory() as home:
+        command: list[str | Path] = [program("helm"), *arguments]
+        if values is not None:
+            file = Path(home) / "values.yaml"
+            file.write_text(yaml.safe_dump(values))
+            command += ["--values", file]
+        environment = {**os.environ, "HOME": home, "XDG_CACHE_HOME": home, "XDG_CONFIG_HOME": home}
+        return subprocess.run(
+            command, capture_output=True, text=True, timeout=120, check=False, env={**environment, "KUBECONFIG": ""}
+        )
+
+
+def render(values: Json | None = None, *, api_versions: tuple[str, ...] = ()) -> list[Json]:
+    """Every object of the release."""
+    done = helm("template", RELEASE, CHART, "--namespace", NAMESPACE, *_flags(api_versions), values=values or {})
+    assert done.returncode == 0, done.stderr
+    return [document for document in yaml.safe_load_all(done.stdout) if document]
+
+
+def _flags(api_versions: tuple[str, ...]) -> list[str]:
+    return [flag for version in api_versions for flag in ("--api-versions", version)]
+
+
+def of_kind(objects: list[Json], kind: str) -> list[Json]:
+    return [found for found in objects if found["kind"] == kind]
+
+
+def the(objects: list[Json], kind: str) -> Json:
+    """The only object of that kind."""
+    (found,) = of_kind(objects, kind)
+    return found

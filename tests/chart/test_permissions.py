@@ -1,0 +1,155 @@
+"""What the operator's service account may do on a real API server, and what it must never be able to do."""
+
+from collections.abc import Iterator
+from dataclasses import dataclass
+
+import pytest
+from tests.chart.conftest import Cluster
+from tests.chart.rendering import FULL_NAME, NAMESPACE, OUR_KINDS
+
+pytestmark = pytest.mark.kubernetes
+
+OUR_GROUP = "backup.weaviate.io"
+SERVED, OTHER = "weaviate", "elsewhere"
+READ = ("get", "list", "watch")
+
+
+@dataclass(frozen=True)
+class Right:
+    """Verbs on a resource, written `pods`, `pods/exec`, or `leases.coordination.k8s.io`."""
+
+    resource: str
+    verbs: tuple[str, ...]
+    namespaced: bool = True
+
+    def __str__(self) -> str:
+        return f"{','.join(self.verbs)} {self.resource}"
+
+
+NEEDED = [
+    *(Right(f"{kind}.{OUR_GROUP}", (*READ, "patch")) for kind in OUR_KINDS),
+    *(Right(f"{kind}.{OUR_GROUP}/status", ("get", "patch", "update")) for kind in OUR_KINDS),
+    *(Right(f"{kind}.{OUR_GROUP}/finalizers", ("update",)) for kind in OUR_KINDS),
+    Right("events", ("create", "patch")),
+    Right("leases.coordination.k8s.io", ("get", "create", "update", "patch", "delete")),
+    Right("pods", (*READ, "create", "patch", "delete")),
+    Right("secrets", ("get", "create", "patch", "delete")),
+    Right("statefulsets.apps", ("get", "list")),
+    Right("persistentvolumeclaims", ("get", "list")),
+    Right("configmaps", ("get",)),
+]
+NEEDED_EVERYWHERE = [
+    Right("namespaces", ("list", "watch"), namespaced=False),
+    Right("customresourcedefinitions.apiextensions.k8s.io", ("list", "watch"), namespaced=False),
+]
+CLUSTER_READS = [
+    Right("nodes", ("get", "list"), namespaced=False),
+    Right("persistentvolumes", ("get",), namespaced=False),
+]
+FORBIDDEN = [
+    *(Right(f"{kind}.{OUR_GROUP}", ("create", "update", "delete", "deletecollection")) for kind in OUR_KINDS),
+    Right("pods/exec", ("get", "create")),
+    Right("pods/attach", ("get", "create")),
+    Right("pods/portforward", ("get", "create")),
+    Right("pods/ephemeralcontainers", ("patch", "update")),
+    Right("pods", ("deletecollection", "update")),
+    Right("secrets", ("list", "watch", "update", "deletecollection")),
+    Right("configmaps", ("list", "watch", "create", "patch", "delete")),
+    Right("serviceaccounts", (*READ, "create", "patch")),
+    Right("serviceaccounts/token", ("create",)),
+    Right("statefulsets.apps", ("watch", "create", "patch", "update", "delete")),
+    Right("statefulsets.apps/scale", ("patch", "update")),
+    Right("persistentvolumeclaims", ("create", "patch", "update", "delete")),
+    Right("roles.rbac.authorization.k8s.io", ("create", "patch", "bind", "escalate")),
+    Right("namespaces", ("create", "patch", "delete"), namespaced=False),
+    Right("nodes", ("patch", "update", "delete"), namespaced=False),
+    Right("nodes/proxy", ("get", "create"), namespaced=False),
+    Right("persistentvolumes", ("create", "patch", "update", "delete"), namespaced=False),
+    Right("customresourcedefinitions.apiextensions.k8s.io", ("create", "patch", "delete"), namespaced=False),
+    Right("clusterroles.rbac.authorization.k8s.io", ("create", "patch", "bind", "escalate"), namespaced=False),
+    Right("*.*", ("*",)),
+    Right("users", ("impersonate",), namespaced=False),
+]
+
+
+@pytest.fixture(scope="module")
+def everywhere(cluster: Cluster) -> Iterator[Cluster]:
+    cluster.install()
+    yield cluster
+
+
+@pytest.fixture(scope="module")
+def served_namespace(cluster: Cluster) -> Iterator[Cluster]:
+    """A second release, which serves one namespace and reads nothing of the cluster."""
+    for name in (SERVED, OTHER):
+        cluster.server.apply({"apiVersion": "v1", "kind": "Namespace", "metadata": {"name": name}})
+    values = {
+        "watchNamespaces": [SERVED],
+        "crds": {"install": False},
+        "rbac": {"readClusterResources": False, "aggregateToDefaultRoles": False},
+    }
+    cluster.install(values, namespace="narrow-system")
+    yield cluster
+    cluster.uninstall(namespace="narrow-system")
+
+
+def allowed(cluster: Cluster, right: Right, namespace: str, *, account: str = NAMESPACE) -> set[str]:
+    """The verbs of the right that the service account has: what `kubectl auth can-i` asks."""
+    return {verb for verb in right.verbs if _is_allowed(cluster, right, verb, namespace, account)}
+
+
+def _is_allowed(cluster: Cluster, right: Right, verb: str, namespace: str, account: str) -> bool:
+    resource, _, subresource = right.resource.partition("/")
+    name, _, group = resource.partition(".")
+    attributes = {"verb": verb, "group": group, "resource": name, "subresource": subresource}
+    if right.namespaced:
+        attributes["namespace"] = namespace
+    review = {
+        "apiVersion": "authorization.k8s.io/v1",
+        "kind": "SubjectAccessReview",
+        "spec": {
+            "user": f"system:serviceaccount:{account}:{FULL_NAME}",
+            "groups": ["system:serviceaccounts", f"system:serviceaccounts:{account}", "system:authenticated"],
+            "resourceAttributes": attributes,
+        },
+    }
+    path = "/apis/authorization.k8s.io/v1/subjectaccessreviews"
+    code, answer = cluster.server.request("POST", path, review)
+    assert code == 201, answer
+    return bool(answer["status"]["allowed"])
+
+
+@pytest.mark.parametrize("right", [*NEEDED, *NEEDED_EVERYWHERE, *CLUSTER_READS], ids=str)
+def test_the_operator_may(everywhere: Cluster, right: Right) -> None:
+    assert allowed(everywhere, right, OTHER) == set(right.verbs)
+
+
+@pytest.mark.parametrize("right", FORBIDDEN, ids=str)
+def test_the_operator_must_not(everywhere: Cluster, right: Right) -> None:
+    assert allowed(everywhere, right, OTHER) == set()
+    assert allowed(everywhere, right, NAMESPACE) == set()
+
+
+@pytest.mark.parametrize("right", NEEDED, ids=str)
+def test_with_named_namespaces_it_may_there_alone(served_namespace: Cluster, right: Right) -> None:
+    assert allowed(served_namespace, right, SERVED, account="narrow-system") == set(right.verbs)
+    assert allowed(served_namespace, right, OTHER, account="narrow-system") == set()
+
+
+@pytest.mark.parametrize("right", [*FORBIDDEN, *NEEDED_EVERYWHERE, *CLUSTER_READS], ids=str)
+def test_with_named_namespaces_it_must_not(served_namespace: Cluster, right: Right) -> None:
+    assert allowed(served_namespace, right, SERVED, account="narrow-system") == set()
+
+
+def test_kubectl_says_the_same(everywhere: Cluster) -> None:
+    who = f"--as=system:serviceaccount:{NAMESPACE}:{FULL_NAME}"
+    answers = {
+        question: everywhere.server.kubectl("auth", "can-i", *question.split(), who, check=False).stdout.strip()
+        for question in ("create pods", "create pods --subresource=exec", "list secrets", "get secrets/backup-s3")
+    }
+    assert answers == {
+        "create pods": "yes",
+        "create pods --subresource=exec": "no",
+        "list secrets": "no",
+        "get secrets/backup-s3": "yes",
+    }

@@ -1,0 +1,222 @@
+"""What the chart makes of its values, and which values it refuses."""
+
+import json
+from typing import Any
+
+import pytest
+import yaml
+from tests.chart.rendering import CHART, FULL_NAME, NAMESPACE, OUR_KINDS, Json, helm, of_kind, render, the
+
+from weaviate_backup.api.crd import definitions
+from weaviate_backup.settings import OperatorSettings
+
+VALUES: Json = yaml.safe_load((CHART / "values.yaml").read_text())
+SCHEMA: Json = json.loads((CHART / "values.schema.json").read_text())
+
+
+def operator(values: Json | None = None) -> Json:
+    container: Json = the(render(values), "Deployment")["spec"]["template"]["spec"]["containers"][0]
+    return container
+
+
+def environment(values: Json | None = None) -> dict[str, str]:
+    return {entry["name"]: entry.get("value", "") for entry in operator(values)["env"]}
+
+
+def test_lint_finds_nothing() -> None:
+    done = helm("lint", "--strict", CHART)
+    assert done.returncode == 0, done.stdout + done.stderr
+
+
+def test_definitions_are_those_of_the_models_and_outlive_the_release() -> None:
+    rendered = {crd["metadata"]["name"]: crd for crd in of_kind(render(), "CustomResourceDefinition")}
+    assert {name: crd["spec"] for name, crd in rendered.items()} == {
+        name: crd["spec"] for name, crd in definitions().items()
+    }
+    for crd in rendered.values():
+        assert crd["metadata"]["annotations"] == {"helm.sh/resource-policy": "keep"}
+
+
+def test_definitions_can_be_left_out_or_let_go() -> None:
+    assert of_kind(render({"crds": {"install": False}}), "CustomResourceDefinition") == []
+    for crd in of_kind(render({"crds": {"keep": False}}), "CustomResourceDefinition"):
+        assert not crd["metadata"].get("annotations")
+
+
+def test_one_operator_at_a_time_of_the_first_user_that_is_not_root() -> None:
+    deployment = the(render(), "Deployment")
+    pod = deployment["spec"]["template"]["spec"]
+    assert (deployment["spec"]["replicas"], deployment["spec"]["strategy"]) == (1, {"type": "Recreate"})
+    assert (pod["securityContext"]["runAsUser"], pod["securityContext"]["runAsNonRoot"]) == (65532, True)
+    container = pod["containers"][0]
+    assert container["securityContext"]["readOnlyRootFilesystem"] is True
+    assert container["volumeMounts"] == [{"name": "tmp", "mountPath": "/tmp"}]
+    assert pod["volumes"] == [{"name": "tmp", "emptyDir": {"sizeLimit": "64Mi"}}]
+
+
+def test_probes_ask_the_health_port() -> None:
+    container = operator()
+    paths = {name: container[name]["httpGet"] for name in ("startupProbe", "livenessProbe", "readinessProbe")}
+    assert paths == {
+        "startupProbe": {"path": "/livez", "port": "health"},
+        "livenessProbe": {"path": "/livez", "port": "health"},
+        "readinessProbe": {"path": "/readyz", "port": "health"},
+    }
+    assert {port["name"]: port["containerPort"] for port in container["ports"]} == {"health": 8080}
+
+
+def test_the_operator_can_read_its_environment(monkeypatch: pytest.MonkeyPatch) -> None:
+    told = environment({"watchNamespaces": ["a", "b"], "image": {"tag": "7"}, "logLevel": "debug"})
+    for name, value in {**told, "WVB_NAMESPACE": NAMESPACE}.items():
+        monkeypatch.setenv(name, value)
+    settings = OperatorSettings()
+    assert settings.model_dump(include={"namespace", "agent_image", "watch_namespaces", "health_port"}) == {
+        "namespace": NAMESPACE,
+        "agent_image": "weaviate-backup-operator:7",
+        "watch_namespaces": "a,b",
+        "health_port": 8080,
+    }
+    known = {f"WVB_{name.upper()}" for name in OperatorSettings.model_fields}
+    assert set(told) <= known
+
+
+def test_agents_run_the_operator_s_image_unless_told_otherwise() -> None:
+    assert environment()["WVB_AGENT_IMAGE"] == operator()["image"]
+    other = {"agent": {"image": {"repository": "agents", "tag": "sha256:" + "0" * 64, "pullPolicy": "Never"}}}
+    told = environment(other)
+    assert told["WVB_AGENT_IMAGE"] == "agents@sha256:" + "0" * 64
+    assert told["WVB_AGENT_IMAGE_PULL_POLICY"] == "Never"
+
+
+def test_all_namespaces_need_cluster_roles() -> None:
+    objects = render()
+    assert environment()["WVB_WATCH_NAMESPACES"] == ""
+    assert of_kind(objects, "Role") == []
+    bound = {binding["roleRef"]["name"] for binding in of_kind(objects, "ClusterRoleBinding")}
+    name = f"{NAMESPACE}-{FULL_NAME}"
+    assert bound == {
+        f"{name}-{purpose}"
+        for purpose in ("resources", "discovery", "agents", "coordination", "framework", "cluster-reads")
+    }
+
+
+def test_named_namespaces_need_roles_there_alone() -> None:
+    objects = render({"watchNamespaces": ["a", "b"], "rbac": {"readClusterResources": False}})
+    assert of_kind(objects, "ClusterRoleBinding") == []
+    bound = {(role["metadata"]["namespace"], role["roleRef"]["name"]) for role in of_kind(objects, "RoleBinding")}
+    purposes = ("resources", "discovery", "agents", "coordination")
+    everywhere = {(namespace, f"{FULL_NAME}-{purpose}") for namespace in ("a", "b") for purpose in purposes}
+    assert bound == everywhere | {(NAMESPACE, f"{FULL_NAME}-coordination")}
+
+
+def test_the_operator_s_own_namespace_is_not_bound_twice() -> None:
+    objects = render({"watchNamespaces": [NAMESPACE]})
+    names = [role["metadata"]["name"] for role in of_kind(objects, "Role")]
+    assert len(names) == len(set(names)) == 4
+
+
+def test_no_roles_when_others_make_them() -> None:
+    objects = render({"rbac": {"create": False, "aggregateToDefaultRoles": False}})
+    for kind in ("Role", "ClusterRole", "RoleBinding", "ClusterRoleBinding"):
+        assert of_kind(objects, kind) == []
+
+
+def test_a_service_account_of_one_s_own() -> None:
+    objects = render({"serviceAccount": {"create": False, "name": "mine"}})
+    assert of_kind(objects, "ServiceAccount") == []
+    assert the(objects, "Deployment")["spec"]["template"]["spec"]["serviceAccountName"] == "mine"
+    subjects = [
+        subject["name"] for binding in of_kind(objects, "ClusterRoleBinding") for subject in binding["subjects"]
+    ]
+    assert set(subjects) == {"mine"}
+
+
+def test_network_policies_are_asked_for() -> None:
+    assert of_kind(render(), "NetworkPolicy") == []
+    objects = render({"networkPolicy": {"enabled": True}, "watchNamespaces": ["a", "b"]})
+    places = {
+        (found["metadata"]["namespace"], found["metadata"]["name"]) for found in of_kind(objects, "NetworkPolicy")
+    }
+    agents = f"{FULL_NAME}-agents"
+    assert places == {(NAMESPACE, FULL_NAME), ("a", agents), ("b", agents)}
+    everywhere = {"networkPolicy": {"enabled": True, "agentNamespaces": ["a"]}}
+    assert {found["metadata"]["namespace"] for found in of_kind(render(everywhere), "NetworkPolicy")} == {
+        NAMESPACE,
+        "a",
+    }
+
+
+def test_agents_hear_only_the_operator() -> None:
+    objects = render({"networkPolicy": {"enabled": True, "agentNamespaces": ["a"]}})
+    policy = next(found for found in of_kind(objects, "NetworkPolicy") if found["metadata"]["namespace"] == "a")
+    (rule,) = policy["spec"]["ingress"]
+    (peer,) = rule["from"]
+    labels = the(objects, "Deployment")["spec"]["template"]["metadata"]["labels"]
+    assert peer["namespaceSelector"]["matchLabels"] == {"kubernetes.io/metadata.name": NAMESPACE}
+    assert peer["podSelector"]["matchLabels"].items() <= labels.items()
+    assert rule["ports"] == [{"port": 7443}]
+
+
+def test_a_pod_monitor_where_its_kind_is_known() -> None:
+    values = {"podMonitor": {"enabled": True, "labels": {"release": "prometheus"}}}
+    assert of_kind(render(values), "PodMonitor") == []
+    monitor = the(render(values, api_versions=("monitoring.coreos.com/v1/PodMonitor",)), "PodMonitor")
+    assert monitor["metadata"]["labels"]["release"] == "prometheus"
+    assert monitor["spec"]["podMetricsEndpoints"][0]["path"] == "/metrics"
+
+
+def test_everything_of_the_release_is_labelled_and_in_its_place() -> None:
+    for made in render({"networkPolicy": {"enabled": True}}):
+        assert made["metadata"]["labels"]["app.kubernetes.io/instance"] == "wvb"
+        assert "app" not in made["metadata"]["labels"]
+
+
+def test_notes_name_the_kinds() -> None:
+    notes = (CHART / "templates" / "NOTES.txt").read_text()
+    assert all(kind in notes for kind in ("WeaviateBackupLocation", "WeaviateBackup"))
+
+
+@pytest.mark.parametrize(
+    ("values", "complaint"),
+    [
+        ({"watchNamespace": ["a"]}, "additional properties 'watchNamespace' not allowed"),
+        ({"watchNamespaces": ["A"]}, "does not match pattern"),
+        ({"watchNamespaces": "a"}, "want array"),
+        ({"crds": {"instal": True}}, "additional properties 'instal' not allowed"),
+        ({"logLevel": "loud"}, "must be one of"),
+        ({"image": {"pullPolicy": "Sometimes"}}, "must be one of"),
+        ({"image": {"repository": ""}}, "minLength"),
+        ({"networkPolicy": {"storePorts": [0]}}, "minimum"),
+    ],
+)
+def test_mistyped_values_are_refused(values: Json, complaint: str) -> None:
+    done = helm("template", "wvb", CHART, values=values)
+    assert done.returncode != 0
+    assert complaint in done.stderr
+
+
+def test_every_value_has_a_place_in_the_schema() -> None:
+    assert unknown_values(VALUES, SCHEMA, "") == []
+
+
+def test_every_documented_value_is_explained_by_a_default() -> None:
+    """What the schema knows can be seen in values.yaml, but for what Helm itself adds."""
+    assert set(SCHEMA["properties"]) - {"global"} == set(VALUES)
+
+
+def unknown_values(values: Any, schema: Json, path: str) -> list[str]:
+    """Values outside the schema, and objects of ours that would let a mistyped key pass."""
+    if not isinstance(values, dict) or "properties" not in schema:
+        return []
+    found = [] if schema.get("additionalProperties") is False else [f"{path} is open"]
+    for name, value in values.items():
+        if name in schema["properties"]:
+            found += unknown_values(value, schema["properties"][name], f"{path}.{name}")
+        else:
+            found.append(f"{path}.{name}")
+    return found
+
+
+def test_users_roles_cover_all_kinds() -> None:
+    roles = [role for role in of_kind(render(), "ClusterRole") if role["metadata"]["name"].endswith(("-edit", "-view"))]
+    assert [set(rule["resources"]) for role in roles for rule in role["rules"]] == [set(OUR_KINDS)] * 2

@@ -1,0 +1,87 @@
+"""How chunks are compressed: Weaviate's three types, and what its names of levels mean for them."""
+
+import zlib
+from collections.abc import Iterable, Iterator
+from dataclasses import dataclass
+from enum import StrEnum
+from typing import Protocol
+
+import zstandard
+
+
+class CompressionType(StrEnum):
+    """The word in a node's descriptor that selects the decompressor. Absent means gzip."""
+
+    GZIP = "gzip"
+    ZSTD = "zstd"
+    NONE = "none"
+
+
+@dataclass(frozen=True)
+class Compression:
+    """A type and how hard to try, in the codec's own numbers."""
+
+    type: CompressionType
+    effort: int
+
+
+LEVELS: dict[str, Compression] = {
+    "DefaultCompression": Compression(CompressionType.GZIP, 6),
+    "BestSpeed": Compression(CompressionType.GZIP, 1),
+    "BestCompression": Compression(CompressionType.GZIP, 9),
+    "ZstdBestSpeed": Compression(CompressionType.ZSTD, 1),
+    "ZstdDefaultCompression": Compression(CompressionType.ZSTD, 3),
+    "ZstdBestCompression": Compression(CompressionType.ZSTD, 8),
+    "NoCompression": Compression(CompressionType.NONE, 0),
+}
+"""By the names of Weaviate's request body."""
+
+ZSTD_WINDOW_LIMIT_BYTES = 1 << 27
+"""Weaviate's decoder takes no larger window; ours neither, so that a hostile frame cannot ask for memory."""
+GZIP_WINDOW_BITS = 31
+BLOCK_BYTES = 1 << 20
+
+
+class _Compressor(Protocol):
+    def compress(self, data: bytes, /) -> bytes: ...
+
+    def flush(self) -> bytes: ...
+
+
+class _Plain:
+    """No compression, in a compressor's shape."""
+
+    def compress(self, data: bytes, /) -> bytes:
+        return data
+
+    def flush(self) -> bytes:
+        return b""
+
+
+def _compressor(compression: Compression) -> _Compressor:
+    match compression.type:
+        case CompressionType.GZIP:
+            return zlib.compressobj(compression.effort, zlib.DEFLATED, GZIP_WINDOW_BITS)
+        case CompressionType.ZSTD:
+            return zstandard.ZstdCompressor(level=compression.effort, write_content_size=False).compressobj()
+        case CompressionType.NONE:
+            return _Plain()
+
+
+def compress(blocks: Iterable[bytes], compression: Compression) -> Iterator[bytes]:
+    """One stream of the given type, in blocks of at least 1 MiB but for the last."""
+    compressor = _compressor(compression)
+    gathered: list[bytes] = []
+    gathered_bytes = 0
+    for block in blocks:
+        output = compressor.compress(block)
+        if output:
+            gathered.append(output)
+            gathered_bytes += len(output)
+        if gathered_bytes >= BLOCK_BYTES:
+            yield b"".join(gathered)
+            gathered, gathered_bytes = [], 0
+    gathered.append(compressor.flush())
+    last = b"".join(gathered)
+    if last:
+        yield last

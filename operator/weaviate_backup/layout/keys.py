@@ -1,0 +1,35 @@
+"""Names of a backup's objects, relative to the location's path: Weaviate's own, and our manifests beside them.
+
+One function per object, all in this file. Weaviate's listing looks only for `*/backup_config.json`, so what is ours
+never gets in its way.
+"""
+
+BACKUP_CONFIG = "backup_config.json"
+NODE_DESCRIPTOR = "backup.json"
+MANIFEST = "manifest.json"
+NODE_MANIFEST = "manifest.json.zst"
+
+
+def backup_config(backup_id: str) -> str:
+    """Weaviate's global descriptor: the commit marker, written last and deleted first."""
+    return f"{backup_id}/{BACKUP_CONFIG}"
+
+
+def node_descriptor(backup_id: str, node: str) -> str:
+    """Weaviate's descriptor of what one node holds."""
+    return f"{backup_id}/{node}/{NODE_DESCRIPTOR}"
+
+
+def chunk(backup_id: str, node: str, collection: str, number: int) -> str:
+    """One tar stream of a collection's files on a node. Numbers start at 1."""
+    return f"{backup_id}/{node}/{collection}/chunk-{number}"
+
+
+def manifest(backup_id: str) -> str:
+    """Ours, of the whole backup; written just before the global descriptor."""
+    return f"{backup_id}/{MANIFEST}"
+
+
+def node_manifest(backup_id: str, node: str) -> str:
+    """Ours, of one node: every chunk and every file with its checksum."""
+    return f"{backup_id}/{node}/{NODE_MANIFEST}"

@@ -1,0 +1,227 @@
+"""Our manifests, beside Weaviate's layout: they make verification, resuming and single-file extraction possible.
+
+A node's manifest is zstd-compressed JSON lines, because a hundred thousand tenants have millions of files: first a
+header (`NodeHeader`), then a line per shard, then a line per chunk with the files in it. The backup's manifest is one
+small JSON document. Stock Weaviate ignores both. Formats carry a version; a reader ignores fields it does not know.
+"""
+
+import io
+import json
+from collections.abc import Iterable, Iterator
+from dataclasses import dataclass
+from datetime import datetime
+from typing import Annotated, BinaryIO, Literal
+
+import zstandard
+from pydantic import BaseModel, ConfigDict, Field, TypeAdapter, ValidationError
+
+from weaviate_backup.errors import Permanent, excerpt
+from weaviate_backup.layout.chunk_writer import ChunkRecord, PartRecord
+from weaviate_backup.layout.compression import ZSTD_WINDOW_LIMIT_BYTES, CompressionType
+
+FORMAT_VERSION = 1
+MANIFEST_EFFORT = 3
+WRITE_BLOCK_BYTES = 1 << 20
+
+
+class Document(BaseModel):
+    model_config = ConfigDict(frozen=True, extra="ignore")
+
+
+class StoredDocument(Document):
+    """A small object that is checked like a chunk."""
+
+    size_bytes: int
+    sha256: str
+
+
+class NodeHeader(Document):
+    """The first line. `descriptor` is the node's `backup.json`. Offloaded tenants are not covered by the backup."""
+
+    kind: Literal["node"] = "node"
+    format_version: int = FORMAT_VERSION
+    operation_uid: str
+    tool_version: str
+    backup_id: str
+    node: str
+    server_version: str
+    compression_type: CompressionType
+    collections: tuple[str, ...]
+    descriptor: StoredDocument
+    tenants_offloaded: int = 0
+
+
+class ShardRecord(Document):
+    """When and how a shard was cut. `object_count` as far as the server told."""
+
+    kind: Literal["shard"] = "shard"
+    collection: str
+    shard: str
+    driver: str
+    started_at: datetime
+    ended_at: datetime
+    halt_seconds: float
+    object_count: int | None = None
+
+
+class ChunkLine(Document):
+    """One stored chunk: its size and checksum, and every file in it."""
+
+    kind: Literal["chunk"] = "chunk"
+    collection: str
+    number: int
+    size_bytes: int
+    sha256: str
+    files: tuple[tuple[str, int, int, str], ...]
+    """path, offset, length in bytes, SHA-256"""
+
+    @classmethod
+    def of(cls, collection: str, record: ChunkRecord) -> "ChunkLine":
+        files = tuple((part.path, part.offset, part.length_bytes, part.sha256) for part in record.parts)
+        return cls(
+            collection=collection,
+            number=record.number,
+            size_bytes=record.stored_bytes,
+            sha256=record.sha256,
+            files=files,
+        )
+
+    @property
+    def parts(self) -> tuple[PartRecord, ...]:
+        return tuple(PartRecord(*file) for file in self.files)
+
+
+@dataclass(frozen=True)
+class NodeManifest:
+    """Everything one node stored."""
+
+    header: NodeHeader
+    shards: tuple[ShardRecord, ...]
+    chunks: tuple[ChunkLine, ...]
+
+    @property
+    def stored_bytes(self) -> int:
+        return self.header.descriptor.size_bytes + sum(chunk.size_bytes for chunk in self.chunks)
+
+    @property
+    def source_bytes(self) -> int:
+        return sum(length for chunk in self.chunks for _, _, length, _ in chunk.files)
+
+
+class NodeEntry(Document):
+    """One node in the backup's manifest."""
+
+    manifest: StoredDocument
+    objects: int
+    stored_bytes: int
+    source_bytes: int
+
+
+class BackupManifest(Document):
+    """`manifest.json`, written just before the global descriptor. Totals are of all nodes."""
+
+    kind: Literal["backup"] = "backup"
+    format_version: int = FORMAT_VERSION
+    operation_uid: str
+    tool_version: str
+    backup_id: str
+    server_version: str
+    leader: str
+    started_at: datetime
+    completed_at: datetime
+    nodes: dict[str, NodeEntry]
+    collections: tuple[str, ...]
+    tenants_offloaded: int = 0
+    objects: int
+    stored_bytes: int
+    source_bytes: int
+
+
+_Line = TypeAdapter[NodeHeader | ShardRecord | ChunkLine](
+    Annotated[NodeHeader | ShardRecord | ChunkLine, Field(discriminator="kind")]
+)
+
+
+def encode_node_manifest(manifest: NodeManifest) -> bytes:
+    """As it is stored; the same value always gives the same bytes."""
+    compressor = zstandard.ZstdCompressor(level=MANIFEST_EFFORT, write_content_size=False).compressobj()
+    pieces = [compressor.compress(block) for block in _blocks(_lines(manifest))]
+    return b"".join((*pieces, compressor.flush()))
+
+
+def decode_node_manifest(content: bytes, *, key: str) -> NodeManifest:
+    """The whole manifest in memory. Raises `HostileBackup` or `FormatTooNew`, naming the object."""
+    header: NodeHeader | None = None
+    shards: list[ShardRecord] = []
+    chunks: list[ChunkLine] = []
+    for line in read_node_manifest(io.BytesIO(content), key=key):
+        match line:
+            case NodeHeader():
+                header = line
+            case ShardRecord():
+                shards.append(line)
+            case ChunkLine():
+                chunks.append(line)
+    assert header is not None  # read_node_manifest refuses anything else
+    return NodeManifest(header, tuple(shards), tuple(chunks))
+
+
+def read_node_manifest(stream: BinaryIO, *, key: str) -> Iterator[NodeHeader | ShardRecord | ChunkLine]:
+    """Line by line, the header first, in memory bounded by one line."""
+    decompressor = zstandard.ZstdDecompressor(max_window_size=ZSTD_WINDOW_LIMIT_BYTES)
+    first = True
+    try:
+        with decompressor.stream_reader(stream, read_across_frames=True, closefd=False) as reader:
+            for text in io.TextIOWrapper(reader, encoding="utf-8"):
+                line = _Line.validate_json(text)
+                if isinstance(line, NodeHeader) is not first:
+                    raise Permanent("HostileBackup", f"{key}: its header is not its first line")
+                if isinstance(line, NodeHeader):
+                    _check_version(line.format_version, key)
+                first = False
+                yield line
+    except (zstandard.ZstdError, ValidationError, UnicodeDecodeError) as error:
+        raise Permanent("HostileBackup", f"{key} is no manifest: {excerpt(str(error), 160)}") from error
+    if first:
+        raise Permanent("HostileBackup", f"{key} is an empty manifest")
+
+
+def encode_backup_manifest(manifest: BackupManifest) -> bytes:
+    """As it is stored, readable for people."""
+    return (json.dumps(manifest.model_dump(mode="json"), indent=1, sort_keys=True) + "\n").encode()
+
+
+def decode_backup_manifest(content: bytes, *, key: str) -> BackupManifest:
+    """Raises `HostileBackup` or `FormatTooNew`, naming the object."""
+    try:
+        manifest = BackupManifest.model_validate_json(content)
+    except ValidationError as error:
+        raise Permanent("HostileBackup", f"{key} is no manifest: {excerpt(str(error), 160)}") from error
+    _check_version(manifest.format_version, key)
+    return manifest
+
+
+def _check_version(version: int, key: str) -> None:
+    if version > FORMAT_VERSION:
+        raise Permanent(
+            "FormatTooNew",
+            f"{key} has format {version}, this version reads up to {FORMAT_VERSION}; update the operator",
+        )
+
+
+def _lines(manifest: NodeManifest) -> Iterator[bytes]:
+    for line in (manifest.header, *manifest.shards, *manifest.chunks):
+        yield line.model_dump_json().encode() + b"\n"
+
+
+def _blocks(lines: Iterable[bytes]) -> Iterator[bytes]:
+    """Few large pieces for the compressor instead of many small ones."""
+    gathered: list[bytes] = []
+    gathered_bytes = 0
+    for line in lines:
+        gathered.append(line)
+        gathered_bytes += len(line)
+        if gathered_bytes >= WRITE_BLOCK_BYTES:
+            yield b"".join(gathered)
+            gathered, gathered_bytes = [], 0
+    yield b"".join(gathered)

@@ -3,6 +3,7 @@
 import os
 import subprocess
 import tempfile
+from functools import cache
 from pathlib import Path
 from typing import Any
 
@@ -33,10 +34,17 @@ def helm(*arguments: str | Path, values: Json | None = None) -> subprocess.Compl
 
 
 def render(values: Json | None = None, *, api_versions: tuple[str, ...] = ()) -> list[Json]:
-    """Every object of the release."""
-    done = helm("template", RELEASE, CHART, "--namespace", NAMESPACE, *_flags(api_versions), values=values or {})
+    """Every object of the release; the caller may change them."""
+    text = _rendered(yaml.safe_dump(values or {}), api_versions)
+    return [document for document in yaml.load_all(text, Loader=yaml.CSafeLoader) if document]
+
+
+@cache
+def _rendered(values: str, api_versions: tuple[str, ...]) -> str:
+    command = ("template", RELEASE, CHART, "--namespace", NAMESPACE, *_flags(api_versions))
+    done = helm(*command, values=yaml.safe_load(values))
     assert done.returncode == 0, done.stderr
-    return [document for document in yaml.safe_load_all(done.stdout) if document]
+    return done.stdout
 
 
 def _flags(api_versions: tuple[str, ...]) -> list[str]:

@@ -95,18 +95,20 @@ def test_all_namespaces_need_cluster_roles() -> None:
     bound = {binding["roleRef"]["name"] for binding in of_kind(objects, "ClusterRoleBinding")}
     name = f"{NAMESPACE}-{FULL_NAME}"
     assert bound == {
-        f"{name}-{purpose}"
-        for purpose in ("resources", "discovery", "agents", "coordination", "framework", "cluster-reads")
+        f"{name}-{purpose}" for purpose in ("resources", "discovery", "agents", "coordination", "framework")
     }
 
 
 def test_named_namespaces_need_roles_there_alone() -> None:
-    objects = render({"watchNamespaces": ["a", "b"], "rbac": {"readClusterResources": False}})
+    objects = render({"watchNamespaces": ["a", "b"]})
     assert of_kind(objects, "ClusterRoleBinding") == []
     bound = {(role["metadata"]["namespace"], role["roleRef"]["name"]) for role in of_kind(objects, "RoleBinding")}
     purposes = ("resources", "discovery", "agents", "coordination")
     everywhere = {(namespace, f"{FULL_NAME}-{purpose}") for namespace in ("a", "b") for purpose in purposes}
-    assert bound == everywhere | {(NAMESPACE, f"{FULL_NAME}-coordination")}
+    assert bound == everywhere | {
+        (NAMESPACE, f"{FULL_NAME}-coordination"),
+        (NAMESPACE, f"{FULL_NAME}-certificates"),
+    }
 
 
 def test_the_operator_s_own_namespace_is_not_bound_twice() -> None:

@@ -17,12 +17,9 @@
 {{- define "wvb.rules.discovery" -}}
 - apiGroups: [apps]
   resources: [statefulsets]
-  verbs: [get, list]
+  verbs: [get]
 - apiGroups: [""]
-  resources: [persistentvolumeclaims]
-  verbs: [get, list]
-- apiGroups: [""]
-  resources: [configmaps]
+  resources: [persistentvolumeclaims, configmaps]
   verbs: [get]
 {{- end }}
 
@@ -56,11 +53,9 @@
   verbs: [list, watch]
 {{- end }}
 
-{{- define "wvb.rules.clusterReads" -}}
+{{- /* The operator's client certificates, in its own namespace when that is not served. */ -}}
+{{- define "wvb.rules.certificates" -}}
 - apiGroups: [""]
-  resources: [nodes]
-  verbs: [get, list]
-- apiGroups: [""]
-  resources: [persistentvolumes]
-  verbs: [get]
+  resources: [secrets]
+  verbs: [get, create, patch, delete]
 {{- end }}

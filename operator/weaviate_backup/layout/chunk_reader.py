@@ -49,19 +49,19 @@ def read_chunk(
     `limit_bytes` bounds the sum of all files. Raises `HostileBackup` or `BackupDamaged`; the stream's own errors pass.
     """
     total_bytes = 0
-    with _naming_damage(collection):
-        with tarfile.open(fileobj=_decompressed(stream, compression), mode="r|", bufsize=READ_BYTES) as archive:
-            for info in archive:
-                if info.isdir():
-                    continue
-                _check_kind(info)
-                path = checked_path(info.name, collection)
-                total_bytes += info.size
-                if limit_bytes is not None and total_bytes > limit_bytes:
-                    raise Permanent("HostileBackup", f"{path} makes the chunk larger than {limit_bytes} bytes")
-                source = archive.extractfile(info)
-                assert source is not None
-                yield ReadEntry(path, _offset_of(info), info.size, info.mode & 0o777, _blocks(source, info, collection))
+    decompressed = _decompressed(stream, compression)
+    with _naming_damage(collection), tarfile.open(fileobj=decompressed, mode="r|", bufsize=READ_BYTES) as archive:
+        for info in archive:
+            if info.isdir():
+                continue
+            _check_kind(info)
+            path = checked_path(info.name, collection)
+            total_bytes += info.size
+            if limit_bytes is not None and total_bytes > limit_bytes:
+                raise Permanent("HostileBackup", f"{path} makes the chunk larger than {limit_bytes} bytes")
+            source = archive.extractfile(info)
+            assert source is not None
+            yield ReadEntry(path, _offset_of(info), info.size, info.mode & 0o777, _blocks(source, info, collection))
     while stream.read(READ_BYTES):
         pass
 

@@ -1,1 +1,194 @@
-"""Talks to the Kubernetes API: the only home of the client."""
+"""Talks to the Kubernetes API: the only home of the client.
+
+Everything is plain JSON by resource, namespace and name, because typed models drop what they do not know. Writes go
+by server-side apply with our field manager, or compare-and-set with a resourceVersion. Errors are ours: what may pass
+is `Transient`, what was refused is `Permanent`. No retries here; who asks looks again anyway.
+"""
+
+import json
+import os
+from collections.abc import Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from types import TracebackType
+from typing import Any, Self, cast
+from urllib.parse import quote, urlencode
+
+import aiohttp
+from kubernetes.aio import client, config
+
+from weaviate_backup.api.names import (
+    BACKUP_PLURAL,
+    FIELD_MANAGER,
+    GROUP,
+    LOCATION_PLURAL,
+    RESTORE_PLURAL,
+    VERSION,
+)
+from weaviate_backup.errors import BackupError, Permanent, Transient, excerpt
+
+TIMEOUT_SECONDS = 30
+SERVICE_ACCOUNT_TOKEN = Path("/var/run/secrets/kubernetes.io/serviceaccount/token")
+
+Json = dict[str, Any]
+
+
+@dataclass(frozen=True)
+class Resource:
+    """A kind of object: where the API server has it."""
+
+    root: str
+    plural: str
+
+    def path(self, namespace: str, name: str = "", subresource: str = "") -> str:
+        parts = [self.root, "namespaces", quote(namespace), self.plural]
+        parts += [quote(part) for part in (name, subresource) if part]
+        return "/".join(parts)
+
+
+_OURS = f"/apis/{GROUP}/{VERSION}"
+PODS = Resource("/api/v1", "pods")
+SECRETS = Resource("/api/v1", "secrets")
+CONFIG_MAPS = Resource("/api/v1", "configmaps")
+CLAIMS = Resource("/api/v1", "persistentvolumeclaims")
+EVENTS = Resource("/api/v1", "events")
+STATEFUL_SETS = Resource("/apis/apps/v1", "statefulsets")
+LEASES = Resource("/apis/coordination.k8s.io/v1", "leases")
+BACKUPS = Resource(_OURS, BACKUP_PLURAL)
+RESTORES = Resource(_OURS, RESTORE_PLURAL)
+LOCATIONS = Resource(_OURS, LOCATION_PLURAL)
+
+
+def in_cluster() -> bool:
+    """This process runs in a pod with a service account."""
+    return "KUBERNETES_SERVICE_HOST" in os.environ and SERVICE_ACCOUNT_TOKEN.exists()
+
+
+class AlreadyExists(Permanent):
+    """An object of that name is there already."""
+
+
+class Conflict(Transient):
+    """Somebody else changed the object meanwhile."""
+
+
+class Kube:
+    """One client per process. Use as an asynchronous context manager."""
+
+    def __init__(self, api_client: Any) -> None:
+        self._client = api_client
+
+    @classmethod
+    async def connect(cls) -> Self:
+        """In a cluster with the pod's service account, elsewhere as the kubeconfig says."""
+        settings = client.Configuration()
+        if in_cluster():
+            config.load_incluster_config(client_configuration=settings)
+        else:
+            await config.load_kube_config(client_configuration=settings)
+        return cls(client.ApiClient(configuration=settings))
+
+    async def __aenter__(self) -> Self:
+        return self
+
+    async def __aexit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        await self.close()
+
+    async def close(self) -> None:
+        await self._client.close()
+
+    async def get(self, resource: Resource, namespace: str, name: str) -> Json | None:
+        """The object, None when there is none."""
+        status, body = await self._call("GET", resource.path(namespace, name))
+        if status == 404:
+            return None
+        return _checked(status, body, what=f"get {resource.plural} {namespace}/{name}")
+
+    async def list(self, resource: Resource, namespace: str, *, labels: Mapping[str, str] | None = None) -> list[Json]:
+        query = {"labelSelector": ",".join(f"{key}={value}" for key, value in labels.items())} if labels else {}
+        status, body = await self._call("GET", resource.path(namespace), query=query)
+        answer = _checked(status, body, what=f"list {resource.plural} in {namespace}")
+        return cast("list[Json]", answer.get("items") or [])
+
+    async def create(self, resource: Resource, body: Json) -> Json:
+        """Raises `AlreadyExists` when the name is taken."""
+        namespace = body["metadata"]["namespace"]
+        query = {"fieldManager": FIELD_MANAGER, "fieldValidation": "Strict"}
+        status, answer = await self._call("POST", resource.path(namespace), query=query, body=body)
+        return _checked(status, answer, what=f"create {resource.plural} {namespace}/{_name_of(body)}")
+
+    async def apply(self, resource: Resource, body: Json, *, subresource: str = "") -> Json:
+        """Server-side apply: what we said before and no longer say is removed."""
+        namespace, name = body["metadata"]["namespace"], body["metadata"]["name"]
+        query = {"fieldManager": FIELD_MANAGER, "force": "true", "fieldValidation": "Strict"}
+        status, answer = await self._call(
+            "PATCH",
+            resource.path(namespace, name, subresource),
+            query=query,
+            body=body,
+            content_type="application/apply-patch+yaml",
+        )
+        return _checked(status, answer, what=f"apply {resource.plural} {namespace}/{name}")
+
+    async def replace(self, resource: Resource, body: Json) -> Json:
+        """Compare-and-set by the body's resourceVersion; raises `Conflict` when it lost."""
+        namespace, name = body["metadata"]["namespace"], body["metadata"]["name"]
+        query = {"fieldManager": FIELD_MANAGER}
+        status, answer = await self._call("PUT", resource.path(namespace, name), query=query, body=body)
+        return _checked(status, answer, what=f"replace {resource.plural} {namespace}/{name}")
+
+    async def delete(self, resource: Resource, namespace: str, name: str, *, uid: str | None = None) -> None:
+        """Gone already is success; with `uid`, another object of that name is left alone."""
+        body: Json = {"preconditions": {"uid": uid}} if uid else {}
+        status, answer = await self._call("DELETE", resource.path(namespace, name), body=body)
+        if status not in (404, 409):
+            _checked(status, answer, what=f"delete {resource.plural} {namespace}/{name}")
+
+    async def _call(
+        self,
+        method: str,
+        path: str,
+        *,
+        query: Mapping[str, str] | None = None,
+        body: Json | None = None,
+        content_type: str = "application/json",
+    ) -> tuple[int, Json]:
+        headers: dict[str, str] = {"Accept": "application/json", "Content-Type": content_type}
+        await self._client.update_params_for_auth(headers, [], ["BearerToken"], path, method, body)
+        url = self._client.configuration.host + path + ("?" + urlencode(query) if query else "")
+        try:
+            answer = await self._client.call_api(method, url, headers, body=body, _request_timeout=TIMEOUT_SECONDS)
+            text = await answer.read()
+        except (TimeoutError, aiohttp.ClientError, OSError) as error:
+            raise Transient("ApiServerUnavailable", f"{method} {path}: {excerpt(str(error)) or 'timeout'}") from error
+        try:
+            return answer.status, json.loads(text) if text else {}
+        except ValueError:
+            return answer.status, {"message": excerpt(text.decode(errors="replace"))}
+
+
+def _checked(status: int, body: Json, *, what: str) -> Json:
+    if status < 300:
+        return body
+    said = excerpt(str(body.get("message", ""))) or f"status {status}"
+    raise _failure(status, str(body.get("reason", "")), f"{what}: {said}")
+
+
+def _failure(status: int, reason: str, message: str) -> BackupError:
+    if status == 409:
+        return AlreadyExists("AlreadyExists", message) if reason == "AlreadyExists" else Conflict("Conflict", message)
+    if status == 403:
+        denied = "PodSecurityDenied" if "PodSecurity" in message else "Forbidden"
+        return Permanent(denied, message)
+    if status in (401, 408, 429) or status >= 500:
+        return Transient("ApiServerUnavailable", message)
+    if status == 404:
+        return Transient("NotServed", message)
+    return Permanent("ApiServerRefused", message)
+
+
+def _name_of(body: Json) -> str:
+    metadata = body["metadata"]
+    return str(metadata.get("name") or metadata.get("generateName"))

@@ -41,3 +41,26 @@ class AgentSettings(BaseSettings):
         """The settings of this process; an empty data path means none."""
         settings = cls()
         return settings.model_copy(update={"data_path": None}) if settings.data_path == Path() else settings
+
+
+class OperatorSettings(BaseSettings):
+    """What the operator's Deployment tells it."""
+
+    model_config = SettingsConfigDict(env_prefix="WVB_", frozen=True, extra="ignore")
+
+    namespace: str = Field(min_length=1)
+    """The operator's own: its client certificates lie there."""
+    agent_image: str = Field(min_length=1)
+    agent_image_pull_policy: str = "IfNotPresent"
+    watch_namespaces: str = ""
+    """Comma-separated; empty: all namespaces."""
+    health_port: int = 8080
+    log_level: str = "INFO"
+    agent_lease_seconds: int = Field(default=300, ge=30)
+    """An agent that nobody asks for this long lets go and ends."""
+    probe_interval_seconds: int = Field(default=4 * 3600, ge=60)
+    """How often a location that works is tried again."""
+
+    @property
+    def namespaces(self) -> tuple[str, ...]:
+        return tuple(name.strip() for name in self.watch_namespaces.split(",") if name.strip())

@@ -14,6 +14,7 @@ from itertools import chain, combinations
 from typing import NamedTuple
 
 from weaviate_backup.api.backup import BackupPhase
+from weaviate_backup.api.location import LocationSpec
 from weaviate_backup.api.status import NodePhase
 from weaviate_backup.core.backup_machine import (
     BackupDecision,
@@ -60,7 +61,7 @@ UID = "0b5f2c1e"
 NODES = ("weaviate-0", "weaviate-1")
 ALL = (*NODES, STORE_WORKER)
 PLAN = PlannedBackup(
-    nodes=NODES, leader="weaviate-0", collections=("Article",), server_version="1.39.1", started_at=NOW
+    nodes=NODES, leader="weaviate-0", collections=("Article",), server_version="1.39.1", started_at=NOW, stateful_set_uid="s", location=LocationSpec()
 )
 VERDICTS = frozenset({Step.VERIFY, Step.COMMIT})
 ENDINGS = frozenset({Step.DISCARD, Step.RELEASE})

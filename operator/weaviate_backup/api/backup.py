@@ -98,6 +98,12 @@ class BackupStatus(OperationStatus):
     plan: BackupPlan | None = None
     method: BackupMethod | None = None
     """The method in use."""
+    dropped_collections: Annotated[tuple[CollectionName, ...], Field(max_length=MAX_COLLECTIONS)] = ()
+    """Planned collections that no longer existed when their shards were frozen; the backup is without them."""
+    wrote: bool = False
+    """Bytes may be in the store: an abort has to take them back."""
+    committer: NodeName | None = None
+    """The node whose agent may have been told to commit. From then on the backup cannot be canceled."""
     objects: Annotated[int | None, Field(ge=0)] = None
     """Objects of the completed backup in the store."""
 

@@ -117,6 +117,8 @@ class RestoreStatus(OperationStatus):
 
     phase: RestorePhase = RestorePhase.PENDING
     plan: RestorePlan | None = None
+    applier: NodeName | None = None
+    """The node whose agent may have been told to change the schema."""
     aliases_kept: Annotated[tuple[CollectionName, ...], Field(max_length=MAX_NAMES)] = ()
     """Aliases of the backup that were left as the cluster had them."""
     raft_index: Count | None = None

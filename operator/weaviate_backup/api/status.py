@@ -100,6 +100,12 @@ class NodeStatus(ApiModel):
     """The longest time for which a shard of this node took no background work while it was frozen."""
     restarts: Count = 0
     """How often the agent was lost and went on."""
+    attempts: Count = 0
+    """Failed attempts at the present step, all of which may pass."""
+    retry_time: Time | None = None
+    """When the present step is ordered again."""
+    silent_since: Time | None = None
+    """Since when the agent does not answer; absent while it does."""
     manifest_sha256: Sha256 | None = None
     """Of the node's manifest, as the agent that uploaded it reported it."""
     verified_sha256: Sha256 | None = None
@@ -185,5 +191,9 @@ class OperationStatus(ApiModel):
     """The longest time for which any shard took no background work."""
     failure: Finding | None = None
     """Why the operation is aborting, failed or was canceled."""
+    outcome: Text | None = None
+    """What an aborting operation ends as: Failed or Canceled."""
+    cleaned_up: bool = False
+    """Its agents and their certificates are gone, and the StatefulSet is free for the next operation."""
     warnings: Annotated[tuple[Finding, ...], Field(max_length=16)] = ()
     """What a completed operation does not cover."""

@@ -1,1 +1,218 @@
-"""The only module that imports kopf: registry, filters, daemons."""
+"""The only module that imports kopf: registry, filters, daemons. Handlers hand over at once.
+
+Events are hints: a daemon looks at the world anew on every turn. Finalizers exist only while an operation is active, so
+that finished objects and locations can be deleted while the operator is away.
+"""
+
+import asyncio
+import logging
+from collections.abc import Callable
+from dataclasses import dataclass, field
+from typing import Any
+
+import kopf
+
+from weaviate_backup.api.names import (
+    BACKUP_KIND,
+    BACKUP_PLURAL,
+    FINALIZER,
+    GROUP,
+    LOCATION_KIND,
+    LOCATION_PLURAL,
+    RESTORE_KIND,
+    RESTORE_PLURAL,
+    VERSION,
+)
+from weaviate_backup.controller.agent_pods import MANAGED_BY, Owner
+from weaviate_backup.controller.backups import BackupDriver
+from weaviate_backup.controller.driving import drive
+from weaviate_backup.controller.locations import LocationDriver
+from weaviate_backup.controller.restores import RestoreDriver
+from weaviate_backup.kube import Kube, in_cluster
+from weaviate_backup.settings import OperatorSettings
+
+DELETION_SLICE_SECONDS = 30.0
+"""A deletion handler works this long, then asks to be called again."""
+log = logging.getLogger(__name__)
+
+
+@dataclass
+class Operations:
+    """What the handlers of one process share: wake-ups by object uid, one driver per object at a time."""
+
+    kube: Kube
+    settings: OperatorSettings
+    wakes: dict[str, asyncio.Event] = field(default_factory=dict)
+    locks: dict[str, asyncio.Lock] = field(default_factory=dict)
+    locations: dict[str, asyncio.Task[bool]] = field(default_factory=dict)
+
+    def wake(self, uid: str) -> asyncio.Event:
+        return self.wakes.setdefault(uid, asyncio.Event())
+
+    def lock(self, uid: str) -> asyncio.Lock:
+        return self.locks.setdefault(uid, asyncio.Lock())
+
+    def forget(self, uid: str) -> None:
+        self.wakes.pop(uid, None)
+        self.locks.pop(uid, None)
+
+
+class NullDiffBase(kopf.DiffBaseStorage):
+    """Remembers nothing: we have no change handlers, and no annotation is to stay on anybody's object."""
+
+    def fetch(self, *, body: Any) -> None:
+        return None
+
+    def store(self, *, body: Any, patch: Any, essence: Any) -> None:
+        return None
+
+
+def make_registry(operations: Operations) -> kopf.OperatorRegistry:
+    registry = kopf.OperatorRegistry()
+    kopf.on.login(registry=registry)(_login)
+    kopf.on.startup(registry=registry)(_configure)
+    for kind, plural, driver in (
+        (BACKUP_KIND, BACKUP_PLURAL, BackupDriver),
+        (RESTORE_KIND, RESTORE_PLURAL, RestoreDriver),
+    ):
+        _register_operation(registry, operations, kind, plural, driver)
+    _register_locations(registry, operations)
+
+    @kopf.on.event("v1", "pods", labels=MANAGED_BY, registry=registry)
+    async def agent_pod_changed(body: kopf.Body, **_: Any) -> None:
+        for reference in body["metadata"].get("ownerReferences") or ():
+            wake = operations.wakes.get(reference.get("uid"))
+            if wake:
+                wake.set()
+
+    return registry
+
+
+async def run_kopf(
+    registry: kopf.OperatorRegistry, settings: OperatorSettings, *, stop: asyncio.Event, ready: asyncio.Event
+) -> None:
+    await kopf.operator(
+        registry=registry,
+        standalone=True,
+        clusterwide=not settings.namespaces,
+        namespaces=settings.namespaces,
+        stop_flag=stop,
+        ready_flag=ready,
+    )
+
+
+def _register_operation(
+    registry: kopf.OperatorRegistry,
+    operations: Operations,
+    kind: str,
+    plural: str,
+    driver: Callable[..., BackupDriver | RestoreDriver],
+) -> None:
+    @kopf.daemon(
+        GROUP,
+        VERSION,
+        plural,
+        when=_unfinished,
+        registry=registry,
+        id=f"{plural}-daemon",
+        cancellation_backoff=0.1,
+        cancellation_timeout=5,
+    )
+    async def operate(body: kopf.Body, stopped: kopf.DaemonStopped, **_: Any) -> None:
+        owner = _owner(kind, body)
+        async with operations.lock(owner.uid):
+            driven = driver(operations.kube, operations.settings, owner, wake=operations.wake(owner.uid))
+            stop = asyncio.Event()
+            watcher = asyncio.create_task(_relay(stopped, stop))
+            try:
+                done = await drive(driven, stop)
+            finally:
+                watcher.cancel()
+        if done:
+            operations.forget(owner.uid)
+
+    @kopf.on.event(GROUP, VERSION, plural, registry=registry, id=f"{plural}-changed")
+    async def changed(body: kopf.Body, **_: Any) -> None:
+        wake = operations.wakes.get(body["metadata"]["uid"])
+        if wake and _spec_asks(body):
+            wake.set()
+
+    @kopf.on.delete(GROUP, VERSION, plural, when=_unfinished, registry=registry, id=f"{plural}-delete")
+    async def deleted(body: kopf.Body, **_: Any) -> None:
+        owner = _owner(kind, body)
+        stop = asyncio.Event()
+        async with operations.lock(owner.uid):
+            driven = driver(operations.kube, operations.settings, owner, wake=operations.wake(owner.uid))
+            driven.deleting = True
+            timer = asyncio.get_running_loop().call_later(DELETION_SLICE_SECONDS, stop.set)
+            try:
+                done = await drive(driven, stop)
+            finally:
+                timer.cancel()
+        if not done:
+            raise kopf.TemporaryError(f"{kind} {owner.name} is letting go", delay=1)
+        operations.forget(owner.uid)
+
+
+def _register_locations(registry: kopf.OperatorRegistry, operations: Operations) -> None:
+    @kopf.on.event(GROUP, VERSION, LOCATION_PLURAL, registry=registry, id="locations-changed")
+    async def location_changed(body: kopf.Body, type: str | None, **_: Any) -> None:  # noqa: A002 (kopf's word)
+        owner = _owner(LOCATION_KIND, body)
+        task = operations.locations.get(owner.uid)
+        if type == "DELETED":
+            operations.locations.pop(owner.uid, None)
+            operations.wake(owner.uid).set()
+        elif task is None or task.done():
+            wake = operations.wake(owner.uid)
+            driven = LocationDriver(operations.kube, operations.settings, owner, wake=wake)
+            operations.locations[owner.uid] = asyncio.create_task(drive(driven, asyncio.Event()))
+        elif body["metadata"].get("generation") != (body.get("status") or {}).get("observedGeneration"):
+            operations.wake(owner.uid).set()
+
+
+def _unfinished(body: kopf.Body, **_: Any) -> bool:
+    return not (body.get("status") or {}).get("cleanedUp")
+
+
+def _spec_asks(body: kopf.Body) -> bool:
+    """Our own status writes must not wake us."""
+    generation = (body.get("status") or {}).get("observedGeneration")
+    return bool(body["metadata"].get("deletionTimestamp")) or body["metadata"].get("generation") != generation
+
+
+async def _relay(stopped: kopf.DaemonStopped, stop: asyncio.Event) -> None:
+    await stopped.wait()
+    stop.set()
+
+
+def _owner(kind: str, body: kopf.Body) -> Owner:
+    metadata = body["metadata"]
+    return Owner(kind=kind, name=metadata["name"], namespace=metadata["namespace"], uid=metadata["uid"])
+
+
+def _login(**kwargs: Any) -> kopf.ConnectionInfo | None:
+    if in_cluster():
+        return kopf.login_with_service_account(**kwargs)
+    return kopf.login_with_kubeconfig(**kwargs)
+
+
+def _configure(settings: kopf.OperatorSettings, **_: Any) -> None:
+    settings.peering.standalone = True
+    settings.posting.level = logging.WARNING
+    settings.posting.enabled = False
+    settings.watching.server_timeout = 600
+    settings.watching.client_timeout = 630
+    settings.watching.reconnect_backoff = 1
+    settings.networking.request_timeout = 30
+    settings.networking.connect_timeout = 5
+    settings.networking.error_backoffs = [1, 2, 3, 5, 5, 5, 5, 5, 5, 5]
+    settings.queueing.worker_limit = 50
+    settings.execution.default_backoff = 15
+    settings.background.cancellation_polling = 10
+    settings.scanning.disabled = False
+    settings.process.ultimate_exiting_timeout = 30
+    settings.persistence.finalizer = FINALIZER
+    settings.persistence.progress_storage = kopf.AnnotationsProgressStorage(prefix=GROUP, v1=False)
+    settings.persistence.diffbase_storage = NullDiffBase()
+    selector = ",".join(f"{key}={value}" for key, value in MANAGED_BY.items())
+    settings.watching.label_selectors["v1", "pods"] = selector

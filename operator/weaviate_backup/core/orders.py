@@ -10,6 +10,7 @@ from dataclasses import dataclass
 from datetime import datetime, timedelta
 from enum import StrEnum
 
+from weaviate_backup.api.location import LocationSpec
 from weaviate_backup.api.status import NodePhase
 from weaviate_backup.core.session import Failure, NodeReport, StepCommand, Wire
 
@@ -93,6 +94,9 @@ class PlannedBackup(Wire):
     collections: tuple[str, ...]
     server_version: str
     started_at: datetime
+    stateful_set_uid: str
+    location: LocationSpec
+    """As it was, with the path that this operation uses."""
 
 
 class PlannedRestore(Wire):
@@ -102,6 +106,10 @@ class PlannedRestore(Wire):
     applier: str
     server_version: str
     started_at: datetime
+    stateful_set_uid: str
+    backup_id: str
+    location: LocationSpec
+    """As it was, with the path that this operation uses."""
 
 
 @dataclass(frozen=True)

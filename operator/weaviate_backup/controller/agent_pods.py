@@ -1,0 +1,328 @@
+"""Builds an operation's Pods and Secrets as plain manifests. Pure; deterministic names make every creation idempotent.
+
+An agent runs where its Weaviate pod runs, as the same user, on the same volume at the same path, with nothing more: no
+API token, no capabilities, a read-only root. It never carries `app: weaviate`, or it would become Weaviate's endpoint.
+"""
+
+import base64
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import Any
+
+from weaviate_backup.api.location import LocationSpec
+from weaviate_backup.api.model import dump
+from weaviate_backup.api.names import API_VERSION
+from weaviate_backup.api.operation_spec import AgentOptions
+from weaviate_backup.controller.certificates import OperationCertificates
+from weaviate_backup.core.orders import STORE_WORKER
+from weaviate_backup.core.session import (
+    AGENT_PORT,
+    CA_MOUNT,
+    CLUSTER_MOUNT,
+    CREDENTIALS_MOUNT,
+    FILESYSTEM_MOUNT,
+    TLS_MOUNT,
+)
+from weaviate_backup.core.topology import ClusterAuth, NodeView, SecretKey
+
+Json = dict[str, Any]
+MANAGED_BY = {"app.kubernetes.io/managed-by": "weaviate-backup-operator"}
+PLAN_KEY = "plan.json"
+STORE_WORKER_UID = 65532
+"""Of a worker that touches no one's data."""
+DEFAULT_RESOURCES: Json = {"requests": {"cpu": "250m", "memory": "256Mi"}, "limits": {"memory": "1Gi"}}
+
+
+@dataclass(frozen=True)
+class Owner:
+    """The object that an operation's things belong to, and die with."""
+
+    kind: str
+    name: str
+    namespace: str
+    uid: str
+
+    @property
+    def short(self) -> str:
+        return self.uid[:8]
+
+    @property
+    def labels(self) -> dict[str, str]:
+        return {
+            "app.kubernetes.io/name": "weaviate-backup-agent",
+            "app.kubernetes.io/component": "agent",
+            "app.kubernetes.io/instance": self.uid,
+            **MANAGED_BY,
+        }
+
+    @property
+    def secret_name(self) -> str:
+        return f"wvb-{self.uid}"
+
+    @property
+    def client_secret_name(self) -> str:
+        return f"wvb-client-{self.uid}"
+
+
+@dataclass(frozen=True)
+class AgentImage:
+    name: str
+    pull_policy: str
+
+
+def pod_name(owner: Owner, node: str, nodes: tuple[str, ...]) -> str:
+    """`wvb-<uid>-<position>`; a store worker is `wvb-<uid>-store-0`."""
+    return f"wvb-{owner.short}-{node if node == STORE_WORKER else nodes.index(node)}"
+
+
+def operation_secret(
+    owner: Owner, certificates: OperationCertificates, *, plan_json: bytes, cluster_auth: ClusterAuth | None
+) -> Json:
+    """The agents' certificates and the plan; an agent mounts its own leaf only."""
+    data = {PLAN_KEY: plan_json, "ca.crt": certificates.ca_pem, **_literals(cluster_auth)}
+    for node, leaf in certificates.agents.items():
+        data[f"{node}.crt"], data[f"{node}.key"] = leaf.certificate_pem, leaf.key_pem
+    return {
+        **_secret(owner.namespace, owner.secret_name, owner.labels, data),
+        "immutable": True,
+        "metadata": _metadata(owner, owner.secret_name),
+    }
+
+
+def client_secret(owner: Owner, certificates: OperationCertificates, *, namespace: str) -> Json:
+    """The operator's own leaf, in its own namespace; no owner reaches across namespaces, so it is deleted by name."""
+    identity = certificates.client
+    data = {"ca.crt": identity.ca_pem, "tls.crt": identity.certificate_pem, "tls.key": identity.key_pem}
+    labels = {**MANAGED_BY, "app.kubernetes.io/component": "client", "app.kubernetes.io/instance": owner.uid}
+    return _secret(namespace, owner.client_secret_name, labels, data)
+
+
+def agent_pod(
+    owner: Owner,
+    *,
+    node: NodeView,
+    name: str,
+    data_path: str,
+    cluster_auth: ClusterAuth | None,
+    location: LocationSpec,
+    options: AgentOptions,
+    image: AgentImage,
+    lease_seconds: int,
+    deadline_seconds: int,
+) -> Json:
+    """The pod beside one Weaviate pod."""
+    pod = _pod(
+        owner,
+        node_name=node.name,
+        name=name,
+        data_path=data_path,
+        location=location,
+        options=options,
+        image=image,
+        lease_seconds=lease_seconds,
+        deadline_seconds=deadline_seconds,
+    )
+    spec = pod["spec"]
+    security = node.security
+    spec["securityContext"] = _without_none(
+        {
+            "runAsUser": security.run_as_user or 0,
+            "runAsGroup": security.run_as_group,
+            "fsGroup": security.fs_group,
+            "fsGroupChangePolicy": "OnRootMismatch" if security.fs_group is not None else None,
+            "supplementalGroups": list(security.supplemental_groups) or None,
+            "seLinuxOptions": dict(security.se_linux_options) if security.se_linux_options else None,
+            "seccompProfile": {"type": "RuntimeDefault"},
+        }
+    )
+    spec["affinity"] = _beside(node.kubernetes_node)
+    spec["tolerations"] = [dict(toleration) for toleration in node.tolerations]
+    secrets = dict.fromkeys((*(ref.name for ref in options.image_pull_secrets), *node.image_pull_secrets))
+    spec["imagePullSecrets"] = [{"name": secret} for secret in secrets]
+    priority = options.priority_class_name or node.priority_class
+    if priority and not priority.startswith("system-"):
+        spec["priorityClassName"] = priority
+    mount: Json = {"name": "data", "mountPath": node.volume.mount_path}
+    if node.volume.sub_path:
+        mount["subPath"] = node.volume.sub_path
+    spec["volumes"].append({"name": "data", **node.volume.source})
+    spec["containers"][0]["volumeMounts"].append(mount)
+    if cluster_auth is not None:
+        spec["volumes"].append({"name": "cluster", "projected": {"sources": _cluster_sources(owner, cluster_auth)}})
+        spec["containers"][0]["volumeMounts"].append(_mounted("cluster", CLUSTER_MOUNT))
+    return pod
+
+
+def store_worker_pod(
+    owner: Owner,
+    *,
+    name: str,
+    location: LocationSpec,
+    options: AgentOptions,
+    image: AgentImage,
+    lease_seconds: int,
+    deadline_seconds: int,
+) -> Json:
+    """A pod that works on the store only. A filesystem store is written as root, like most of its other writers."""
+    pod = _pod(
+        owner,
+        node_name=STORE_WORKER,
+        name=name,
+        data_path="",
+        location=location,
+        options=options,
+        image=image,
+        lease_seconds=lease_seconds,
+        deadline_seconds=deadline_seconds,
+    )
+    user = 0 if location.filesystem else STORE_WORKER_UID
+    pod["spec"]["securityContext"] = {"runAsUser": user, "seccompProfile": {"type": "RuntimeDefault"}}
+    if user:
+        pod["spec"]["securityContext"]["runAsNonRoot"] = True
+    pod["spec"]["imagePullSecrets"] = [{"name": ref.name} for ref in options.image_pull_secrets]
+    return pod
+
+
+def _literals(auth: ClusterAuth | None) -> dict[str, bytes]:
+    """Credentials that the StatefulSet states in the clear: they are mounted from the operation's Secret."""
+    values = {"username": auth.username, "password": auth.password} if auth else {}
+    return {f"cluster.{key}": value.encode() for key, value in values.items() if isinstance(value, str)}
+
+
+def _pod(
+    owner: Owner,
+    *,
+    node_name: str,
+    name: str,
+    data_path: str,
+    location: LocationSpec,
+    options: AgentOptions,
+    image: AgentImage,
+    lease_seconds: int,
+    deadline_seconds: int,
+) -> Json:
+    environment = {
+        "WVB_OPERATION_UID": owner.uid,
+        "WVB_NODE": node_name,
+        "WVB_PORT": str(AGENT_PORT),
+        "WVB_DATA_PATH": data_path,
+        "WVB_LEASE_SECONDS": str(lease_seconds),
+    }
+    volumes, mounts = _volumes(owner, node_name, location)
+    resources = dump(options.resources) if options.resources else DEFAULT_RESOURCES
+    container: Json = {
+        "name": "agent",
+        "image": image.name,
+        "imagePullPolicy": image.pull_policy,
+        "args": ["agent"],
+        "env": [{"name": key, "value": value} for key, value in environment.items()],
+        "ports": [{"name": "agent", "containerPort": AGENT_PORT}],
+        "resources": resources,
+        "volumeMounts": mounts,
+        "securityContext": {
+            "allowPrivilegeEscalation": False,
+            "readOnlyRootFilesystem": True,
+            "capabilities": {"drop": ["ALL"]},
+        },
+    }
+    spec: Json = {
+        "restartPolicy": "Never",
+        "activeDeadlineSeconds": deadline_seconds,
+        "terminationGracePeriodSeconds": 10,
+        "automountServiceAccountToken": False,
+        "enableServiceLinks": False,
+        "containers": [container],
+        "volumes": volumes,
+    }
+    if location.service_account_name:
+        spec["serviceAccountName"] = location.service_account_name
+    if options.node_selector:
+        spec["nodeSelector"] = dict(options.node_selector)
+    metadata = _metadata(owner, name)
+    metadata["annotations"] = {
+        "cluster-autoscaler.kubernetes.io/safe-to-evict": "false",
+        "linkerd.io/inject": "disabled",
+    }
+    metadata["labels"] = {**owner.labels, "sidecar.istio.io/inject": "false"}
+    return {"apiVersion": "v1", "kind": "Pod", "metadata": metadata, "spec": spec}
+
+
+def _volumes(owner: Owner, node_name: str, location: LocationSpec) -> tuple[list[Json], list[Json]]:
+    items = [
+        {"key": "ca.crt", "path": "ca.crt"},
+        {"key": f"{node_name}.crt", "path": "tls.crt"},
+        {"key": f"{node_name}.key", "path": "tls.key"},
+    ]
+    volumes: list[Json] = [
+        {"name": "tls", "secret": {"secretName": owner.secret_name, "items": items}},
+        {"name": "tmp", "emptyDir": {}},
+    ]
+    mounts = [_mounted("tls", TLS_MOUNT), {"name": "tmp", "mountPath": "/tmp"}]  # noqa: S108 (in the pod)
+    if location.credentials_secret:
+        volumes.append({"name": "credentials", "secret": {"secretName": location.credentials_secret}})
+        mounts.append(_mounted("credentials", CREDENTIALS_MOUNT))
+    authority = location.s3.ca_secret_ref if location.s3 else None
+    if authority:
+        item = {"key": authority.key, "path": "ca.crt"}
+        volumes.append({"name": "ca", "secret": {"secretName": authority.name, "items": [item]}})
+        mounts.append(_mounted("ca", CA_MOUNT))
+    if location.filesystem:
+        volumes.append({"name": "store", **location.filesystem.volume})
+        mounts.append({"name": "store", "mountPath": FILESYSTEM_MOUNT})
+    return volumes, mounts
+
+
+def _cluster_sources(owner: Owner, auth: ClusterAuth) -> list[Json]:
+    sources = []
+    for path, value in (("username", auth.username), ("password", auth.password)):
+        secret, key = (
+            (value.secret, value.key)
+            if isinstance(value, SecretKey)
+            else (
+                owner.secret_name,
+                f"cluster.{path}",
+            )
+        )
+        sources.append({"secret": {"name": secret, "items": [{"key": key, "path": path}]}})
+    return sources
+
+
+def _beside(kubernetes_node: str) -> Json:
+    """The scheduler still checks room, volumes and taints, which `nodeName` would skip."""
+    term = {"matchFields": [{"key": "metadata.name", "operator": "In", "values": [kubernetes_node]}]}
+    return {"nodeAffinity": {"requiredDuringSchedulingIgnoredDuringExecution": {"nodeSelectorTerms": [term]}}}
+
+
+def _metadata(owner: Owner, name: str) -> Json:
+    return {
+        "name": name,
+        "namespace": owner.namespace,
+        "labels": owner.labels,
+        "ownerReferences": [
+            {
+                "apiVersion": API_VERSION,
+                "kind": owner.kind,
+                "name": owner.name,
+                "uid": owner.uid,
+                "controller": True,
+                "blockOwnerDeletion": True,
+            }
+        ],
+    }
+
+
+def _secret(namespace: str, name: str, labels: Mapping[str, str], data: Mapping[str, bytes]) -> Json:
+    return {
+        "apiVersion": "v1",
+        "kind": "Secret",
+        "metadata": {"name": name, "namespace": namespace, "labels": dict(labels)},
+        "data": {key: base64.b64encode(value).decode() for key, value in data.items()},
+    }
+
+
+def _mounted(name: str, path: str) -> Json:
+    return {"name": name, "mountPath": path, "readOnly": True}
+
+
+def _without_none(values: Json) -> Json:
+    return {key: value for key, value in values.items() if value is not None}

@@ -1,0 +1,252 @@
+"""Drives one WeaviateBackup: look, decide, write the status, carry out the commands.
+
+The status is written before the commands are carried out, and only when it differs; progress alone at most once a
+second. All memory is in the status and, for the plan, in the operation's Secret.
+"""
+
+import asyncio
+import logging
+import time
+from datetime import UTC, datetime
+
+from weaviate_backup import metrics
+from weaviate_backup.api.backup import Backup, BackupMethod, BackupPhase
+from weaviate_backup.api.bounds import status_json
+from weaviate_backup.api.durations import parse_duration
+from weaviate_backup.api.names import API_VERSION, BACKUP_KIND
+from weaviate_backup.controller import events, leases
+from weaviate_backup.controller.agent_pods import Owner
+from weaviate_backup.controller.backup_status import Sight, remember_backup, show_backup
+from weaviate_backup.controller.cluster_view import ask_weaviate, read_cluster
+from weaviate_backup.controller.leases import LeaseView
+from weaviate_backup.controller.location_gate import read_location
+from weaviate_backup.controller.operations import OperationRequest, OperationRuntime, Plan
+from weaviate_backup.core.backup_machine import (
+    BackupDecision,
+    BackupRequest,
+    BackupState,
+    BackupWorld,
+    decide_backup,
+)
+from weaviate_backup.core.orders import STORE_WORKER, Lease, PlannedBackup, conflict
+from weaviate_backup.core.selection import select
+from weaviate_backup.core.session import BackupOrder, Failure, SessionOrder, StoreOrder
+from weaviate_backup.core.stepping import Agents
+from weaviate_backup.core.topology import ClusterView
+from weaviate_backup.errors import BackupError, Permanent, Transient
+from weaviate_backup.kube import BACKUPS, Kube
+from weaviate_backup.settings import OperatorSettings
+
+MIB = 1024 * 1024
+SHOW_SECONDS = 1.0
+"""Between two writes that only show progress."""
+log = logging.getLogger(__name__)
+
+
+class BackupDriver:
+    """The work on one backup while its daemon lives."""
+
+    def __init__(self, kube: Kube, settings: OperatorSettings, owner: Owner, *, wake: asyncio.Event) -> None:
+        self.name = f"backup {owner.namespace}/{owner.name}"
+        self.wake = wake
+        self.deleting = False
+        self._kube = kube
+        self._settings = settings
+        self._owner = owner
+        self._runtime = OperationRuntime(kube, settings, owner, wake.set, PlannedBackup)
+        self._shown: dict[str, object] | None = None
+        self._shown_at = 0.0
+
+    async def close(self) -> None:
+        await self._runtime.close()
+
+    async def tick(self) -> float | None:
+        body = await self._kube.get(BACKUPS, self._owner.namespace, self._owner.name)
+        if body is None or body["metadata"]["uid"] != self._owner.uid:
+            return None
+        if body["metadata"].get("deletionTimestamp") and not self.deleting:
+            return None  # the deletion handler goes on from here
+        backup = Backup.model_validate(body)
+        state = remember_backup(backup.status)
+        effects = _effects(backup, lease_seconds=self._settings.agent_lease_seconds)
+        agents = await self._runtime.look()
+        world = await self._look(backup, state, effects, agents)
+        now = datetime.now(UTC)
+        decision = decide_backup(_request(backup, self._settings, deleting=self.deleting), state, world, now)
+        written = await self._show(backup, state, decision, agents, now)
+        await self._runtime.perform(decision.commands, effects)
+        pause = decision.look_again_seconds
+        return pause if written or pause is None else min(pause, SHOW_SECONDS)
+
+    async def _look(self, backup: Backup, state: BackupState, effects: OperationRequest, agents: Agents) -> BackupWorld:
+        plan = self._runtime.plan
+        assert plan is None or isinstance(plan, PlannedBackup)
+        if state.phase is not BackupPhase.PENDING:
+            lease = await leases.look(self._kube, self._owner, plan.stateful_set_uid) if plan else LeaseView(Lease.FREE)
+            return BackupWorld(
+                agents=agents,
+                lease=lease.lease,
+                lease_holder=lease.holder,
+                plan=plan,
+                remains=self._runtime.remains,
+            )
+        refusals: list[Failure] = []
+        lease, native, proposal = LeaseView(Lease.UNKNOWN), None, None
+        spec = backup.spec
+        location = await read_location(
+            self._kube, self._owner.namespace, spec.location_ref.name, writing=True, path=spec.config.path
+        )
+        refusals += location.refusals
+        if spec.method is BackupMethod.SERVER:
+            message = "method Server is not available; use Agent or Auto"
+            refusals.append(conflict("MethodUnsupported", message))
+        try:
+            cluster = await read_cluster(self._kube, self._owner.namespace, effects.stateful_set)
+            lease = await leases.look(self._kube, self._owner, cluster.uid)
+            server = await ask_weaviate(self._kube, cluster, spec.auth)
+            native = server.native_backup
+            for node, why in sorted(server.unready.items()):
+                message = f"node {node} is not ready: {why}"
+                refusals.append(Failure(reason="NodeNotReady", message=message, transient=True))
+            chosen = select(server.collections, include=spec.include, exclude=spec.exclude)
+            names = tuple(node.name for node in cluster.nodes)
+            if location.spec is not None and not refusals:
+                proposal = PlannedBackup(
+                    nodes=names,
+                    leader=server.leader if server.leader in names else names[0],
+                    collections=chosen,
+                    server_version=server.version,
+                    started_at=datetime.now(UTC),
+                    stateful_set_uid=cluster.uid,
+                    location=location.spec,
+                )
+        except BackupError as error:
+            refusals.append(_refusal(error))
+        return BackupWorld(
+            agents=agents,
+            lease=lease.lease,
+            lease_holder=lease.holder,
+            native_backup=native,
+            refusals=tuple(refusals),
+            proposal=proposal,
+            plan=plan,
+            remains=self._runtime.remains,
+        )
+
+    async def _show(
+        self, backup: Backup, before: BackupState, decision: BackupDecision, agents: Agents, now: datetime
+    ) -> bool:
+        """Whether the status is as it should be now; progress alone may wait for the next second."""
+        plan = self._runtime.plan
+        pods = {node: f"wvb-{self._owner.short}-{_position(node, plan)}" for node in agents.pods}
+        sight = Sight(reports=agents.reports, pods=pods, notes=self._runtime.notes)
+        status = show_backup(
+            backup,
+            decision.state,
+            plan=plan if isinstance(plan, PlannedBackup) else None,
+            sight=sight,
+            now=now,
+        )
+        shown = status_json(status)
+        if shown == status_json(backup.status) and backup.status.observed_generation is not None:
+            return True
+        remembered = decision.state != before
+        if not remembered and time.monotonic() - self._shown_at < SHOW_SECONDS:
+            return False
+        metadata = {"name": self._owner.name, "namespace": self._owner.namespace}
+        body = {"apiVersion": API_VERSION, "kind": BACKUP_KIND, "metadata": metadata, "status": shown}
+        await self._kube.apply(BACKUPS, body, subresource="status")
+        self._shown_at = time.monotonic()
+        if decision.state.phase is not before.phase:
+            await self._announce(backup, decision.state, shown, now)
+        return True
+
+    async def _announce(self, backup: Backup, state: BackupState, shown: dict[str, object], now: datetime) -> None:
+        phase = state.phase
+        failed = phase in (BackupPhase.ABORTING, BackupPhase.FAILED)
+        reason = state.reason if phase in (BackupPhase.ABORTING, BackupPhase.FAILED) and state.reason else str(phase)
+        message = state.message or f"the backup is {phase}"
+        log.info("%s: %s%s", self.name, phase, f" ({state.reason}: {state.message})" if state.reason else "")
+        await events.record(self._kube, self._owner, reason=reason, message=message, warning=failed, now=now)
+        if phase is BackupPhase.COMPLETED:
+            warnings = shown.get("warnings")
+            for warning in warnings if isinstance(warnings, list) else []:
+                await events.record(
+                    self._kube,
+                    self._owner,
+                    reason=warning["reason"],
+                    message=warning["message"],
+                    warning=True,
+                    now=now,
+                )
+        if phase.is_terminal:
+            _measure(backup, state, self._owner, now)
+
+
+def _measure(backup: Backup, state: BackupState, owner: Owner, now: datetime) -> None:
+    kind, phase = "backup", str(state.phase)
+    metrics.OPERATIONS.labels(kind=kind, phase=phase, reason=state.reason or phase).inc()
+    if backup.status.start_time:
+        elapsed = (now - backup.status.start_time).total_seconds()
+        metrics.DURATION.labels(kind=kind, phase=phase).observe(elapsed)
+    if state.phase is BackupPhase.COMPLETED:
+        target = backup.spec.target.stateful_set
+        metrics.LAST_SUCCESS.labels(kind=kind, namespace=owner.namespace, stateful_set=target).set(now.timestamp())
+        if state.committed:
+            metrics.LAST_SIZE.labels(namespace=owner.namespace, stateful_set=target).set(state.committed.bytes_stored)
+
+
+def _request(backup: Backup, settings: OperatorSettings, *, deleting: bool) -> BackupRequest:
+    return BackupRequest(
+        uid=backup.metadata["uid"],
+        created_at=datetime.fromisoformat(backup.metadata["creationTimestamp"]),
+        timeout_seconds=parse_duration(backup.spec.timeout),
+        lease_seconds=settings.agent_lease_seconds,
+        cancel=backup.spec.cancel,
+        deleting=deleting,
+    )
+
+
+def _effects(backup: Backup, *, lease_seconds: int) -> OperationRequest:
+    spec = backup.spec
+    backup_id = spec.effective_backup_id(backup.metadata["name"])
+
+    def order(node: str, cluster: ClusterView | None, plan: Plan) -> SessionOrder:
+        assert isinstance(plan, PlannedBackup)
+        endpoint = cluster.endpoint(node) if cluster else None
+        if node != STORE_WORKER and endpoint is None:
+            raise Transient("NodeNotReady", f"the pod of Weaviate node {node} is not there")
+        work = BackupOrder(
+            started_at=plan.started_at,
+            leader=plan.leader,
+            nodes=plan.nodes,
+            collections=plan.collections,
+            chunk_size_bytes=spec.config.chunk_size * MIB,
+            compression_level=spec.config.compression_level,
+        )
+        return SessionOrder(
+            operation_uid=backup.metadata["uid"],
+            node=node,
+            backup_id=backup_id,
+            location=plan.location,
+            server_version=plan.server_version,
+            weaviate=endpoint,
+            cpu_percentage=spec.config.cpu_percentage,
+            lease_seconds=lease_seconds,
+            work=StoreOrder() if node == STORE_WORKER else work,
+        )
+
+    return OperationRequest(
+        stateful_set=spec.target.stateful_set,
+        options=spec.agent,
+        timeout_seconds=parse_duration(spec.timeout),
+        order=order,
+    )
+
+
+def _position(node: str, plan: Plan | None) -> str:
+    return node if plan is None or node == STORE_WORKER else str(plan.nodes.index(node))
+
+
+def _refusal(error: BackupError) -> Failure:
+    return Failure(reason=error.reason, message=error.message, transient=not isinstance(error, Permanent))

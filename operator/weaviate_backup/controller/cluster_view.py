@@ -1,0 +1,149 @@
+"""Looks at a target: its objects in the Kubernetes API, and what Weaviate says of itself. Reads only.
+
+Shapes and refusals are decided by `core.topology`; here things are fetched. Every node is asked by its pod's address,
+never through the load-balanced Service. Secrets are read one by one by name, and their values go nowhere but into the
+request they are for.
+"""
+
+import asyncio
+import base64
+from dataclasses import dataclass
+from typing import Any
+
+from weaviate_backup.api.operation_spec import Authentication
+from weaviate_backup.core.restore_plan import TargetFacts, version_key
+from weaviate_backup.core.topology import (
+    ClusterView,
+    claim_names,
+    config_map_names,
+    view_cluster,
+)
+from weaviate_backup.errors import Permanent, Transient
+from weaviate_backup.kube import CLAIMS, CONFIG_MAPS, PODS, SECRETS, STATEFUL_SETS, Kube
+from weaviate_backup.weaviate.raft import RaftClient
+from weaviate_backup.weaviate.rest import RestClient
+
+ASK_SECONDS = 20.0
+HEALTHY = "HEALTHY"
+
+Json = dict[str, Any]
+
+
+@dataclass(frozen=True)
+class ServerView:
+    """What Weaviate says. `version` is the lowest node's; `unready`: node → why."""
+
+    version: str
+    leader: str
+    collections: tuple[str, ...]
+    aliases: dict[str, str]
+    unready: dict[str, str]
+    native_backup: str | None
+
+
+async def read_cluster(kube: Kube, namespace: str, stateful_set: str) -> ClusterView:
+    """Raises `TargetNotFound` (it may still be created) and whatever makes the target unusable."""
+    found = await kube.get(STATEFUL_SETS, namespace, stateful_set)
+    if found is None:
+        raise Transient("TargetNotFound", f"there is no StatefulSet {stateful_set!r} in namespace {namespace}")
+    selector = (found["spec"].get("selector") or {}).get("matchLabels") or {}
+    pods = await kube.list(PODS, namespace, labels=selector)
+    names = config_map_names(found["spec"]["template"]["spec"])
+    maps = await asyncio.gather(*(kube.get(CONFIG_MAPS, namespace, name) for name in sorted(names)))
+    claims = await asyncio.gather(*(kube.get(CLAIMS, namespace, name) for name in sorted(claim_names(pods))))
+    return view_cluster(
+        stateful_set=found,
+        pods=pods,
+        claims={claim["metadata"]["name"]: claim for claim in claims if claim},
+        config_maps={entry["metadata"]["name"]: entry.get("data") or {} for entry in maps if entry},
+    )
+
+
+async def read_secret_value(kube: Kube, namespace: str, name: str, key: str) -> str:
+    """One value. Its absence is said by name; the value itself is never part of a message."""
+    secret = await kube.get(SECRETS, namespace, name)
+    if secret is None:
+        raise Transient("SecretNotFound", f"there is no Secret {name!r} in namespace {namespace}")
+    value = (secret.get("data") or {}).get(key)
+    if value is None:
+        raise Permanent("SecretKeyNotFound", f"Secret {name!r} has no key {key!r}")
+    return base64.b64decode(value).decode().strip()
+
+
+async def api_key(kube: Kube, cluster: ClusterView, auth: Authentication | None) -> str | None:
+    """The key to use with Weaviate's REST API: as named in the spec, else the first that the cluster allows."""
+    if auth is not None:
+        reference = auth.api_key_secret_ref
+        return await read_secret_value(kube, cluster.namespace, reference.name, reference.key)
+    if cluster.api_key is None or cluster.anonymous:
+        return None
+    listed = await read_secret_value(kube, cluster.namespace, cluster.api_key.secret, cluster.api_key.key)
+    return listed.split(",")[0].strip() or None
+
+
+async def ask_weaviate(kube: Kube, cluster: ClusterView, auth: Authentication | None) -> ServerView:
+    """Asks every node for its version and readiness, and one for the schema, by raft so that nothing is filtered."""
+    if not cluster.nodes:
+        raise Transient(
+            "NodeNotReady", f"no pod of {cluster.stateful_set} is placed; missing: {', '.join(cluster.absent)}"
+        )
+    key = await api_key(kube, cluster, auth)
+    unready = dict.fromkeys(cluster.absent, "its pod is not there")
+    answers = await asyncio.gather(
+        *(_ask_node(f"{cluster.scheme}://{_host(node.address)}:{cluster.ports.rest}", key) for node in cluster.nodes),
+        return_exceptions=True,
+    )
+    versions: list[str] = []
+    for node, answer in zip(cluster.nodes, answers, strict=True):
+        if isinstance(answer, Permanent):
+            raise answer
+        if isinstance(answer, BaseException):
+            unready[node.name] = answer.message if isinstance(answer, Transient) else str(answer)
+        elif not node.ready:
+            unready[node.name] = "its container is not ready"
+        else:
+            versions.append(answer)
+    if not versions:
+        raise Transient("NodeNotReady", "; ".join(f"{name}: {why}" for name, why in sorted(unready.items())))
+    first = next(node for node in cluster.nodes if node.name not in unready)
+    base_url = f"{cluster.scheme}://{_host(first.address)}:{cluster.ports.rest}"
+    async with RestClient(base_url, key, timeout_seconds=ASK_SECONDS) as rest:
+        statistics = await rest.statistics()
+        listed = {str(node.get("name")): str(node.get("status")) for node in await rest.nodes(verbose=False)}
+        native = await rest.native_backups_active()
+    async with RaftClient(first.address, cluster.ports.raft) as raft:
+        collections, aliases = await raft.class_names(), await raft.aliases()
+    for node in cluster.nodes:
+        if node.name not in unready and listed.get(node.name) != HEALTHY:
+            unready[node.name] = f"Weaviate says {listed.get(node.name, 'nothing')} of it"
+    if not statistics.leader:
+        raise Transient("NoLeader", "Weaviate's raft has no leader")
+    return ServerView(
+        version=min(versions, key=version_key),
+        leader=statistics.leader,
+        collections=tuple(sorted(collections)),
+        aliases=aliases,
+        unready=unready,
+        native_backup=native[0].backup_id if native else None,
+    )
+
+
+def target_facts(cluster: ClusterView, server: ServerView) -> TargetFacts:
+    nodes = {node.name: node.name not in server.unready for node in cluster.nodes}
+    return TargetFacts(
+        nodes={**dict.fromkeys(cluster.absent, False), **nodes},
+        version=server.version,
+        collections=server.collections,
+        aliases=server.aliases,
+    )
+
+
+async def _ask_node(base_url: str, key: str | None) -> str:
+    async with RestClient(base_url, key, timeout_seconds=ASK_SECONDS) as rest:
+        if not await rest.ready():
+            raise Transient("NodeNotReady", "it does not answer that it is ready")
+        return str((await rest.meta()).get("version", ""))
+
+
+def _host(address: str) -> str:
+    return f"[{address}]" if ":" in address else address

@@ -1,0 +1,69 @@
+"""The loop around every object: a tick, then wait until woken, stopped or due. Nothing is remembered between ticks.
+
+What a tick raises is classified here, so that no daemon ever ends by an accident: what may pass is logged, a bug is
+logged with its traceback, and both are tried again with back-off.
+"""
+
+import asyncio
+import contextlib
+import logging
+import random
+from typing import Protocol
+
+from weaviate_backup.errors import BackupError
+from weaviate_backup.metrics import TICK_FAILURES
+
+SHORTEST_TICK_SECONDS = 0.2
+"""Reports may change faster than they are worth looking at."""
+BACKOFF_SECONDS = (1.0, 2.0, 5.0, 10.0, 30.0)
+log = logging.getLogger(__name__)
+
+
+class Driven(Protocol):
+    """One object's work. `tick` answers how soon to look again, None when nothing is left to do."""
+
+    name: str
+    wake: asyncio.Event
+
+    async def tick(self) -> float | None: ...
+
+    async def close(self) -> None: ...
+
+
+async def drive(driven: Driven, stopped: asyncio.Event) -> bool:
+    """Until all is done (True) or `stopped` (False)."""
+    failures = 0
+    try:
+        while not stopped.is_set():
+            driven.wake.clear()
+            try:
+                pause = await driven.tick()
+                failures = 0
+            except BackupError as error:
+                log.warning("%s: %s", driven.name, error)
+                TICK_FAILURES.labels(reason=error.reason).inc()
+                pause, failures = _backoff(failures), failures + 1
+            except Exception:  # a bug must not end the daemon: it is never started again
+                log.exception("%s: unexpected failure", driven.name)
+                TICK_FAILURES.labels(reason="Unexpected").inc()
+                pause, failures = _backoff(failures), failures + 1
+            if pause is None:
+                return True
+            await asyncio.sleep(SHORTEST_TICK_SECONDS if pause else 0)
+            await _wait(driven.wake, stopped, max(0.0, pause - SHORTEST_TICK_SECONDS))
+        return False
+    finally:
+        await driven.close()
+
+
+def _backoff(failures: int) -> float:
+    return BACKOFF_SECONDS[min(failures, len(BACKOFF_SECONDS) - 1)] * random.uniform(0.8, 1.2)  # noqa: S311
+
+
+async def _wait(wake: asyncio.Event, stopped: asyncio.Event, seconds: float) -> None:
+    tasks = [asyncio.create_task(event.wait()) for event in (wake, stopped)]
+    with contextlib.suppress(TimeoutError):
+        await asyncio.wait(tasks, timeout=seconds, return_when=asyncio.FIRST_COMPLETED)
+    for task in tasks:
+        task.cancel()
+    await asyncio.gather(*tasks, return_exceptions=True)

@@ -1,0 +1,69 @@
+"""The operator's process: one client, one health server, kopf. Ends when kopf ends."""
+
+import asyncio
+import logging
+
+from aiohttp import web
+
+from weaviate_backup import metrics
+from weaviate_backup.controller.handlers import Operations, make_registry, run_kopf
+from weaviate_backup.kube import Kube
+from weaviate_backup.settings import OperatorSettings
+
+MAX_LAG_SECONDS = 10.0
+BEAT_SECONDS = 1.0
+log = logging.getLogger(__name__)
+
+
+async def run_operator(settings: OperatorSettings, *, stop: asyncio.Event | None = None) -> None:
+    """Until a signal, or until `stop` is set."""
+    heart, ready = Heart(), asyncio.Event()
+    beating = asyncio.create_task(heart.beat())
+    runner = web.AppRunner(health_app(heart, ready), access_log=None)
+    await runner.setup()
+    try:
+        await web.TCPSite(runner, port=settings.health_port).start()
+        async with await Kube.connect() as kube:
+            watched = ", ".join(settings.namespaces) or "all namespaces"
+            log.info("operator in %s, watching %s, agents from %s", settings.namespace, watched, settings.agent_image)
+            registry = make_registry(Operations(kube=kube, settings=settings))
+            await run_kopf(registry, settings, stop=stop or asyncio.Event(), ready=ready)
+    finally:
+        beating.cancel()
+        await asyncio.gather(beating, return_exceptions=True)
+        await runner.cleanup()
+
+
+class Heart:
+    """Measures how late the event loop is: a blocked loop stops watches and reports alike."""
+
+    def __init__(self) -> None:
+        self._last = asyncio.get_running_loop().time()
+
+    @property
+    def lag_seconds(self) -> float:
+        return max(0.0, asyncio.get_running_loop().time() - self._last - BEAT_SECONDS)
+
+    async def beat(self) -> None:
+        while True:
+            await asyncio.sleep(BEAT_SECONDS)
+            metrics.LOOP_LAG.set(self.lag_seconds)
+            self._last = asyncio.get_running_loop().time()
+
+
+def health_app(heart: Heart, ready: asyncio.Event) -> web.Application:
+    """/livez: the loop turns. /readyz: kopf has started. /metrics."""
+
+    async def livez(_: web.Request) -> web.Response:
+        lag = heart.lag_seconds
+        return web.Response(status=200 if lag < MAX_LAG_SECONDS else 503, text=f"loop lag {lag:.1f} s\n")
+
+    async def readyz(_: web.Request) -> web.Response:
+        return web.Response(status=200 if ready.is_set() else 503, text="ready\n" if ready.is_set() else "starting\n")
+
+    async def show_metrics(_: web.Request) -> web.Response:
+        return web.Response(body=metrics.exposition(), content_type="text/plain")
+
+    app = web.Application()
+    app.add_routes([web.get("/livez", livez), web.get("/readyz", readyz), web.get("/metrics", show_metrics)])
+    return app

@@ -1,0 +1,188 @@
+"""Translates between a restore's status and what its machine remembers. Pure."""
+
+import hashlib
+from datetime import datetime
+
+from weaviate_backup.api import conditions
+from weaviate_backup.api.bounds import all_or_none, bounded
+from weaviate_backup.api.durations import show_bytes, show_duration
+from weaviate_backup.api.restore import Restore, RestorePhase, RestorePlan, RestoreStatus
+from weaviate_backup.api.status import (
+    MAX_COLLECTIONS,
+    MAX_NAMES,
+    CollectionsStatus,
+    Finding,
+    PlannedNode,
+    WeaviateStatus,
+)
+from weaviate_backup.controller.backup_status import Sight
+from weaviate_backup.controller.node_status import remember_nodes, show_nodes, show_progress
+from weaviate_backup.core.orders import Outcome, PlannedRestore
+from weaviate_backup.core.restore_machine import RestoreState
+from weaviate_backup.core.restore_plan import RestoreVerdict
+from weaviate_backup.core.session import Inspected, NodeReport, Step
+
+WEAVIATE_STATUS = {
+    RestorePhase.PENDING: WeaviateStatus.STARTED,
+    RestorePhase.VALIDATING: WeaviateStatus.STARTED,
+    RestorePhase.DOWNLOADING: WeaviateStatus.TRANSFERRING,
+    RestorePhase.APPLYING: WeaviateStatus.TRANSFERRED,
+    RestorePhase.VERIFYING: WeaviateStatus.TRANSFERRED,
+    RestorePhase.COMPLETED: WeaviateStatus.SUCCESS,
+    RestorePhase.ABORTING: WeaviateStatus.FAILED,
+    RestorePhase.FAILED: WeaviateStatus.FAILED,
+    RestorePhase.CANCELED: WeaviateStatus.CANCELED,
+}
+SAYING = {
+    RestorePhase.PENDING: "waiting to start",
+    RestorePhase.VALIDATING: "looking for reasons not to restore",
+    RestorePhase.DOWNLOADING: "downloading and checking",
+    RestorePhase.APPLYING: "placing files and making the collections known",
+    RestorePhase.VERIFYING: "proving that the data is there",
+    RestorePhase.ABORTING: "letting go: {message}",
+}
+TOO_LATE = "the schema is being changed; the restore goes on to its end"
+
+
+def remember_restore(status: RestoreStatus) -> RestoreState:
+    ready = conditions.find(status.conditions, conditions.READY)
+    pending = status.phase is RestorePhase.PENDING and ready is not None
+    cause = status.failure
+    message = ready.message if ready and (pending or cause) else ""
+    return RestoreState(
+        phase=status.phase,
+        phase_since=status.phase_start_time,
+        nodes=remember_nodes(status.nodes),
+        collections=status.plan.collections if status.plan else (),
+        applier=status.applier,
+        outcome=Outcome(status.outcome) if status.outcome else None,
+        reason=cause.reason if cause else (ready.reason if ready and pending else ""),
+        message=cause.message if cause and status.phase is RestorePhase.ABORTING else message,
+        cleaned_up=status.cleaned_up,
+    )
+
+
+def show_restore(
+    restore: Restore, state: RestoreState, *, plan: PlannedRestore | None, sight: Sight, now: datetime
+) -> RestoreStatus:
+    """The next status, from the last one and the next state."""
+    before, phase = restore.status, state.phase
+    started = before.start_time or (now if phase is not RestorePhase.PENDING else None)
+    ended = before.completion_time or (now if phase.is_terminal else None)
+    elapsed = ((ended or now) - started).total_seconds() if started else 0.0
+    progress = show_progress(
+        sight.reports,
+        moving=Step.DOWNLOAD,
+        elapsed_seconds=elapsed,
+        finished=phase is RestorePhase.COMPLETED and not restore.spec.dry_run,
+        before=before.progress,
+    )
+    inspected = {
+        node: report.inspected
+        for node, report in sight.reports.items()
+        if isinstance(report, NodeReport) and report.inspected is not None
+    }
+    confirmed = [
+        report.confirmed for report in sight.reports.values() if isinstance(report, NodeReport) and report.confirmed
+    ]
+    changes: dict[str, object] = {
+        "phase": phase,
+        "observed_generation": int(restore.metadata.get("generation", 1)),
+        "conditions": _conditions(restore, state, now),
+        "start_time": started,
+        "completion_time": ended,
+        "phase_start_time": state.phase_since,
+        "duration": show_duration(elapsed) if started else None,
+        "weaviate_status": WEAVIATE_STATUS[phase],
+        "progress": progress,
+        "nodes": show_nodes(
+            state.nodes,
+            before=before.nodes,
+            reports=sight.reports,
+            moving=Step.DOWNLOAD,
+            pods=sight.pods,
+            notes=sight.notes,
+        ),
+        "applier": state.applier,
+        "outcome": str(state.outcome) if state.outcome else None,
+        "failure": Finding(reason=state.reason, message=state.message[:256])
+        if state.outcome and state.reason
+        else None,
+        "cleaned_up": state.cleaned_up,
+    }
+    if restore.spec.cancel and state.applier and not phase.is_terminal:
+        changes["cancel_refused"] = TOO_LATE
+    if plan is not None:
+        changes |= {
+            "backup_id": plan.backup_id,
+            "server_version": plan.server_version,
+            "location": plan.location,
+            "stateful_set_uid": plan.stateful_set_uid,
+        }
+    if state.verdict is not None and inspected:
+        changes |= _planned(restore, state.verdict, inspected, plan)
+    if state.applied is not None:
+        changes |= {"raft_index": state.applied.raft_index, "aliases_kept": state.applied.aliases_kept[:MAX_NAMES]}
+    if confirmed and phase in (RestorePhase.VERIFYING, RestorePhase.COMPLETED):
+        counts = [part.objects for part in confirmed if part.objects is not None]
+        changes["objects"] = sum(counts) if len(counts) == len(confirmed) else before.objects
+    if progress is not None and phase is RestorePhase.COMPLETED:
+        changes["size"] = show_bytes(progress.bytes_total)
+    return before.model_copy(update=changes)
+
+
+def _conditions(restore: Restore, state: RestoreState, now: datetime) -> conditions.Conditions:
+    before, phase = restore.status.conditions, state.phase
+    generation = int(restore.metadata.get("generation", 1))
+    if phase is RestorePhase.COMPLETED:
+        reason = state.reason or "Completed"
+        message = state.message or "the collections are there and their files were proven to be in place"
+        return conditions.ready(before, reason=reason, message=message, generation=generation, now=now)
+    reason, message = state.reason or str(phase), state.message
+    if phase.is_terminal:
+        return conditions.stalled(before, reason=reason, message=message or str(phase), generation=generation, now=now)
+    if phase is not RestorePhase.PENDING or not message:
+        reason = state.reason if phase is RestorePhase.ABORTING and state.reason else str(phase)
+        message = SAYING[phase].format(message=state.message)
+    return conditions.progressing(before, reason=reason, message=message, generation=generation, now=now)
+
+
+def _planned(
+    restore: Restore, verdict: RestoreVerdict, inspected: dict[str, Inspected], plan: PlannedRestore | None
+) -> dict[str, object]:
+    contents = next(iter(inspected.values())).contents
+    names = all_or_none(verdict.collections, limit=MAX_COLLECTIONS)
+    digest = hashlib.sha256("\n".join(sorted(verdict.collections)).encode()).hexdigest()
+    targets = {restore.spec.node_mapping.get(node, node): node for node in contents.nodes}
+    nodes = tuple(
+        PlannedNode(
+            name=node,
+            pod=node,
+            pod_uid="",
+            ordinal=position,
+            source_node=targets.get(node),
+            bytes_required=found.bytes_required,
+            bytes_free=found.bytes_free,
+        )
+        for position, (node, found) in enumerate(sorted(inspected.items()))
+    )
+    aliases = sorted(alias for alias, collection in contents.aliases.items() if collection in verdict.collections)
+    refusals = tuple(Finding(reason=refusal.reason[:64], message=refusal.message[:256]) for refusal in verdict.refusals)
+    made = RestorePlan(
+        nodes=nodes,
+        leader=plan.applier if plan else None,
+        collections=names,
+        collections_count=len(verdict.collections),
+        collections_sha256=digest,
+        backup_version=contents.server_version[:64] or None,
+        layout_version=contents.layout_version[:64] or None,
+        verifiable=contents.verifiable,
+        bytes_required=max(verdict.bytes_required.values(), default=0),
+        bytes_total=contents.bytes_total,
+        aliases=bounded(aliases, limit=MAX_NAMES),
+        refusals=refusals[:MAX_NAMES],
+        refusals_omitted=max(0, len(refusals) - MAX_NAMES),
+    )
+    warnings = tuple(Finding(reason="AliasKept", message=note[:256]) for note in verdict.notes[:16])
+    covered = CollectionsStatus(count=len(verdict.collections), names=bounded(verdict.collections, limit=MAX_NAMES))
+    return {"plan": made, "collections": covered, "warnings": warnings}

@@ -1,0 +1,263 @@
+"""Drives one WeaviateRestore: look, decide, write the status, carry out the commands. The twin of `backups`."""
+
+import asyncio
+import logging
+import time
+from dataclasses import dataclass
+from datetime import UTC, datetime
+
+from weaviate_backup import metrics
+from weaviate_backup.api.backup import Backup, BackupPhase
+from weaviate_backup.api.bounds import status_json
+from weaviate_backup.api.config import RestoreOption
+from weaviate_backup.api.durations import parse_duration
+from weaviate_backup.api.location import LocationSpec
+from weaviate_backup.api.names import API_VERSION, RESTORE_KIND
+from weaviate_backup.api.restore import Restore, RestorePhase
+from weaviate_backup.controller import events, leases
+from weaviate_backup.controller.agent_pods import Owner, pod_name
+from weaviate_backup.controller.backup_status import Sight
+from weaviate_backup.controller.cluster_view import ask_weaviate, read_cluster, target_facts
+from weaviate_backup.controller.leases import LeaseView
+from weaviate_backup.controller.location_gate import missing_secrets, read_location
+from weaviate_backup.controller.operations import OperationRequest, OperationRuntime, Plan
+from weaviate_backup.controller.restore_status import remember_restore, show_restore
+from weaviate_backup.core.orders import Lease, PlannedRestore, conflict
+from weaviate_backup.core.restore_machine import (
+    RestoreDecision,
+    RestoreRequest,
+    RestoreState,
+    RestoreWorld,
+    decide_restore,
+)
+from weaviate_backup.core.restore_plan import RestoreWishes, TargetFacts
+from weaviate_backup.core.session import Failure, RestoreOrder, SessionOrder
+from weaviate_backup.core.stepping import Agents
+from weaviate_backup.core.topology import ClusterView
+from weaviate_backup.errors import BackupError, Permanent, Transient
+from weaviate_backup.kube import BACKUPS, RESTORES, Kube
+from weaviate_backup.settings import OperatorSettings
+
+SHOW_SECONDS = 1.0
+log = logging.getLogger(__name__)
+
+
+@dataclass(frozen=True)
+class Source:
+    """Where the backup is. `location` None: not to be had now, `refusals` say why."""
+
+    location: LocationSpec | None
+    backup_id: str
+    refusals: tuple[Failure, ...]
+
+
+class RestoreDriver:
+    """The work on one restore while its daemon lives."""
+
+    def __init__(self, kube: Kube, settings: OperatorSettings, owner: Owner, *, wake: asyncio.Event) -> None:
+        self.name = f"restore {owner.namespace}/{owner.name}"
+        self.wake = wake
+        self.deleting = False
+        self._kube = kube
+        self._settings = settings
+        self._owner = owner
+        self._runtime = OperationRuntime(kube, settings, owner, wake.set, PlannedRestore)
+        self._shown_at = 0.0
+
+    async def close(self) -> None:
+        await self._runtime.close()
+
+    async def tick(self) -> float | None:
+        body = await self._kube.get(RESTORES, self._owner.namespace, self._owner.name)
+        if body is None or body["metadata"]["uid"] != self._owner.uid:
+            return None
+        if body["metadata"].get("deletionTimestamp") and not self.deleting:
+            return None  # the deletion handler goes on from here
+        restore = Restore.model_validate(body)
+        state = remember_restore(restore.status)
+        effects = _effects(restore, lease_seconds=self._settings.agent_lease_seconds)
+        agents = await self._runtime.look()
+        world = await self._look(restore, state, effects, agents)
+        now = datetime.now(UTC)
+        request = _request(restore, self._settings, deleting=self.deleting)
+        decision = decide_restore(request, state, world, now)
+        written = await self._show(restore, state, decision, agents, now)
+        await self._runtime.perform(decision.commands, effects)
+        pause = decision.look_again_seconds
+        return pause if written or pause is None else min(pause, SHOW_SECONDS)
+
+    async def _look(
+        self, restore: Restore, state: RestoreState, effects: OperationRequest, agents: Agents
+    ) -> RestoreWorld:
+        plan = self._runtime.plan
+        assert plan is None or isinstance(plan, PlannedRestore)
+        if state.phase is not RestorePhase.PENDING:
+            lease = await leases.look(self._kube, self._owner, plan.stateful_set_uid) if plan else LeaseView(Lease.FREE)
+            target = None
+            if state.phase is RestorePhase.VALIDATING:
+                target = await self._ask_target(restore)
+            return RestoreWorld(
+                agents=agents,
+                lease=lease.lease,
+                lease_holder=lease.holder,
+                plan=plan,
+                target=target,
+                remains=self._runtime.remains,
+            )
+        source = await self._find_source(restore)
+        refusals = list(source.refusals)
+        if RestoreOption.ALL in (restore.spec.config.roles_options, restore.spec.config.users_options):
+            message = "rolesOptions and usersOptions can only be noRestore here; restore roles and users by Weaviate"
+            refusals.append(conflict("AccessRestoreUnsupported", message))
+        lease, native, proposal = LeaseView(Lease.UNKNOWN), None, None
+        try:
+            cluster = await read_cluster(self._kube, self._owner.namespace, effects.stateful_set)
+            lease = await leases.look(self._kube, self._owner, cluster.uid)
+            server = await ask_weaviate(self._kube, cluster, restore.spec.auth)
+            native = server.native_backup
+            for node, why in sorted(server.unready.items()):
+                message = f"node {node} is not ready: {why}"
+                refusals.append(Failure(reason="NodeNotReady", message=message, transient=True))
+            names = tuple(node.name for node in cluster.nodes)
+            if source.location is not None and not refusals:
+                proposal = PlannedRestore(
+                    nodes=names,
+                    applier=server.leader if server.leader in names else names[0],
+                    server_version=server.version,
+                    started_at=datetime.now(UTC),
+                    stateful_set_uid=cluster.uid,
+                    backup_id=source.backup_id,
+                    location=source.location,
+                )
+        except BackupError as error:
+            transient = not isinstance(error, Permanent)
+            refusals.append(Failure(reason=error.reason, message=error.message, transient=transient))
+        return RestoreWorld(
+            agents=agents,
+            lease=lease.lease,
+            lease_holder=lease.holder,
+            native_backup=native,
+            refusals=tuple(refusals),
+            proposal=proposal,
+            plan=plan,
+            remains=self._runtime.remains,
+        )
+
+    async def _ask_target(self, restore: Restore) -> TargetFacts | None:
+        """The target as it is now; None while it cannot be asked."""
+        try:
+            cluster = await read_cluster(self._kube, self._owner.namespace, restore.spec.target.stateful_set)
+            return target_facts(cluster, await ask_weaviate(self._kube, cluster, restore.spec.auth))
+        except Transient as error:
+            log.info("%s: the target cannot be asked now: %s", self.name, error)
+            return None
+
+    async def _find_source(self, restore: Restore) -> Source:
+        """A completed WeaviateBackup says itself where it lies; else location and identifier do."""
+        source, path = restore.spec.source, restore.spec.config.path
+        namespace = self._owner.namespace
+        if source.backup_ref is None:
+            name = source.location_ref.name if source.location_ref else ""
+            view = await read_location(self._kube, namespace, name, writing=False, path=path)
+            return Source(view.spec, source.backup_id or "", view.refusals)
+        body = await self._kube.get(BACKUPS, namespace, source.backup_ref.name)
+        if body is None:
+            message = f"there is no WeaviateBackup {source.backup_ref.name!r} in namespace {namespace}"
+            return Source(None, "", (Failure(reason="BackupNotFound", message=message, transient=True),))
+        status = Backup.model_validate(body).status
+        if status.phase is not BackupPhase.COMPLETED or status.location is None or status.backup_id is None:
+            passing = not status.phase.is_terminal
+            message = f"WeaviateBackup {source.backup_ref.name} is {status.phase}, not Completed"
+            return Source(None, "", (Failure(reason="BackupNotCompleted", message=message, transient=passing),))
+        refusals = await missing_secrets(self._kube, namespace, status.location)
+        return Source(status.location, status.backup_id, tuple(refusals))
+
+    async def _show(
+        self, restore: Restore, before: RestoreState, decision: RestoreDecision, agents: Agents, now: datetime
+    ) -> bool:
+        """Whether the status is as it should be now; progress alone may wait for the next second."""
+        plan = self._runtime.plan
+        nodes = plan.nodes if plan else ()
+        pods = {node: pod_name(self._owner, node, nodes) for node in agents.pods}
+        sight = Sight(reports=agents.reports, pods=pods, notes=self._runtime.notes)
+        planned = plan if isinstance(plan, PlannedRestore) else None
+        shown = status_json(show_restore(restore, decision.state, plan=planned, sight=sight, now=now))
+        if shown == status_json(restore.status) and restore.status.observed_generation is not None:
+            return True
+        if decision.state == before and time.monotonic() - self._shown_at < SHOW_SECONDS:
+            return False
+        metadata = {"name": self._owner.name, "namespace": self._owner.namespace}
+        body = {"apiVersion": API_VERSION, "kind": RESTORE_KIND, "metadata": metadata, "status": shown}
+        await self._kube.apply(RESTORES, body, subresource="status")
+        self._shown_at = time.monotonic()
+        if decision.state.phase is not before.phase:
+            await self._announce(restore, decision.state, now)
+        return True
+
+    async def _announce(self, restore: Restore, state: RestoreState, now: datetime) -> None:
+        phase = state.phase
+        failed = phase in (RestorePhase.ABORTING, RestorePhase.FAILED)
+        reason = state.reason if failed and state.reason else str(phase)
+        message = state.message or f"the restore is {phase}"
+        log.info("%s: %s%s", self.name, phase, f" ({state.reason}: {state.message})" if state.reason else "")
+        await events.record(self._kube, self._owner, reason=reason, message=message, warning=failed, now=now)
+        if not phase.is_terminal:
+            return
+        metrics.OPERATIONS.labels(kind="restore", phase=str(phase), reason=state.reason or str(phase)).inc()
+        if restore.status.start_time:
+            elapsed = (now - restore.status.start_time).total_seconds()
+            metrics.DURATION.labels(kind="restore", phase=str(phase)).observe(elapsed)
+        if phase is RestorePhase.COMPLETED and not restore.spec.dry_run:
+            target = restore.spec.target.stateful_set
+            last = metrics.LAST_SUCCESS.labels(kind="restore", namespace=self._owner.namespace, stateful_set=target)
+            last.set(now.timestamp())
+
+
+def _request(restore: Restore, settings: OperatorSettings, *, deleting: bool) -> RestoreRequest:
+    spec = restore.spec
+    return RestoreRequest(
+        uid=restore.metadata["uid"],
+        created_at=datetime.fromisoformat(restore.metadata["creationTimestamp"]),
+        timeout_seconds=parse_duration(spec.timeout),
+        wishes=RestoreWishes(
+            include=spec.include,
+            exclude=spec.exclude,
+            node_mapping=spec.node_mapping,
+            overwrite_alias=spec.overwrite_alias,
+        ),
+        lease_seconds=settings.agent_lease_seconds,
+        cancel=spec.cancel,
+        deleting=deleting,
+        dry_run=spec.dry_run,
+    )
+
+
+def _effects(restore: Restore, *, lease_seconds: int) -> OperationRequest:
+    spec = restore.spec
+    mapping = spec.node_mapping
+    sources = {target: source for source, target in mapping.items()}
+
+    def order(node: str, cluster: ClusterView | None, plan: Plan) -> SessionOrder:
+        assert isinstance(plan, PlannedRestore)
+        endpoint = cluster.endpoint(node) if cluster else None
+        if endpoint is None:
+            raise Transient("NodeNotReady", f"the pod of Weaviate node {node} is not there")
+        own = None if node in mapping else node  # its data goes elsewhere
+        return SessionOrder(
+            operation_uid=restore.metadata["uid"],
+            node=node,
+            backup_id=plan.backup_id,
+            location=plan.location,
+            server_version=plan.server_version,
+            weaviate=endpoint,
+            cpu_percentage=spec.config.cpu_percentage,
+            lease_seconds=lease_seconds,
+            work=RestoreOrder(source_node=sources.get(node, own), node_mapping=mapping),
+        )
+
+    return OperationRequest(
+        stateful_set=spec.target.stateful_set,
+        options=spec.agent,
+        timeout_seconds=parse_duration(spec.timeout),
+        order=order,
+    )

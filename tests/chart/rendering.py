@@ -41,8 +41,8 @@ def render(values: Json | None = None, *, api_versions: tuple[str, ...] = ()) ->
 
 @cache
 def _rendered(values: str, api_versions: tuple[str, ...]) -> str:
-    command = ("template", RELEASE, CHART, "--namespace", NAMESPACE, *_flags(api_versions))
-    done = helm(*command, values=yaml.safe_load(values))
+    flags = _flags(api_versions)
+    done = helm("template", RELEASE, CHART, "--namespace", NAMESPACE, *flags, values=yaml.safe_load(values))
     assert done.returncode == 0, done.stderr
     return done.stdout
 

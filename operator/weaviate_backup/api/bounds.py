@@ -81,10 +81,18 @@ def _drop_aliases(status: Json) -> None:
         status.get("plan", {}).pop(names, None)
 
 
+def _drop_placement(status: Json) -> None:
+    """Where a planned pod ran is written in the pod."""
+    for node in status.get("plan", {}).get("nodes", ()):
+        for detail in ("kubernetesNode", "claim"):
+            node.pop(detail, None)
+
+
 _STEPS: tuple[Callable[[Json], None], ...] = (
     _drop_offloaded_names,
     _drop_collection_names,
     _shorten_messages,
     _drop_counters,
     _drop_aliases,
+    _drop_placement,
 )

@@ -1,0 +1,122 @@
+"""Sends planned chunks to the store: a bounded pool, one chunk per worker, each journaled as soon as it is stored.
+
+A chunk the journal knows is not sent again. One that is stored but was never journaled (a crash in between) is read
+back and adopted when it is what we would send, else replaced. Everything is read from the frozen set.
+"""
+
+import io
+import logging
+from collections.abc import Callable, Iterator, Sequence
+from concurrent.futures import FIRST_EXCEPTION, ThreadPoolExecutor, wait
+from dataclasses import asdict
+from pathlib import Path
+from typing import Any, BinaryIO
+
+from weaviate_backup.agent.meter import Meter
+from weaviate_backup.agent.storing import hash_object, refuse_committed
+from weaviate_backup.agent.workspace import FROZEN, Workspace
+from weaviate_backup.errors import ObjectExists
+from weaviate_backup.layout import keys
+from weaviate_backup.layout.chunk_writer import ChunkRecord, ChunkWriter, PartRecord
+from weaviate_backup.layout.packing import ChunkPart, PlannedChunk
+from weaviate_backup.storage.object_store import ObjectStore
+
+log = logging.getLogger(__name__)
+
+
+class MeteredFile(io.FileIO):
+    """A source file that counts what is read of it."""
+
+    def __init__(self, path: Path, count: Callable[[int], None]) -> None:
+        super().__init__(path, "rb")
+        self._count = count
+
+    def read(self, size: int | None = -1, /) -> bytes:
+        block = super().read(-1 if size is None else size) or b""
+        self._count(len(block))
+        return block
+
+
+class ChunkSender:
+    """One UPLOAD's chunks. `records` gathers what is stored, by (collection, number)."""
+
+    def __init__(self, workspace: Workspace, store: ObjectStore, meter: Meter) -> None:
+        self._workspace = workspace
+        self._store = store
+        self._meter = meter
+        self._journaled = {
+            (record["collection"], int(record["number"])): record for record in workspace.journal.of("chunk")
+        }
+
+    def send_all(self, chunks: Sequence[PlannedChunk]) -> dict[tuple[str, int], ChunkRecord]:
+        """Every chunk stored and journaled. The first failure stops the others and is raised."""
+        with ThreadPoolExecutor(self._workspace.workers, thread_name_prefix="chunk") as pool:
+            futures = [pool.submit(self._send, chunk) for chunk in chunks]
+            done, pending = wait(futures, return_when=FIRST_EXCEPTION)
+            if pending:
+                self._meter.stop()
+                for future in pending:
+                    future.cancel()
+                for future in done:
+                    future.result()
+        return {
+            (chunk.collection, chunk.number): future.result() for chunk, future in zip(chunks, futures, strict=True)
+        }
+
+    def _send(self, chunk: PlannedChunk) -> ChunkRecord:
+        self._meter.check()
+        known = self._journaled.get((chunk.collection, chunk.number))
+        if known is not None:
+            record = record_of(known["record"])
+            self._meter.add(bytes_done=chunk.source_bytes, bytes_reused=chunk.source_bytes, files_done=len(chunk.parts))
+            return record
+        sending = _Sending(chunk, self._workspace, self._meter)
+        key = keys.chunk(self._workspace.backup_id, self._workspace.node, chunk.collection, chunk.number)
+        try:
+            self._store.put(key, sending.blocks, if_absent=True)
+        except ObjectExists:
+            self._adopt(key, sending)
+        record = sending.writer.record
+        self._workspace.journal.append("chunk", collection=chunk.collection, number=chunk.number, record=asdict(record))
+        self._meter.add(bytes_stored=record.stored_bytes, files_done=len(chunk.parts))
+        return record
+
+    def _adopt(self, key: str, sending: "_Sending") -> None:
+        """An object nobody journaled: ours from before a crash, or the half-known end of a retried put."""
+        for _ in sending.blocks():
+            pass
+        record = sending.writer.record
+        if hash_object(self._store, key, Meter()) == (record.stored_bytes, record.sha256):
+            log.info("%s is there already and is what it should be", key)
+            return
+        refuse_committed(self._store, self._workspace.backup_id)
+        self._store.delete([key])
+        self._store.put(key, sending.blocks, if_absent=True)
+
+
+class _Sending:
+    """One chunk on its way: each call of `blocks` starts from zero, and so does what was counted."""
+
+    def __init__(self, chunk: PlannedChunk, workspace: Workspace, meter: Meter) -> None:
+        self._frozen = workspace.directory / FROZEN
+        self._meter = meter
+        self._counted_bytes = 0
+        self.writer = ChunkWriter(chunk, open_source=self._open, level=workspace.backup.compression_level)
+
+    def blocks(self) -> Iterator[bytes]:
+        self._meter.take_back(self._counted_bytes)
+        self._counted_bytes = 0
+        return self.writer.blocks()
+
+    def _open(self, part: ChunkPart) -> BinaryIO:
+        return MeteredFile(self._frozen / part.path, self._count)
+
+    def _count(self, read_bytes: int) -> None:
+        self._counted_bytes += read_bytes
+        self._meter.add(bytes_done=read_bytes)
+
+
+def record_of(journaled: dict[str, Any]) -> ChunkRecord:
+    """A chunk's record as the journal holds it."""
+    parts = tuple(PartRecord(**part) for part in journaled["parts"])
+    return ChunkRecord(**{**journaled, "parts": parts})

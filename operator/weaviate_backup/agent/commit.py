@@ -1,0 +1,210 @@
+"""COMMIT: the point from which on the backup exists. All of it is checked in the store first, the marker comes last.
+
+Everything is read from the store, nothing is taken from what agents said but the hashes that were verified. A commit
+that is repeated, by this agent or another, finds its own manifest and marker and reports the same.
+"""
+
+import hashlib
+import json
+from collections.abc import Mapping
+from datetime import UTC, datetime
+from importlib.metadata import version
+from typing import Any
+
+from weaviate_backup.agent.meter import Meter
+from weaviate_backup.agent.storing import find_document, is_committed, prefix_of, put_exactly, read_document
+from weaviate_backup.agent.tasks import in_thread
+from weaviate_backup.agent.upload import DISTRIBUTION
+from weaviate_backup.agent.verify import NodeContents, read_contents
+from weaviate_backup.agent.workspace import Workspace
+from weaviate_backup.core.session import BackupOrder, Committed, StepCommand
+from weaviate_backup.errors import ObjectExists, Permanent
+from weaviate_backup.layout import keys
+from weaviate_backup.layout.descriptors import (
+    BackupConfig,
+    NodeDescriptor,
+    NodeSummary,
+    encode,
+    parse_node_descriptor,
+)
+from weaviate_backup.layout.integrity import compare_listing, compare_shards, summarize
+from weaviate_backup.layout.manifests import (
+    BackupManifest,
+    NodeEntry,
+    StoredDocument,
+    decode_backup_manifest,
+    encode_backup_manifest,
+)
+from weaviate_backup.storage.object_store import ObjectStore
+
+
+async def commit(workspace: Workspace, command: StepCommand, meter: Meter) -> Committed:
+    """The step."""
+    return await in_thread(_commit, workspace, command.verified, meter)
+
+
+def _commit(workspace: Workspace, verified: Mapping[str, str], meter: Meter) -> Committed:
+    if not verified:
+        raise Permanent("InvalidRequest", "commit needs the verified manifests' hashes")
+    store, backup_id = workspace.open_store(), workspace.backup_id
+    manifest = _own_manifest(workspace, store)
+    if is_committed(store, backup_id):
+        return _committed_already(workspace, manifest)
+    contents = {node: _checked_contents(workspace, store, node, sha256) for node, sha256 in sorted(verified.items())}
+    descriptors = {node: _descriptor(store, backup_id, each) for node, each in contents.items()}
+    meter.check()
+    _check_objects(store, backup_id, contents)
+    leader = _leader(workspace, descriptors)
+    _check_shards(leader, descriptors, contents)
+    if manifest is None:
+        manifest = _describe(workspace, leader, descriptors, contents)
+        put_exactly(store, keys.manifest(backup_id), encode_backup_manifest(manifest), backup_id=backup_id)
+    marker = encode(_marker(manifest, descriptors))
+    meter.check()
+    try:
+        store.put(keys.backup_config(backup_id), lambda: iter((marker,)), if_absent=True)
+    except ObjectExists:  # our own put, whose answer was lost and which was repeated; or another committer of ours
+        return _committed_already(workspace, _own_manifest(workspace, store))
+    return _result(manifest)
+
+
+def _own_manifest(workspace: Workspace, store: ObjectStore) -> BackupManifest | None:
+    """What an earlier attempt of this operation wrote; another operation's is a refusal."""
+    key = keys.manifest(workspace.backup_id)
+    content = find_document(store, key)
+    if content is None:
+        return None
+    manifest = decode_backup_manifest(content, key=key)
+    if manifest.operation_uid != workspace.uid:
+        raise _exists(workspace)
+    return manifest
+
+
+def _committed_already(workspace: Workspace, manifest: BackupManifest | None) -> Committed:
+    if manifest is None:
+        raise _exists(workspace)
+    return _result(manifest)
+
+
+def _exists(workspace: Workspace) -> Permanent:
+    where = workspace.order.location.address
+    return Permanent("BackupExists", f"backup {workspace.backup_id!r} at {where} was made by another operation")
+
+
+def _checked_contents(workspace: Workspace, store: ObjectStore, node: str, sha256: str) -> NodeContents:
+    contents = read_contents(store, workspace.backup_id, node, operation_uid=workspace.uid)
+    if contents.manifest_sha256 != sha256:
+        raise Permanent("VerificationFailed", f"the manifest of {node} is not the one that was verified")
+    return contents
+
+
+def _descriptor(store: ObjectStore, backup_id: str, contents: NodeContents) -> NodeDescriptor:
+    key = keys.node_descriptor(backup_id, contents.header.node)
+    content = read_document(store, key)
+    if hashlib.sha256(content).hexdigest() != contents.header.descriptor.sha256:
+        raise Permanent("VerificationFailed", f"{key} is not what was written (SHA-256 differs)")
+    return parse_node_descriptor(content, key=key)
+
+
+def _check_objects(store: ObjectStore, backup_id: str, contents: Mapping[str, NodeContents]) -> None:
+    """Every object of every node with its size, and no object besides, but our own manifest of an earlier attempt."""
+    expected = {key: size for each in contents.values() for key, size in each.expected.items()}
+    manifest = keys.manifest(backup_id)
+    listed = {each.key: each.size_bytes for each in store.list(prefix_of(backup_id)) if each.key != manifest}
+    findings = compare_listing(expected, listed)
+    if findings:
+        raise Permanent("VerificationFailed", summarize(findings))
+
+
+def _leader(workspace: Workspace, descriptors: Mapping[str, NodeDescriptor]) -> str:
+    """The ordered one; a store worker, which has no such order, takes the first that names every collection."""
+    everything = {each.name for descriptor in descriptors.values() for each in descriptor.classes}
+    work = workspace.order.work
+    candidates = [work.leader] if isinstance(work, BackupOrder) else sorted(descriptors)
+    for node in candidates:
+        if node in descriptors and everything <= {each.name for each in descriptors[node].classes}:
+            return node
+    raise Permanent("VerificationFailed", f"no descriptor of {', '.join(candidates)} names every collection")
+
+
+def _check_shards(leader: str, descriptors: Mapping[str, NodeDescriptor], contents: Mapping[str, NodeContents]) -> None:
+    """Every shard on every node, as the leader saw them; less the tenants that were deleted before a node's own cut."""
+    states = {each.name: json.loads(each.sharding_state) for each in descriptors[leader].classes}
+    for node, descriptor in descriptors.items():
+        for each in descriptor.classes:
+            if states[each.name].get("partitioningEnabled"):
+                states[each.name] = _without_deleted(states[each.name], json.loads(each.sharding_state), node)
+    findings = compare_shards(states, {node: each.held for node, each in contents.items()})
+    if findings:
+        raise Permanent("VerificationFailed", summarize(findings))
+
+
+def _without_deleted(seen: dict[str, Any], own: Mapping[str, Any], node: str) -> dict[str, Any]:
+    there = own.get("physical") or {}
+    physical = {
+        shard: placed
+        for shard, placed in (seen.get("physical") or {}).items()
+        if shard in there or node not in (placed.get("belongsToNodes") or ())
+    }
+    return {**seen, "physical": physical}
+
+
+def _describe(
+    workspace: Workspace,
+    leader: str,
+    descriptors: Mapping[str, NodeDescriptor],
+    contents: Mapping[str, NodeContents],
+) -> BackupManifest:
+    nodes = {
+        node: NodeEntry(
+            manifest=StoredDocument(size_bytes=each.manifest_bytes, sha256=each.manifest_sha256),
+            objects=len(each.expected),
+            stored_bytes=sum(each.expected.values()),
+            source_bytes=each.source_bytes,
+        )
+        for node, each in contents.items()
+    }
+    return BackupManifest(
+        operation_uid=workspace.uid,
+        tool_version=version(DISTRIBUTION),
+        backup_id=workspace.backup_id,
+        server_version=workspace.order.server_version,
+        leader=leader,
+        started_at=min(each.started_at for each in descriptors.values()),
+        completed_at=datetime.now(UTC),
+        nodes=nodes,
+        collections=tuple(sorted(each.name for each in descriptors[leader].classes)),
+        tenants_offloaded=sum(each.header.tenants_offloaded for each in contents.values()),
+        objects=sum(each.objects for each in nodes.values()),
+        stored_bytes=sum(each.stored_bytes for each in nodes.values()),
+        source_bytes=sum(each.source_bytes for each in nodes.values()),
+    )
+
+
+def _marker(manifest: BackupManifest, descriptors: Mapping[str, NodeDescriptor]) -> BackupConfig:
+    nodes = {
+        node: NodeSummary(
+            classes=tuple(sorted(each.name for each in descriptor.classes)),
+            pre_compression_size_bytes=descriptor.pre_compression_size_bytes,
+        )
+        for node, descriptor in descriptors.items()
+    }
+    return BackupConfig(
+        started_at=manifest.started_at,
+        completed_at=manifest.completed_at,
+        id=manifest.backup_id,
+        nodes=nodes,
+        server_version=manifest.server_version,
+        leader=manifest.leader,
+        pre_compression_size_bytes=sum(each.pre_compression_size_bytes for each in nodes.values()),
+        compression_type=descriptors[manifest.leader].compression_type,
+    )
+
+
+def _result(manifest: BackupManifest) -> Committed:
+    return Committed(
+        objects=manifest.objects,
+        bytes_stored=manifest.stored_bytes,
+        bytes_total=manifest.source_bytes,
+        completed_at=manifest.completed_at,
+    )

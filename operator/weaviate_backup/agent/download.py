@@ -1,0 +1,120 @@
+"""DOWNLOAD: bring the files of this node's shards into the operation's own directory, every byte checked.
+
+Chunks come in parallel and are unpacked as they stream (`chunk_receiver`). What came is compared with what must come,
+so that a backup without our manifests is checked as far as its own descriptor goes. Repeating the step fetches only
+what is not journaled.
+"""
+
+import logging
+import os
+from collections.abc import Sequence
+from concurrent.futures import FIRST_EXCEPTION, ThreadPoolExecutor, wait
+from pathlib import Path
+
+from weaviate_backup.agent.backup_reading import BackupReader, WantedChunk, WantedFiles
+from weaviate_backup.agent.chunk_receiver import ChunkReceiver
+from weaviate_backup.agent.durability import boot_id, sync_file_system
+from weaviate_backup.agent.meter import Meter
+from weaviate_backup.agent.place import refuse_in_the_way
+from weaviate_backup.agent.release import sweep
+from weaviate_backup.agent.tasks import in_thread
+from weaviate_backup.agent.workspace import RESTORE, Workspace
+from weaviate_backup.core.session import StepCommand
+from weaviate_backup.errors import Permanent
+from weaviate_backup.weaviate.raft import RaftClient
+
+log = logging.getLogger(__name__)
+
+
+async def download(workspace: Workspace, command: StepCommand, meter: Meter) -> None:
+    """The step."""
+    if workspace.journal.last("downloaded") is not None:
+        return
+    endpoint = workspace.weaviate
+    async with RaftClient(endpoint.host, endpoint.raft_port) as raft:
+        await sweep(workspace, raft)
+    await in_thread(_download, workspace, command.collections, meter)
+
+
+def _download(workspace: Workspace, collections: tuple[str, ...], meter: Meter) -> None:
+    source = workspace.restore.source_node
+    if source is not None:
+        store = workspace.open_store()
+        reader = BackupReader(store, workspace.backup_id)
+        wanted = reader.wanted_files(source, collections)
+        for name in collections:
+            refuse_in_the_way(workspace.data_path, name)
+        chunks = [chunk for files in wanted.values() for chunk in files.chunks]
+        meter.expect(
+            bytes_total=sum(files.total_bytes for files in wanted.values()),
+            files_total=sum(len(files.sizes or files.names) for files in wanted.values()),
+        )
+        refuse_without_space(workspace.data_path, wanted, already=_bytes_there(workspace.directory / RESTORE))
+        receiver = ChunkReceiver(store, workspace.directory / RESTORE, meter)
+        _receive_all(workspace, receiver, chunks, meter)
+        for name, files in wanted.items():
+            check_complete(workspace.directory / RESTORE / name, name, files)
+        sync_file_system(workspace.directory)
+    workspace.journal.append("downloaded", collections=list(collections))
+
+
+def _receive_all(workspace: Workspace, receiver: ChunkReceiver, chunks: Sequence[WantedChunk], meter: Meter) -> None:
+    """The first failure stops the others."""
+    boot = boot_id()
+    there = {
+        (record["collection"], int(record["number"]))
+        for record in workspace.journal.of("fetched")
+        if boot and record["boot"] == boot
+    }
+
+    def receive(chunk: WantedChunk) -> None:
+        meter.check()
+        if (chunk.collection, chunk.number) in there:
+            meter.add(bytes_done=chunk.source_bytes, bytes_reused=chunk.source_bytes)
+            return
+        receiver.receive(chunk)
+        workspace.journal.append("fetched", sync=False, collection=chunk.collection, number=chunk.number, boot=boot)
+
+    with ThreadPoolExecutor(workspace.workers, thread_name_prefix="fetch") as pool:
+        futures = [pool.submit(receive, chunk) for chunk in chunks]
+        done, pending = wait(futures, return_when=FIRST_EXCEPTION)
+        if pending:
+            meter.stop()
+        for future in pending:
+            future.cancel()
+        for future in done:
+            future.result()
+
+
+def check_complete(directory: Path, collection: str, wanted: WantedFiles) -> None:
+    """Every file that the backup says it holds is there, with its size where that is known."""
+    if not wanted.names:
+        return
+    for name in wanted.names:
+        path = directory / name
+        try:
+            size_bytes = path.stat().st_size
+        except FileNotFoundError as error:
+            raise Permanent("BackupIncomplete", f"the chunks of {collection} hold no {name}") from error
+        expected = wanted.sizes.get(name) if wanted.sizes else None
+        if expected is not None and size_bytes != expected:
+            raise Permanent("BackupIncomplete", f"{name} has {size_bytes} bytes instead of {expected}")
+
+
+def refuse_without_space(data_path: Path, wanted: dict[str, WantedFiles], *, already: int) -> None:
+    required = sum(files.total_bytes for files in wanted.values()) - already
+    free = free_bytes(data_path)
+    if required > free:
+        raise Permanent(
+            "NotEnoughSpace", f"{required} bytes are needed on the data volume, {free} are free; enlarge it"
+        )
+
+
+def free_bytes(path: Path) -> int:
+    """For an ordinary user."""
+    status = os.statvfs(path)
+    return status.f_bavail * status.f_frsize
+
+
+def _bytes_there(directory: Path) -> int:
+    return sum((Path(folder) / name).stat().st_size for folder, _, names in os.walk(directory) for name in names)

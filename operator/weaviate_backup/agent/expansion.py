@@ -1,0 +1,52 @@
+"""From collections to this node's shards: what the sharding state says of them, sorted by how they are read. Pure."""
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from enum import StrEnum
+from typing import Any
+
+
+class TenantStatus(StrEnum):
+    """A shard's status. Shards of collections without tenants are always active."""
+
+    ACTIVE = "HOT"
+    INACTIVE = "COLD"
+    OFFLOADED = "FROZEN"
+    MOVING = "MOVING"
+    """On its way into or out of offloading; it will settle."""
+
+
+ABSENT_STATUS = "HOT"
+
+
+@dataclass(frozen=True)
+class LocalShards:
+    """This node's shards of one collection."""
+
+    statuses: Mapping[str, TenantStatus]
+    multi_tenant: bool
+
+    def of(self, status: TenantStatus) -> tuple[str, ...]:
+        return tuple(sorted(name for name, each in self.statuses.items() if each is status))
+
+
+def local_shards(state: Mapping[str, Any], node: str) -> LocalShards:
+    """The shards that the state places on the node."""
+    statuses = {
+        str(name): status_of(shard) for name, shard in (state.get("physical") or {}).items() if node in nodes_of(shard)
+    }
+    return LocalShards(statuses, bool(state.get("partitioningEnabled")))
+
+
+def nodes_of(shard: Mapping[str, Any]) -> tuple[str, ...]:
+    """Replicas of a shard; old states name a single node."""
+    nodes = shard.get("belongsToNodes") or [shard.get("belongsToNode")]
+    return tuple(str(node) for node in nodes if node)
+
+
+def status_of(shard: Mapping[str, Any]) -> TenantStatus:
+    status = str(shard.get("status") or ABSENT_STATUS)
+    try:
+        return TenantStatus(status)
+    except ValueError:
+        return TenantStatus.MOVING

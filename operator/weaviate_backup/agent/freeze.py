@@ -1,0 +1,170 @@
+"""FREEZE: refuse what cannot work before anything is touched, then cut and link every local shard.
+
+Active shards are cut by the driver, inactive tenants are read from disk and looked at again, offloaded ones are only
+counted. The server is let go of a shard as soon as its files are linked, in every path. The journal remembers each
+frozen shard, so that a restarted agent cuts only the others.
+"""
+
+import asyncio
+import json
+import logging
+from collections.abc import Container, Iterable
+from contextlib import AsyncExitStack
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from weaviate_backup.agent.expansion import LocalShards, TenantStatus, local_shards
+from weaviate_backup.agent.journal import Journal, Record
+from weaviate_backup.agent.linking import remove_tree, sync_directory
+from weaviate_backup.agent.meter import Meter
+from weaviate_backup.agent.release import sweep
+from weaviate_backup.agent.shard_freezer import ShardFreezer
+from weaviate_backup.agent.storing import is_committed, prefix_of
+from weaviate_backup.agent.tasks import in_thread, together
+from weaviate_backup.agent.workspace import FROZEN, SCHEMA, Workspace
+from weaviate_backup.core.session import Frozen, StepCommand
+from weaviate_backup.errors import Permanent
+from weaviate_backup.weaviate.probing import choose_driver
+from weaviate_backup.weaviate.raft import RaftClient
+
+COLLECTIONS_AT_ONCE = 4
+NAMES_LIMIT = 64
+
+log = logging.getLogger(__name__)
+
+
+@dataclass(frozen=True)
+class FrozenCollection:
+    """What was frozen of a collection here. `version` is raft's of the sharding state."""
+
+    name: str
+    shards: LocalShards
+
+
+async def freeze(workspace: Workspace, _: StepCommand, meter: Meter) -> Frozen:
+    """The step. Everything before the driver is chosen only looks."""
+    done = workspace.journal.last("frozen")
+    if done is not None:
+        return Frozen.model_validate(done["result"])
+    order, endpoint = workspace.backup, workspace.weaviate
+    await in_thread(refuse_existing, workspace)
+    async with AsyncExitStack() as stack:
+        raft = await stack.enter_async_context(RaftClient(endpoint.host, endpoint.raft_port))
+        await sweep(workspace, raft)
+        driver = await choose_driver(
+            endpoint.host,
+            endpoint.data_port,
+            data_path=workspace.data_path,
+            operation_uid=workspace.uid,
+            server_version=workspace.order.server_version,
+            credentials=workspace.cluster_credentials(),
+        )
+        stack.push_async_callback(driver.close)
+        freezer = ShardFreezer(workspace, meter, raft=raft, driver=driver)
+        await freezer.release_left_over()
+        frozen = await _freeze_all(workspace, order.collections, raft, freezer)
+    result = summarize(workspace, order.collections, frozen)
+    meter.expect(bytes_total=result.bytes_total, files_total=result.files_total)
+    if result.shards:
+        await in_thread(sync_directory, workspace.directory / FROZEN)
+    workspace.journal.append("frozen", result=result.model_dump(mode="json"))
+    return result
+
+
+def refuse_existing(workspace: Workspace) -> None:
+    """Nothing may be there yet: whatever lies under the id belongs to another backup, whole or not."""
+    location = workspace.order.location
+    if location.read_only:
+        raise Permanent("LocationReadOnly", f"location {location.address} is readOnly; no backup can be written to it")
+    store = workspace.open_store()
+    store.check()
+    found = next((each.key for each in store.list(prefix_of(workspace.backup_id))), None)
+    if found is not None and is_committed(store, workspace.backup_id):
+        raise Permanent(
+            "BackupExists",
+            f"backup {workspace.backup_id!r} exists already at {location.address}; choose another backupID",
+        )
+    if found is not None:
+        raise Permanent(
+            "BackupExists",
+            f"{location.address} has objects under {workspace.backup_id!r}, such as {found!r}, of a backup that was "
+            "never completed; delete them or choose another backupID",
+        )
+
+
+async def _freeze_all(
+    workspace: Workspace, names: Iterable[str], raft: RaftClient, freezer: ShardFreezer
+) -> dict[str, FrozenCollection]:
+    """Every collection that exists, some at a time. The first failure ends all."""
+    room = asyncio.Semaphore(COLLECTIONS_AT_ONCE)
+    frozen: dict[str, FrozenCollection] = {}
+
+    async def one(name: str) -> None:
+        async with room:
+            try:
+                frozen[name] = await _freeze_collection(workspace, name, raft, freezer)
+            except Permanent as error:
+                if error.reason != "CollectionNotFound":
+                    raise
+                log.warning("collection %s is gone, it will be missing", name)
+                await in_thread(remove_tree, workspace.directory / FROZEN / name.lower())
+
+    await together(one(name) for name in names)
+    return frozen
+
+
+async def _freeze_collection(
+    workspace: Workspace, name: str, raft: RaftClient, freezer: ShardFreezer
+) -> FrozenCollection:
+    class_json, state, version = await raft.snapshot(name)
+    aliases = await raft.aliases(name)
+    await in_thread(
+        write_schema,
+        workspace.directory / SCHEMA / f"{name}.json",
+        {"class": class_json, "state": state, "aliases": aliases, "version": version},
+    )
+    shards = local_shards(state, workspace.node)
+    pending = [shard for shard, status in shards.statuses.items() if status is not TenantStatus.OFFLOADED]
+    await freezer.freeze(name, {shard: shards.statuses[shard] for shard in sorted(pending)}, version)
+    inactive = shards.of(TenantStatus.INACTIVE)
+    if inactive:
+        later, later_version = await raft.sharding_state(name)
+        now = local_shards(later, workspace.node).statuses
+        woken = {shard: now[shard] for shard in inactive if now.get(shard, TenantStatus.INACTIVE) != "COLD"}
+        await freezer.freeze(name, woken, later_version, again=True)
+    return FrozenCollection(name, shards)
+
+
+def summarize(workspace: Workspace, names: Iterable[str], frozen: dict[str, FrozenCollection]) -> Frozen:
+    """The result, from the journal's records of the shards."""
+    records = frozen_shards(workspace.journal, frozen)
+    tenants = [each.shards for each in frozen.values() if each.shards.multi_tenant]
+    offloaded = [
+        f"{each.name}/{tenant}" for each in frozen.values() for tenant in each.shards.of(TenantStatus.OFFLOADED)
+    ]
+    return Frozen(
+        collections=tuple(sorted(frozen)),
+        missing_collections=tuple(sorted(set(names) - set(frozen))),
+        shards=len(records),
+        bytes_total=sum(record["bytes"] for record in records.values()),
+        files_total=sum(record["files"] for record in records.values()),
+        longest_halt_seconds=max((record["halt_seconds"] for record in records.values()), default=0.0),
+        tenants_active=sum(len(each.of(TenantStatus.ACTIVE)) for each in tenants),
+        tenants_inactive=sum(len(each.of(TenantStatus.INACTIVE)) for each in tenants),
+        tenants_offloaded=len(offloaded),
+        tenants_offloaded_names=tuple(sorted(offloaded)[:NAMES_LIMIT]),
+    )
+
+
+def frozen_shards(journal: Journal, collections: Container[str]) -> dict[tuple[str, str], Record]:
+    """(collection, shard) -> the last record of every shard that was frozen and not gone afterwards."""
+    gone = {(record["collection"], record["shard"]) for record in journal.of("gone")}
+    found = {(record["collection"], record["shard"]): record for record in journal.of("shard")}
+    return {key: record for key, record in sorted(found.items()) if key not in gone and key[0] in collections}
+
+
+def write_schema(path: Path, content: dict[str, Any]) -> None:
+    """What raft said of a collection at the cut, as the descriptors will hold it."""
+    path.parent.mkdir(parents=True, exist_ok=True)
+    path.write_text(json.dumps(content, separators=(",", ":")))

@@ -1,0 +1,70 @@
+"""The agent's entry: check where we are, listen, end when told or when the lease runs out."""
+
+import asyncio
+import logging
+import os
+import signal
+from pathlib import Path
+
+from aiohttp import web
+
+from weaviate_backup.agent.app import make_app, server_context
+from weaviate_backup.agent.runner import Runner
+from weaviate_backup.agent.steps import STEPS
+from weaviate_backup.errors import BackupError, Permanent
+from weaviate_backup.settings import AgentSettings
+
+SHUTDOWN_SECONDS = 2.0
+log = logging.getLogger(__name__)
+
+
+def run(settings: AgentSettings) -> int:
+    """Serve one operation. The exit code of the process: 0 also when the lease ran out, 1 when it could not start."""
+    logging.basicConfig(level=settings.log_level.upper(), format="%(asctime)s %(levelname)s %(name)s %(message)s")
+    try:
+        if settings.data_path is not None:
+            check_ownership(settings.data_path)
+        asyncio.run(serve(settings))
+    except (BackupError, OSError) as error:
+        log.error("%s", error)
+        return 1
+    return 0
+
+
+async def serve(settings: AgentSettings) -> None:
+    """Listen until a signal or the end of the lease."""
+    runner = Runner(settings, STEPS)
+    for number in (signal.SIGTERM, signal.SIGINT):
+        asyncio.get_running_loop().add_signal_handler(number, runner.ended.set)
+    web_runner = web.AppRunner(make_app(runner), access_log=None, shutdown_timeout=SHUTDOWN_SECONDS)
+    await web_runner.setup()
+    site = web.TCPSite(web_runner, port=settings.port, ssl_context=server_context(settings.tls_directory))
+    watch = asyncio.create_task(runner.watch())
+    try:
+        await site.start()
+        log.info(
+            "agent of %s listens on port %d for operation %s", settings.node, settings.port, settings.operation_uid
+        )
+        await runner.ended.wait()
+    finally:
+        watch.cancel()
+        await asyncio.gather(watch, return_exceptions=True)
+        await runner.close()
+        await web_runner.cleanup()
+
+
+def check_ownership(data_path: Path) -> None:
+    """Refuse to work as another user than Weaviate: it could not read what we restore, nor we what it writes.
+
+    What Weaviate wrote itself tells its user; the root of a volume may belong to another one.
+    """
+    witness = next((path for path in (data_path / "raft", data_path) if path.exists()), None)
+    if witness is None:
+        raise Permanent("DataPathMissing", f"{data_path} does not exist; WVB_DATA_PATH must be Weaviate's data root")
+    owner = witness.stat().st_uid
+    if owner != os.geteuid():
+        raise Permanent(
+            "WrongUser",
+            f"{witness} belongs to uid {owner}, but the agent runs as uid {os.geteuid()}; "
+            "it must run as Weaviate's own user",
+        )

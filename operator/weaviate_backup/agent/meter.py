@@ -1,0 +1,53 @@
+"""How far a step is, counted from many threads, and the one place where a step learns that it must stop.
+
+Counting is cheap and asks for a stop each time, so a transfer ends within a block. The runner looks at `snapshot` from
+time to time and tells those who wait.
+"""
+
+import threading
+
+from weaviate_backup.core.session import Progress
+from weaviate_backup.errors import Permanent
+
+
+class Meter:
+    """Counters of one run of one step."""
+
+    def __init__(self) -> None:
+        self._lock = threading.Lock()
+        self._progress = Progress()
+        self._stopped = threading.Event()
+
+    def stop(self) -> None:
+        self._stopped.set()
+
+    def check(self) -> None:
+        """Raise when the step must end. Permanent, so that no retry goes on."""
+        if self._stopped.is_set():
+            raise Permanent("StepCanceled", "the step was told to stop")
+
+    def add(self, *, bytes_done: int = 0, bytes_reused: int = 0, bytes_stored: int = 0, files_done: int = 0) -> None:
+        self.check()
+        with self._lock:
+            now = self._progress
+            self._progress = now.model_copy(
+                update={
+                    "bytes_done": now.bytes_done + bytes_done,
+                    "bytes_reused": now.bytes_reused + bytes_reused,
+                    "bytes_stored": now.bytes_stored + bytes_stored,
+                    "files_done": now.files_done + files_done,
+                }
+            )
+
+    def take_back(self, bytes_done: int) -> None:
+        """A transfer starts from zero; what it had counted was not done."""
+        with self._lock:
+            self._progress = self._progress.model_copy(update={"bytes_done": self._progress.bytes_done - bytes_done})
+
+    def expect(self, *, bytes_total: int, files_total: int) -> None:
+        with self._lock:
+            self._progress = self._progress.model_copy(update={"bytes_total": bytes_total, "files_total": files_total})
+
+    def snapshot(self) -> Progress:
+        with self._lock:
+            return self._progress

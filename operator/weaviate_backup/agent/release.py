@@ -1,0 +1,61 @@
+"""RELEASE: everything of this operation leaves the volume, and the server is let go of. Also sweeps dead operations.
+
+Idempotent, and the same whether the operator orders it or the lease ran out.
+"""
+
+from datetime import UTC, datetime
+
+from weaviate_backup.agent.meter import Meter
+from weaviate_backup.agent.sweep import remove_operation, sweep_others
+from weaviate_backup.agent.tasks import in_thread
+from weaviate_backup.agent.workspace import Workspace
+from weaviate_backup.core.session import StepCommand
+from weaviate_backup.errors import BackupError
+from weaviate_backup.weaviate.probing import choose_driver
+from weaviate_backup.weaviate.raft import RaftClient
+from weaviate_backup.weaviate.shard_source import ShardCut
+
+
+async def release(workspace: Workspace, _: StepCommand, meter: Meter) -> None:
+    """The step. A store worker holds nothing."""
+    if workspace.settings.data_path is None or workspace.order.weaviate is None:
+        return
+    await _release_cuts(workspace)
+    records = [*workspace.journal.of("placed")]
+    collections: frozenset[str] = frozenset()
+    if records:
+        endpoint = workspace.weaviate
+        async with RaftClient(endpoint.host, endpoint.raft_port) as raft:
+            collections = frozenset(await raft.class_names())
+    await in_thread(remove_operation, workspace.data_path, workspace.uid, records, collections=collections)
+
+
+async def sweep(workspace: Workspace, raft: RaftClient) -> None:
+    """Clear the volume of dead operations before a new one uses it."""
+    collections = frozenset(await raft.class_names())
+    await in_thread(sweep_others, workspace.data_path, workspace.uid, datetime.now(UTC), collections=collections)
+
+
+async def _release_cuts(workspace: Workspace) -> None:
+    """Cuts begun and perhaps never let go of. A server that does not answer has lost them, or loses the directory."""
+    done = {(record["collection"], record["shard"]) for record in workspace.journal.of("shard")}
+    pending = {(record["collection"], record["shard"]) for record in workspace.journal.of("cutting")} - done
+    if not pending:
+        return
+    endpoint = workspace.weaviate
+    try:
+        driver = await choose_driver(
+            endpoint.host,
+            endpoint.data_port,
+            data_path=workspace.data_path,
+            operation_uid=workspace.uid,
+            server_version=workspace.order.server_version,
+            credentials=workspace.cluster_credentials(),
+        )
+    except BackupError:
+        return
+    try:
+        for collection, shard in sorted(pending):
+            await driver.release(ShardCut(collection, shard, driver="", files=(), halt_seconds=0.0))
+    finally:
+        await driver.close()

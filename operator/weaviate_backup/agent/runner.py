@@ -1,0 +1,262 @@
+"""One session: takes steps, each a task of its own, and knows what is to be reported.
+
+Idempotent as the contract says: a running or finished step is not started again, a failed one is. DISCARD and RELEASE
+end everything else first. Without a question for the length of the lease the session releases what it holds and the
+process ends. This file knows no step's content; `take_steps` maps them.
+"""
+
+import asyncio
+import contextlib
+import logging
+import secrets
+from collections.abc import Awaitable, Callable, Mapping
+from pathlib import Path
+
+from weaviate_backup.agent.journal import JOURNAL, Journal
+from weaviate_backup.agent.meter import Meter
+from weaviate_backup.agent.workspace import Workspace, operation_directory
+from weaviate_backup.core.session import (
+    Applied,
+    Committed,
+    Confirmed,
+    Failure,
+    Frozen,
+    Inspected,
+    NodeReport,
+    Probed,
+    SessionOrder,
+    Step,
+    StepCommand,
+    StepPhase,
+    StepReport,
+    Uploaded,
+    Verified,
+    Wire,
+)
+from weaviate_backup.errors import BackupError, Permanent, Transient, excerpt
+from weaviate_backup.settings import AgentSettings
+
+TICK_SECONDS = 0.5
+HEARTBEAT_TICKS = 40
+LONGEST_POLL_SECONDS = 60.0
+ENDING = frozenset({Step.DISCARD, Step.RELEASE})
+ALLOWED: dict[str, frozenset[Step]] = {
+    "backup": frozenset({Step.FREEZE, Step.UPLOAD, Step.VERIFY, Step.COMMIT}) | ENDING,
+    "restore": frozenset({Step.INSPECT, Step.DOWNLOAD, Step.PLACE, Step.APPLY, Step.CONFIRM, Step.RELEASE}),
+    "store": frozenset({Step.PROBE, Step.VERIFY, Step.COMMIT, Step.INSPECT}) | ENDING,
+}
+NEEDS = {Step.UPLOAD: "frozen", Step.PLACE: "downloaded"}
+"""Step -> the journal record without which it makes no sense."""
+RESULTS: dict[type[Wire], str] = {
+    Probed: "probed",
+    Frozen: "frozen",
+    Uploaded: "uploaded",
+    Committed: "committed",
+    Inspected: "inspected",
+    Applied: "applied",
+    Confirmed: "confirmed",
+}
+
+StepFunction = Callable[[Workspace, StepCommand, Meter], Awaitable[Wire | None]]
+log = logging.getLogger(__name__)
+
+
+class OutOfOrder(Permanent):
+    """A command that does not fit what was done so far, or another operation's."""
+
+
+class Runner:
+    """The state of this process. All methods run in the event loop."""
+
+    def __init__(self, settings: AgentSettings, steps: Mapping[Step, StepFunction]) -> None:
+        self._settings = settings
+        self._steps = steps
+        self._workspace: Workspace | None = None
+        self._report = NodeReport(operation_uid=None, session_id=secrets.token_hex(8), node=settings.node, revision=1)
+        self._changed = asyncio.Condition()
+        self._tasks: dict[Step, asyncio.Task[None]] = {}
+        self._meters: dict[Step, Meter] = {}
+        self._ending = False
+        self._asked_at = asyncio.get_running_loop().time()
+        self.ended = asyncio.Event()
+
+    # What is asked
+
+    async def put_session(self, order: SessionOrder) -> NodeReport:
+        """Begin, or learn that it has begun."""
+        self._asked()
+        for field, ours, theirs in (
+            ("operation", self._settings.operation_uid, order.operation_uid),
+            ("node", self._settings.node, order.node),
+        ):
+            if ours != theirs:
+                raise OutOfOrder("SessionConflict", f"this agent serves {field} {ours}, not {theirs}")
+        if self._workspace is None:
+            journal = Journal(self._journal_path(order))
+            if journal.last("session") is None:
+                journal.append("session", order=order.model_dump(mode="json"))
+            self._workspace = Workspace(self._settings, order, journal)
+            log.info("session of operation %s on %s: %s", order.operation_uid, order.node, order.work.kind)
+            await self._update({"operation_uid": order.operation_uid})
+        return self._report
+
+    async def take(self, command: StepCommand) -> NodeReport:
+        """Start the step unless it runs or is done."""
+        self._asked()
+        workspace = self._admit(command)
+        if not self._is_needless(command):
+            meter = self._meters[command.step] = Meter()
+            if command.step in ENDING:
+                self._ending = True
+            await self._set_step(command.step, StepReport(phase=StepPhase.RUNNING))
+            self._tasks[command.step] = asyncio.create_task(self._run(workspace, command, meter))
+        return self._report
+
+    async def report(self, *, after: int | None, wait_seconds: float) -> NodeReport:
+        """What is known, at once or as soon as it differs from revision `after`."""
+        self._asked()
+        if after is not None and wait_seconds > 0:
+            with contextlib.suppress(TimeoutError):
+                async with asyncio.timeout(min(wait_seconds, LONGEST_POLL_SECONDS)), self._changed:
+                    await self._changed.wait_for(lambda: self._report.revision != after)
+            self._asked()
+        return self._report
+
+    # What goes on by itself
+
+    async def watch(self) -> None:
+        """Until the lease runs out: tell of progress, keep the journal fresh. Then release everything and end."""
+        ticks = 0
+        while not self._lease_is_over():
+            await asyncio.sleep(TICK_SECONDS)
+            await self._tell_progress()
+            ticks += 1
+            if self._workspace is not None and ticks % HEARTBEAT_TICKS == 0:
+                self._workspace.journal.touch()
+        log.warning("nobody asked for %d s: releasing everything and ending", self._lease_seconds())
+        await self._release_by_itself()
+        self.ended.set()
+
+    async def close(self) -> None:
+        """The process ends, the operation does not: what is on the volume stays for the next agent."""
+        await self._stop_all()
+        if self._workspace is not None:
+            self._workspace.journal.close()
+
+    async def _run(self, workspace: Workspace, command: StepCommand, meter: Meter) -> None:
+        step = command.step
+        log.info("%s %s", step, command.verify_node or "begins")
+        try:
+            if step in ENDING:
+                await self._stop_all(but=step)
+            result = await self._steps[step](workspace, command, meter)
+        except asyncio.CancelledError:
+            await self._fail(step, Failure(reason="StepCanceled", message=f"{step} was told to stop", transient=True))
+            raise
+        except BackupError as error:
+            await self._fail(step, failure_of(error))
+        except OSError as error:
+            await self._fail(step, disk_failure(error))
+        except Exception as error:
+            log.exception("%s broke", step)
+            said = f"{type(error).__name__}: {excerpt(str(error))}"
+            await self._fail(step, Failure(reason="InternalError", message=said, transient=False))
+        else:
+            log.info("%s is done", step)
+            changes = self._results(result)
+            await self._set_step(step, StepReport(phase=StepPhase.DONE, progress=meter.snapshot()), **changes)
+
+    async def _fail(self, step: Step, failure: Failure) -> None:
+        log.warning("%s failed: %s: %s", step, failure.reason, failure.message)
+        progress = self._meters[step].snapshot()
+        await self._set_step(step, StepReport(phase=StepPhase.FAILED, failure=failure, progress=progress))
+
+    async def _stop_all(self, *, but: Step | None = None) -> None:
+        """End all other steps and wait until none of their threads is at work."""
+        others = [(step, task) for step, task in self._tasks.items() if step is not but and not task.done()]
+        for step, task in others:
+            self._meters[step].stop()
+            task.cancel()
+        await asyncio.gather(*(task for _, task in others), return_exceptions=True)
+
+    async def _release_by_itself(self) -> None:
+        await self._stop_all()
+        if self._workspace is None:
+            return
+        command = StepCommand(operation_uid=self._workspace.uid, step=Step.RELEASE)
+        try:
+            await self._steps[Step.RELEASE](self._workspace, command, Meter())
+        except (BackupError, OSError) as error:
+            log.warning("the release at the end of the lease failed: %s", error)
+
+    async def _tell_progress(self) -> None:
+        for step, meter in list(self._meters.items()):
+            known = self._report.steps.get(step)
+            progress = meter.snapshot()
+            if known is not None and known.phase is StepPhase.RUNNING and known.progress != progress:
+                await self._set_step(step, known.model_copy(update={"progress": progress}))
+
+    # What is known
+
+    def _admit(self, command: StepCommand) -> Workspace:
+        workspace = self._workspace
+        if workspace is None:
+            raise OutOfOrder("OutOfOrder", f"{command.step} came before a session")
+        if command.operation_uid != workspace.uid:
+            raise OutOfOrder("SessionConflict", f"this agent serves operation {workspace.uid}")
+        if command.step not in ALLOWED[workspace.order.work.kind]:
+            raise OutOfOrder("OutOfOrder", f"{command.step} is no step of a {workspace.order.work.kind} session")
+        if self._ending and command.step not in ENDING:
+            raise OutOfOrder("OutOfOrder", f"{command.step} came after the operation was told to end")
+        needed = NEEDS.get(command.step)
+        if needed and workspace.journal.last(needed) is None:
+            raise OutOfOrder("OutOfOrder", f"{command.step} came before this node was {needed}")
+        return workspace
+
+    def _is_needless(self, command: StepCommand) -> bool:
+        known = self._report.steps.get(command.step)
+        if known is None or known.phase is StepPhase.FAILED:
+            return False
+        if known.phase is StepPhase.RUNNING:
+            return True
+        return command.step is not Step.VERIFY or command.verify_node in self._report.verified
+
+    def _results(self, result: Wire | None) -> dict[str, object]:
+        if isinstance(result, Verified):
+            return {"verified": {**self._report.verified, result.node: result}}
+        return {} if result is None else {RESULTS[type(result)]: result}
+
+    async def _set_step(self, step: Step, known: StepReport, **changes: object) -> None:
+        await self._update({"steps": {**self._report.steps, step: known}, **changes})
+
+    async def _update(self, changes: dict[str, object]) -> None:
+        async with self._changed:
+            self._report = self._report.model_copy(update={**changes, "revision": self._report.revision + 1})
+            self._changed.notify_all()
+
+    # The lease
+
+    def _asked(self) -> None:
+        self._asked_at = asyncio.get_running_loop().time()
+
+    def _lease_seconds(self) -> int:
+        return self._workspace.order.lease_seconds if self._workspace else self._settings.lease_seconds
+
+    def _lease_is_over(self) -> bool:
+        return asyncio.get_running_loop().time() - self._asked_at > self._lease_seconds()
+
+    def _journal_path(self, order: SessionOrder) -> Path | None:
+        if self._settings.data_path is None or order.weaviate is None:
+            return None
+        return operation_directory(self._settings.data_path, order.operation_uid) / JOURNAL
+
+
+def failure_of(error: BackupError) -> Failure:
+    return Failure(reason=error.reason, message=error.message, transient=isinstance(error, Transient))
+
+
+def disk_failure(error: OSError) -> Failure:
+    """What the volume said. A full disk may be emptied, so every such failure may pass."""
+    reason = {28: "DiskFull", 122: "DiskFull", 30: "DiskReadOnly"}.get(error.errno or 0, "DiskFailure")
+    where = f" at {error.filename}" if error.filename else ""
+    return Failure(reason=reason, message=f"{excerpt(error.strerror or str(error))}{where}", transient=True)

@@ -1,0 +1,84 @@
+"""Small writes and whole reads on a store, as several steps need them: exact, idempotent, hashed.
+
+An object of a completed backup is never replaced: before anything that exists is written over, the marker is looked
+for.
+"""
+
+import hashlib
+from collections.abc import Iterator
+
+from weaviate_backup.agent.meter import Meter
+from weaviate_backup.errors import ObjectExists, ObjectNotFound, Permanent
+from weaviate_backup.layout import keys
+from weaviate_backup.storage.object_store import ObjectStore
+
+READ_BLOCK_BYTES = 1 << 20
+DOCUMENT_LIMIT_BYTES = 1 << 30
+"""A descriptor of a hundred thousand tenants has tens of megabytes; more than this is no descriptor."""
+
+
+def prefix_of(backup_id: str) -> str:
+    """Of all keys of a backup."""
+    return f"{backup_id}/"
+
+
+def put_exactly(store: ObjectStore, key: str, content: bytes, *, backup_id: str) -> None:
+    """Store a document; one that is there with the same bytes is success, one of an earlier attempt is replaced."""
+    try:
+        store.put(key, lambda: iter((content,)), if_absent=True)
+    except ObjectExists:
+        if read_document(store, key) != content:
+            replace(store, key, content, backup_id=backup_id)
+
+
+def replace(store: ObjectStore, key: str, content: bytes, *, backup_id: str) -> None:
+    refuse_committed(store, backup_id)
+    store.delete([key])
+    store.put(key, lambda: iter((content,)), if_absent=True)
+
+
+def refuse_committed(store: ObjectStore, backup_id: str) -> None:
+    """Nothing of a committed backup is deleted or written over."""
+    if is_committed(store, backup_id):
+        raise Permanent("BackupCommitted", f"backup {backup_id!r} is complete; its objects are never changed")
+
+
+def is_committed(store: ObjectStore, backup_id: str) -> bool:
+    try:
+        store.stat(keys.backup_config(backup_id))
+    except ObjectNotFound:
+        return False
+    return True
+
+
+def read_document(store: ObjectStore, key: str) -> bytes:
+    """The whole of a small object. One that is absurdly large is refused before it is read."""
+    size_bytes = store.stat(key).size_bytes
+    if size_bytes > DOCUMENT_LIMIT_BYTES:
+        raise Permanent("HostileBackup", f"{key} has {size_bytes} bytes; no descriptor is that large")
+    with store.open(key) as stream:
+        return stream.read()
+
+
+def find_document(store: ObjectStore, key: str) -> bytes | None:
+    """The object's content, None when there is no such object."""
+    try:
+        return read_document(store, key)
+    except ObjectNotFound:
+        return None
+
+
+def hash_object(store: ObjectStore, key: str, meter: Meter) -> tuple[int, str]:
+    """Size and SHA-256 of every byte as the store gives it back, counted as done."""
+    digest, size_bytes = hashlib.sha256(), 0
+    for block in read_blocks(store, key):
+        meter.add(bytes_done=len(block))
+        digest.update(block)
+        size_bytes += len(block)
+    return size_bytes, digest.hexdigest()
+
+
+def read_blocks(store: ObjectStore, key: str) -> Iterator[bytes]:
+    with store.open(key) as stream:
+        while block := stream.read(READ_BLOCK_BYTES):
+            yield block

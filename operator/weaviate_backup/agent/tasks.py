@@ -1,0 +1,36 @@
+"""Work beside and within the event loop, never left behind: who is cancelled waits for its threads and tasks first.
+
+What follows a cancelled step deletes files and objects, so nothing may still be writing them. The thread itself learns
+from its `Meter` that it must end.
+"""
+
+import asyncio
+from collections.abc import Callable, Coroutine, Iterable
+from typing import Any, ParamSpec, TypeVar
+
+P = ParamSpec("P")
+T = TypeVar("T")
+
+
+async def in_thread(function: Callable[P, T], /, *args: P.args, **kwargs: P.kwargs) -> T:
+    """Like `asyncio.to_thread`, but a cancelled caller returns only after the function has."""
+    work = asyncio.ensure_future(asyncio.to_thread(function, *args, **kwargs))
+    try:
+        return await asyncio.shield(work)
+    except asyncio.CancelledError:
+        await asyncio.wait({work})
+        if not work.cancelled():
+            work.exception()
+        raise
+
+
+async def together(coroutines: Iterable[Coroutine[Any, Any, None]]) -> None:
+    """All at once; the first failure cancels the others, waits for them and is raised as it is."""
+    tasks = [asyncio.ensure_future(each) for each in coroutines]
+    try:
+        for finished in asyncio.as_completed(tasks):
+            await finished
+    finally:
+        for task in tasks:
+            task.cancel()
+        await asyncio.gather(*tasks, return_exceptions=True)

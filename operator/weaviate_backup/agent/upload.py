@@ -1,0 +1,166 @@
+"""UPLOAD: pack the frozen set into chunks, send them, then this node's manifest and, last, its native descriptor.
+
+All that is sent comes from the frozen set and the journal, so that a repeated upload plans the same chunks and writes
+the same documents; it sends only what the journal does not know.
+"""
+
+import hashlib
+import json
+import os
+from collections.abc import Iterable
+from datetime import UTC, datetime
+from importlib.metadata import version
+from pathlib import Path
+from typing import Any
+
+from weaviate_backup.agent.chunk_sender import ChunkSender
+from weaviate_backup.agent.describing import StoredChunks, describe_node, node_manifest, stored_document
+from weaviate_backup.agent.freeze import frozen_shards
+from weaviate_backup.agent.meter import Meter
+from weaviate_backup.agent.storing import put_exactly
+from weaviate_backup.agent.tasks import in_thread
+from weaviate_backup.agent.workspace import FROZEN, SCHEMA, Workspace
+from weaviate_backup.core.session import Frozen, StepCommand, Uploaded
+from weaviate_backup.errors import Permanent
+from weaviate_backup.layout import keys
+from weaviate_backup.layout.descriptors import NodeDescriptor, encode
+from weaviate_backup.layout.manifests import NodeHeader, encode_node_manifest
+from weaviate_backup.layout.packing import PlannedChunk, SourceFile, pack
+from weaviate_backup.storage.object_store import ObjectStore
+
+SPLIT_BYTES = 1 << 30
+"""Every server that our drivers can cut reads split files."""
+DISTRIBUTION = "weaviate-backup-operator"
+
+
+async def upload(workspace: Workspace, command: StepCommand, meter: Meter) -> Uploaded:
+    """The step."""
+    done = workspace.journal.last("uploaded")
+    if done is not None:
+        return Uploaded.model_validate(done["result"])
+    return await in_thread(_upload, workspace, command.collections, meter)
+
+
+def _upload(workspace: Workspace, collections: tuple[str, ...], meter: Meter) -> Uploaded:
+    journal, store = workspace.journal, workspace.open_store()
+    if journal.last("uploading") is None:
+        journal.append("uploading")
+    shards = shards_by_collection(workspace, collections)
+    chunks = plan_chunks(workspace, shards)
+    meter.expect(
+        bytes_total=sum(chunk.source_bytes for chunk in chunks), files_total=sum(len(chunk.parts) for chunk in chunks)
+    )
+    stored = ChunkSender(workspace, store, meter).send_all(chunks)
+    if journal.last("all-stored") is None:
+        journal.append("all-stored", at=datetime.now(UTC).isoformat())
+    result = _write_documents(workspace, store, collections=collections, shards=shards, chunks=chunks, stored=stored)
+    journal.append("uploaded", result=result.model_dump(mode="json"))
+    return result
+
+
+def _write_documents(
+    workspace: Workspace,
+    store: ObjectStore,
+    *,
+    collections: tuple[str, ...],
+    shards: dict[str, list[str]],
+    chunks: tuple[PlannedChunk, ...],
+    stored: StoredChunks,
+) -> Uploaded:
+    descriptor = _descriptor(workspace, collections, shards, chunks)
+    described = encode(descriptor)
+    frozen = workspace.journal.last("frozen")
+    assert frozen is not None
+    header = NodeHeader(
+        operation_uid=workspace.uid,
+        tool_version=version(DISTRIBUTION),
+        backup_id=workspace.backup_id,
+        node=workspace.node,
+        server_version=workspace.order.server_version,
+        compression_type=descriptor.compression_type,
+        collections=tuple(each.name for each in descriptor.classes),
+        descriptor=stored_document(described, hashlib.sha256(described).hexdigest()),
+        tenants_offloaded=Frozen.model_validate(frozen["result"]).tenants_offloaded,
+    )
+    manifest = node_manifest(
+        header,
+        frozen=frozen_shards(workspace.journal, collections),
+        gone=[record for record in workspace.journal.of("gone") if record["collection"] in collections],
+        stored=stored,
+    )
+    content = encode_node_manifest(manifest)
+    backup_id, node = workspace.backup_id, workspace.node
+    put_exactly(store, keys.node_manifest(backup_id, node), content, backup_id=backup_id)
+    put_exactly(store, keys.node_descriptor(backup_id, node), described, backup_id=backup_id)
+    return Uploaded(
+        manifest_sha256=hashlib.sha256(content).hexdigest(),
+        objects=len(chunks) + 2,
+        bytes_stored=manifest.stored_bytes + len(content),
+    )
+
+
+def _descriptor(
+    workspace: Workspace,
+    collections: tuple[str, ...],
+    shards: dict[str, list[str]],
+    chunks: tuple[PlannedChunk, ...],
+) -> NodeDescriptor:
+    order = workspace.backup
+    stored_at = workspace.journal.last("all-stored")
+    assert stored_at is not None
+    return describe_node(
+        backup_id=workspace.backup_id,
+        node=workspace.node,
+        started_at=order.started_at,
+        completed_at=datetime.fromisoformat(stored_at["at"]),
+        server_version=workspace.order.server_version,
+        level=order.compression_level,
+        schemas={name: read_schema(workspace, name) for name in collections},
+        shards=shards,
+        chunks=chunks,
+        leading=workspace.node == order.leader,
+    )
+
+
+def shards_by_collection(workspace: Workspace, collections: Iterable[str]) -> dict[str, list[str]]:
+    shards: dict[str, list[str]] = {}
+    for collection, shard in frozen_shards(workspace.journal, set(collections)):
+        shards.setdefault(collection, []).append(shard)
+    return shards
+
+
+def plan_chunks(workspace: Workspace, shards: dict[str, list[str]]) -> tuple[PlannedChunk, ...]:
+    """The same ones each time, since the frozen set does not change."""
+    order = workspace.backup
+    planned: list[PlannedChunk] = []
+    for collection, names in sorted(shards.items()):
+        files = {shard: list_files(workspace.directory / FROZEN, collection, shard) for shard in names}
+        planned += pack(collection, files, target_bytes=order.chunk_size_bytes, split_bytes=SPLIT_BYTES)
+    return tuple(planned)
+
+
+def list_files(frozen: Path, collection: str, shard: str) -> list[SourceFile]:
+    """A frozen shard's files, named as in a data root."""
+    root = frozen / collection.lower() / shard
+    if not root.is_dir():
+        raise Permanent("FrozenSetLost", f"the frozen files of {collection}/{shard} are gone; make a new backup")
+    found = []
+    for directory, _, names in os.walk(root):
+        for name in names:
+            path = Path(directory) / name
+            status = path.stat()
+            found.append(SourceFile(path.relative_to(frozen).as_posix(), status.st_size, status.st_mode & 0o777))
+    return found
+
+
+def read_schema(workspace: Workspace, collection: str) -> dict[str, Any]:
+    """What raft said of the collection at the cut. Integers stay exact."""
+    path = workspace.directory / SCHEMA / f"{collection}.json"
+    try:
+        value = json.loads(path.read_text())
+    except FileNotFoundError as error:
+        raise Permanent(
+            "CollectionNotFrozen", f"collection {collection!r} was not frozen on {workspace.node}"
+        ) from error
+    assert isinstance(value, dict)
+    return value

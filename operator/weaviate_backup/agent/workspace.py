@@ -1,0 +1,116 @@
+"""What every step works with: the order, the settings, the journal, and where things of this operation are.
+
+A value with a few openers; it decides nothing. Credentials are read from their files each time a store is opened, so
+that a rotated Secret is used, and are kept nowhere.
+"""
+
+from dataclasses import dataclass
+from pathlib import Path
+
+from weaviate_backup.agent.cgroup import available_cpus, worker_count
+from weaviate_backup.agent.journal import Journal
+from weaviate_backup.core.session import (
+    DATA_DIRECTORY,
+    BackupOrder,
+    RestoreOrder,
+    SessionOrder,
+    WeaviateEndpoint,
+)
+from weaviate_backup.errors import Permanent
+from weaviate_backup.settings import AgentSettings
+from weaviate_backup.storage.factory import open_store
+from weaviate_backup.storage.object_store import ObjectStore
+from weaviate_backup.weaviate.rpc import ClusterCredentials
+
+FROZEN = "frozen"
+SCHEMA = "schema"
+RESTORE = "restore"
+KEPT = "kept"
+LATE = "late"
+
+
+@dataclass(frozen=True)
+class Workspace:
+    """One session's surroundings."""
+
+    settings: AgentSettings
+    order: SessionOrder
+    journal: Journal
+
+    @property
+    def uid(self) -> str:
+        return self.order.operation_uid
+
+    @property
+    def node(self) -> str:
+        return self.order.node
+
+    @property
+    def backup_id(self) -> str:
+        return self.order.backup_id
+
+    @property
+    def backup(self) -> BackupOrder:
+        if not isinstance(self.order.work, BackupOrder):
+            raise Permanent("StepNotApplicable", f"the session of {self.node} is no backup")
+        return self.order.work
+
+    @property
+    def restore(self) -> RestoreOrder:
+        if not isinstance(self.order.work, RestoreOrder):
+            raise Permanent("StepNotApplicable", f"the session of {self.node} is no restore")
+        return self.order.work
+
+    @property
+    def weaviate(self) -> WeaviateEndpoint:
+        if self.order.weaviate is None:
+            raise Permanent("StepNotApplicable", f"{self.node} has no Weaviate beside it")
+        return self.order.weaviate
+
+    @property
+    def data_path(self) -> Path:
+        if self.settings.data_path is None:
+            raise Permanent("StepNotApplicable", f"{self.node} has no data volume")
+        return self.settings.data_path
+
+    @property
+    def directory(self) -> Path:
+        """All that this operation keeps on the volume."""
+        return operation_directory(self.data_path, self.uid)
+
+    @property
+    def workers(self) -> int:
+        return worker_count(self.order.cpu_percentage, available_cpus())
+
+    def open_store(self) -> ObjectStore:
+        """The location's store, with what the Secret holds now."""
+        authority = self.settings.ca_directory / "ca.crt"
+        return open_store(
+            self.order.location,
+            credentials=read_secret(self.settings.credentials_directory),
+            ca_pem=authority.read_bytes() if authority.is_file() else None,
+            filesystem_root=self.settings.filesystem_root,
+        )
+
+    def cluster_credentials(self) -> ClusterCredentials | None:
+        """Of Weaviate's data port, when it asks for some."""
+        secret = read_secret(self.settings.cluster_directory)
+        username, password = secret.get("username", ""), secret.get("password", "")
+        return ClusterCredentials(username, password) if username or password else None
+
+
+def operation_directory(data_path: Path, operation_uid: str) -> Path:
+    if not operation_uid or "/" in operation_uid or operation_uid.startswith("."):
+        raise Permanent("InvalidRequest", f"operation uid {operation_uid!r} is no directory name")
+    return data_path / DATA_DIRECTORY / operation_uid
+
+
+def read_secret(directory: Path) -> dict[str, str]:
+    """A mounted Secret: one file per key. Kubernetes keeps its own links there under names with a dot."""
+    if not directory.is_dir():
+        return {}
+    return {
+        path.name: path.read_text().rstrip("\r\n")
+        for path in sorted(directory.iterdir())
+        if path.is_file() and not path.name.startswith(".")
+    }

@@ -18,7 +18,7 @@ def compare(before: Observation, after: Observation) -> list[str]:
         *_exact("filter", before.selections, after.selections),
         *_exact("alias", before.aliases, after.aliases),
         *_exact("tenant", before.tenants, after.tenants),
-        *_exact("replicas of", before.replicas, after.replicas),
+        *_exact("nodes of shard", _nodes(before), _nodes(after)),
         *_rankings(before.rankings, after.rankings),
     ]
 
@@ -43,6 +43,29 @@ def _rankings(before: Mapping[str, tuple[Hit, ...]], after: Mapping[str, tuple[H
         for old, new in zip(before[key], after[key], strict=True):
             if abs(old.score - new.score) > TOLERANCE:
                 yield f"search {key}: {old.id} scored {old.score:.6f}, now {new.score:.6f}"
+
+
+def _nodes(observed: Observation) -> dict[str, tuple[str, ...]]:
+    return {shard: tuple(sorted(nodes)) for shard, nodes in observed.held.items()}
+
+
+def uneven_replicas(restored: Observation) -> Iterator[str]:
+    """Every replica of a shard must hold as much as the others, and the shards together what the collection counts.
+
+    Only of data that was restored: the server's counts leave out what is in memtables still.
+    """
+    total: dict[str, int] = {}
+    for shard, nodes in sorted(restored.held.items()):
+        collection = shard.split("/")[0]
+        total[collection] = total.get(collection, 0) + max(nodes.values(), default=0)
+        if len(set(nodes.values())) > 1:
+            yield f"replicas of shard {shard}: {', '.join(f'{node} has {n}' for node, n in sorted(nodes.items()))}"
+    for collection, count in total.items():
+        parts = {
+            key.split(" ")[0]: n for key, n in restored.counts.items() if key.split(" ")[0].split("/")[0] == collection
+        }
+        if parts and sum(parts.values()) != count:
+            yield f"shards of {collection}: hold {count} objects, {sum(parts.values())} are counted"
 
 
 def _ids(hits: tuple[Hit, ...]) -> tuple[str, ...]:

@@ -12,12 +12,11 @@ from dataclasses import asdict, dataclass
 from typing import Any
 
 import numpy
-from e2e.dataset.shapes import WORDS, Dataset, Shape, identifier
+from e2e.dataset.shapes import WORDS, Dataset, Shape
 from e2e.dataset.weaviate_http import Weaviate, WeaviateError
 
 QUERIES = 4
 NEIGHBOURS = 10
-SAMPLES = 25
 _ACTIVE = ("ACTIVE", "HOT")
 
 
@@ -40,7 +39,9 @@ class Observation:
     selections: Mapping[str, tuple[str, ...]]
     aliases: Mapping[str, str]
     tenants: Mapping[str, str]
-    replicas: Mapping[str, tuple[str, ...]]
+    held: Mapping[str, Mapping[str, int]]
+    """Objects of a shard by the node that holds it. A count is exact once the shard's memtables were flushed, as those
+    of a restored shard always are."""
 
     def to_json(self) -> str:
         return json.dumps(asdict(self), indent=1, sort_keys=True)
@@ -56,7 +57,7 @@ class Observation:
             selections={key: tuple(found) for key, found in data["selections"].items()},
             aliases=data["aliases"],
             tenants=data["tenants"],
-            replicas={key: tuple(nodes) for key, nodes in data["replicas"].items()},
+            held=data["held"],
         )
 
 
@@ -81,13 +82,10 @@ def observe(urls: Sequence[str], dataset: Dataset) -> Observation:
     fingerprints: dict[str, str] = {}
     rankings: dict[str, tuple[Hit, ...]] = {}
     selections: dict[str, tuple[str, ...]] = {}
-    replicas: dict[str, tuple[str, ...]] = {}
-    names = first.node_names()
     for shape in shapes:
         for tenant in shape.tenants:
             part = f"{shape.name}/{tenant}" if tenant else shape.name
             fingerprints[part] = _fingerprint(first, shape, tenant)
-            replicas |= _replicas(first, shape, tenant, names)
             for number, node in enumerate(nodes):
                 key = f"{part} through node {number}"
                 counts[key] = node.count(shape.name, tenant)
@@ -96,9 +94,12 @@ def observe(urls: Sequence[str], dataset: Dataset) -> Observation:
     aliases = {name: target for name, target in first.aliases().items() if name in dataset.aliases}
     for alias in aliases:
         counts[f"alias {alias}"] = first.count(alias)
+    shards = {
+        f"{shape.name}/{shard}": objects for shape in shapes for shard, objects in first.shards(shape.name).items()
+    }
     _set_status(first, resting, "INACTIVE")
     wanted = {shape.name: definitions[shape.name] for shape in shapes}
-    return Observation(wanted, counts, fingerprints, rankings, selections, aliases, tenants, replicas)
+    return Observation(wanted, counts, fingerprints, rankings, selections, aliases, tenants, shards)
 
 
 def _set_status(weaviate: Weaviate, tenants: Mapping[str, Sequence[str | None]], status: str) -> None:
@@ -114,16 +115,6 @@ def _fingerprint(weaviate: Weaviate, shape: Shape, tenant: str | None) -> str:
     for key in sorted(lines):
         digest.update(lines[key].encode())
     return f"{len(lines)} objects, sha256 {digest.hexdigest()}"
-
-
-def _replicas(weaviate: Weaviate, shape: Shape, tenant: str | None, nodes: Sequence[str]) -> dict[str, tuple[str, ...]]:
-    """Which nodes hold a sample of the objects, each asked for its own copy."""
-    if tenant or not shape.objects:
-        return {}
-    sample = [
-        identifier(shape.name, None, number) for number in range(0, shape.objects, max(1, shape.objects // SAMPLES))
-    ]
-    return {f"{shape.name}/{key}": weaviate.nodes_holding(shape.name, key, nodes) for key in sample}
 
 
 def _rankings(weaviate: Weaviate, shape: Shape, tenant: str | None) -> dict[str, tuple[Hit, ...]]:

@@ -127,18 +127,10 @@ class Weaviate:
                 return
             after = page[-1]["id"]
 
-    def nodes_holding(self, collection: str, identifier: str, nodes: Sequence[str]) -> tuple[str, ...]:
-        """Which of the nodes have the object on their own disks, each asked for its own replica."""
-        held = []
-        for node in nodes:
-            path = f"/v1/objects/{collection}/{identifier}?node_name={node}"
-            try:
-                if self.call("GET", path, missing_ok=True) is not None:
-                    held.append(node)
-            except WeaviateError as error:
-                if error.status != 500:  # a node without a replica of the shard answers so
-                    raise
-        return tuple(held)
-
-    def node_names(self) -> list[str]:
-        return sorted(node["name"] for node in self.call("GET", "/v1/nodes")["nodes"])
+    def shards(self, collection: str) -> dict[str, dict[str, int]]:
+        """Objects that each node counts in its own replica, by shard and node."""
+        found: dict[str, dict[str, int]] = {}
+        for node in self.call("GET", f"/v1/nodes/{collection}?output=verbose")["nodes"]:
+            for shard in node.get("shards") or []:
+                found.setdefault(shard["name"], {})[node["name"]] = shard["objectCount"]
+        return found

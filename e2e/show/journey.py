@@ -15,7 +15,7 @@ from e2e.cluster.following import NotFinished, follow
 from e2e.cluster.kubectl import Kubectl, KubectlError
 from e2e.cluster.operation_view import OperationView
 from e2e.cluster.surroundings import NotInLab, Surroundings, surroundings
-from e2e.dataset.comparison import compare
+from e2e.dataset.comparison import compare, uneven_replicas
 from e2e.dataset.loading import load, remove
 from e2e.dataset.observation import Observation, observe, wait_until_answering
 from e2e.dataset.shapes import Dataset, demo_dataset
@@ -52,7 +52,7 @@ class Journey:
         brought_back = self._operate(manifests.restore(NAME, source={"backupRef": {"name": NAME}}))
         wait_until_answering(self._lab.weaviate_urls, [shape.name for shape in self._dataset.shapes])
         after = self._observe()
-        differences = tuple(compare(before, after))
+        differences = (*compare(before, after), *uneven_replicas(after))
         return DemoReport(
             weaviate_version=version,
             nodes=len(self._lab.weaviate_urls),
@@ -139,7 +139,7 @@ def _questions(observed: Observation) -> int:
         len(part)
         for part in (
             observed.definitions, observed.counts, observed.fingerprints, observed.rankings,
-            observed.selections, observed.aliases, observed.tenants, observed.replicas,
+            observed.selections, observed.aliases, observed.tenants, observed.held,
         )
     )  # fmt: skip
 

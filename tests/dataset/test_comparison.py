@@ -5,7 +5,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from e2e.dataset.comparison import compare
+from e2e.dataset.comparison import compare, uneven_replicas
 from e2e.dataset.loading import load, remove
 from e2e.dataset.observation import Hit, Observation, observe
 from e2e.dataset.shapes import identifier, small_dataset
@@ -20,7 +20,7 @@ OBSERVATION = Observation(
     selections={"words": ("a", "b")},
     aliases={"Headline": "Article"},
     tenants={"Note/acme": "HOT"},
-    replicas={"Article/a": ("weaviate-0", "weaviate-1")},
+    held={"Article/a": {"weaviate-0": 3, "weaviate-1": 3}},
 )
 CHANGES: dict[str, dict[str, Any]] = {
     "definitions": {"Article": {"class": "Article", "description": "x"}},
@@ -30,7 +30,7 @@ CHANGES: dict[str, dict[str, Any]] = {
     "selections": {"words": ("a",)},
     "aliases": {},
     "tenants": {"Note/acme": "COLD"},
-    "replicas": {"Article/a": ("weaviate-0",)},
+    "held": {"Article/a": {"weaviate-0": 3}},
 }
 
 
@@ -50,6 +50,14 @@ def test_scores_may_differ_in_their_last_digits_only() -> None:
     far = dataclasses.replace(OBSERVATION, rankings={"nearVector 0": (Hit("a", 0.1002), Hit("b", 0.2))})
     assert compare(OBSERVATION, near) == []
     assert compare(OBSERVATION, far) == ["search nearVector 0: a scored 0.100000, now 0.100200"]
+
+
+def test_a_replica_that_came_back_empty_is_found() -> None:
+    empty = dataclasses.replace(OBSERVATION, held={"Article/a": {"weaviate-0": 3, "weaviate-1": 0}})
+    lost = dataclasses.replace(OBSERVATION, held={"Article/a": {"weaviate-0": 2, "weaviate-1": 2}})
+    assert list(uneven_replicas(empty)) == ["replicas of shard Article/a: weaviate-0 has 3, weaviate-1 has 0"]
+    assert list(uneven_replicas(lost)) == ["shards of Article: hold 2 objects, 3 are counted"]
+    assert list(uneven_replicas(OBSERVATION)) == []
 
 
 @pytest.mark.weaviate

@@ -14,7 +14,7 @@ from e2e.cluster.following import finish
 from e2e.cluster.kubectl import Kubectl
 from e2e.cluster.operation_view import OperationView
 from e2e.cluster.surroundings import Surroundings
-from e2e.dataset.comparison import compare
+from e2e.dataset.comparison import compare, uneven_replicas
 from e2e.dataset.loading import load, remove
 from e2e.dataset.observation import Observation, observe, wait_until_answering
 from e2e.dataset.shapes import Dataset
@@ -67,7 +67,8 @@ class World:
     def assert_unchanged(self, before: Observation) -> None:
         """All data is there again, as it was; from here on it counts as loaded."""
         wait_until_answering(self.lab.weaviate_urls, [shape.name for shape in self.dataset.shapes])
-        assert compare(before, observe(self.lab.weaviate_urls, self.dataset)) == []
+        after = observe(self.lab.weaviate_urls, self.dataset)
+        assert [*compare(before, after), *uneven_replicas(after)] == []
         self._before = before
 
     def run(self, manifest: manifests.Manifest, *, timeout_seconds: float = OPERATION_SECONDS) -> OperationView:

@@ -77,7 +77,7 @@ def _start(plan: Plan) -> _Lab:
         control_plane.start_server()
         stores = [start_store(kind, lab_directory=plan.directory, processes=processes) for kind in plan.stores]
         nodes = [
-            Node(number, name, lab_directory=plan.directory, golden_root=plan.golden_root)
+            Node(number, name, lab_directory=plan.directory, golden_roots=plan.golden_roots)
             for number, name in enumerate(NODES)
         ]
         for node in nodes:

@@ -18,10 +18,13 @@ from collections.abc import Callable, Iterable
 from dataclasses import dataclass
 from pathlib import Path
 
-from e2e.lab.programs import exclusively, project_cache
+from e2e.lab.cache import exclusively, forget_unused, mark_used, project_cache
 from e2e.lab.progress import step
 
 TOP = Path(__file__).resolve().parents[2]
+
+USER, UID = "weaviate-backup", 65532
+"""Who the image runs as by itself."""
 
 _SUITE = "bookworm"
 _PYTHON = "3.11"
@@ -31,8 +34,9 @@ _DEBIAN_LEFTOVERS = (
     "usr/share/doc", "usr/share/man", "usr/share/locale", "usr/share/info", "usr/share/lintian", "var/cache/apt",
     "var/lib/apt/lists", "var/log", "var/cache/debconf",
 )  # fmt: skip
-_RECIPE = "4"
+_RECIPE = "5"
 """Raise it when a layer is made differently from the same input."""
+_KEPT = 4
 
 
 @dataclass(frozen=True)
@@ -64,39 +68,38 @@ def dependencies_layer(below: Layer) -> Layer:
         target.mkdir(parents=True)
         _pip_install(target, "--constraint", str(constraints), *wanted)
         shutil.rmtree(target / "bin", ignore_errors=True)
-        _compile(below=(below,), root=root)
+        (root / "etc").mkdir()
+        user = {"passwd": f"{USER}:x:{UID}:{UID}::/nonexistent:/usr/sbin/nologin\n", "group": f"{USER}:x:{UID}:\n"}
+        for file, line in user.items():
+            (root / "etc" / file).write_text((below.root / "etc" / file).read_text() + line)
+        _compile(below=(below,), root=root, folder=_PACKAGES_DIRECTORY)
 
-    key = _key("dependencies", below.digest, constraints.read_text(), *wanted)
+    key = _key("dependencies-2", below.digest, constraints.read_text(), *wanted)
     return _layer("dependencies", key, make, "our dependencies, for the image")
 
 
 def code_layer(below: tuple[Layer, ...]) -> Layer:
-    """Our package as pip installs it, byte-compiled, and its command."""
+    """Our package, byte-compiled, and its command: what pip installs, without asking it for every changed line."""
     package = TOP / "operator" / "weaviate_backup"
+    project = tomllib.loads((TOP / "pyproject.toml").read_text())["project"]
     sources = [path for path in sorted(package.rglob("*")) if path.is_file() and "__pycache__" not in path.parts]
-    project = [TOP / "pyproject.toml", TOP / "README.md"]
 
     def make(root: Path) -> None:
-        target = root / _PACKAGES_DIRECTORY
-        target.mkdir(parents=True)
-        with tempfile.TemporaryDirectory(dir=root.parent) as scratch:
-            # A copy: others may write to the tree meanwhile, and building leaves no files in it.
-            copy = Path(scratch, "source")
-            shutil.copytree(
-                package, copy / "operator" / "weaviate_backup", ignore=shutil.ignore_patterns("__pycache__")
-            )
-            for path in project:
-                shutil.copy(path, copy)
-            _pip_install(target, "--no-deps", str(copy))
-        shutil.rmtree(target / "bin", ignore_errors=True)
+        target = root / _PACKAGES_DIRECTORY / "weaviate_backup"
+        shutil.copytree(package, target, ignore=shutil.ignore_patterns("__pycache__"))
+        information = target.with_name(f"weaviate_backup_operator-{project['version']}.dist-info")
+        information.mkdir()
+        facts = f"Metadata-Version: 2.1\nName: {project['name']}\nVersion: {project['version']}\n"
+        (information / "METADATA").write_text(facts)
         command = root / "usr" / "local" / "bin" / "weaviate-backup-operator"
         command.parent.mkdir(parents=True)
         command.write_text("#!/usr/bin/python3\nfrom weaviate_backup.cli import main\n\nmain()\n")
         command.chmod(0o755)
-        _compile(below=below, root=root)
+        _compile(below=below, root=root, folder=f"{_PACKAGES_DIRECTORY}/weaviate_backup")
 
-    contents = [part for path in [*project, *sources] for part in (str(path.relative_to(TOP)), path.read_bytes())]
-    return _layer("code", _key("code", *(layer.digest for layer in below), *contents), make, "our code, for the image")
+    contents = [part for path in sources for part in (str(path.relative_to(TOP)), path.read_bytes())]
+    key = _key("code-2", project["version"], *(layer.digest for layer in below), *contents)
+    return _layer("code", key, make, "our code, for the image")
 
 
 def program_layer(name: str, program: Path, destination: str) -> Layer:
@@ -147,7 +150,7 @@ def _pip_install(target: Path, *arguments: str) -> None:
     (target / ".lock").unlink(missing_ok=True)
 
 
-def _compile(*, below: tuple[Layer, ...], root: Path) -> None:
+def _compile(*, below: tuple[Layer, ...], root: Path, folder: str) -> None:
     """Byte-compiles with the image's own Python, in a throw-away union of the layers."""
     script = (
         'mount -t overlay overlay -o "lowerdir=$1,upperdir=$2,workdir=$3" "$4" && mount --rbind /dev "$4/dev" && '
@@ -159,7 +162,7 @@ def _compile(*, below: tuple[Layer, ...], root: Path) -> None:
         union.mkdir()
         lower = ":".join(str(layer.root) for layer in reversed(below))
         command = ["unshare", "--mount", "--propagation", "private", "sh", "-c", script, "sh"]
-        command += [lower, str(root), str(work), str(union), _PACKAGES_DIRECTORY]
+        command += [lower, str(root), str(work), str(union), folder]
         done = subprocess.run(command, capture_output=True, text=True, check=False)
         if done.returncode:
             raise RuntimeError(f"could not byte-compile the image's Python: {done.stdout[-1000:]}{done.stderr[-1000:]}")
@@ -172,9 +175,10 @@ def _layer(kind: str, key: str, make: Callable[[Path], None], title: str) -> Lay
     if not facts.is_file():
         with exclusively(project_cache() / "layers" / "lock", waiting_for="another lab's image"):
             if not facts.is_file():
+                forget_unused(directory.parent, f"{kind}-*", keep=_KEPT)
                 with step(title, announce=kind == "debian"):
                     _make_layer(directory, make)
-    os.utime(directory)
+    mark_used(directory)
     return Layer(tar=directory / "layer.tar", digest=json.loads(facts.read_text())["digest"])
 
 

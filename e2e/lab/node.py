@@ -10,24 +10,23 @@ from typing import Any
 
 import yaml
 from e2e.lab.control_plane import ControlPlane
+from e2e.lab.golden import mount_commands
 from e2e.lab.images import PAUSE_IMAGE
 from e2e.lab.network import BRIDGE, POD_RANGE, network_namespace, node_address, pod_subnet
 from e2e.lab.processes import Processes
 from e2e.lab.programs import program
 from e2e.lab.system import network_plugins
 
-_SNAPSHOTS = "io.containerd.snapshotter.v1.overlayfs/snapshots"
-
 
 class Node:
     """One node. Its files lie in `LAB_DIR/nodes/<name>`, its logs beside those of the others."""
 
-    def __init__(self, number: int, name: str, *, lab_directory: Path, golden_root: Path) -> None:
+    def __init__(self, number: int, name: str, *, lab_directory: Path, golden_roots: tuple[Path, ...]) -> None:
         self.number = number
         self.name = name
         self._directory = lab_directory / "nodes" / name
         self._cgroup = f"/{lab_directory.name}"
-        self._golden_root = golden_root
+        self._golden_roots = golden_roots
         self._resolver = lab_directory / "resolv.conf"
         self.socket = self._directory / "containerd.sock"
         self._pid_file = self._directory / "pid"
@@ -89,23 +88,12 @@ class Node:
         """Starts the process that holds the node's namespaces. Its network is there already.
 
         Everything that a node writes outside its folder goes into it; containerd starts on the golden images."""
-        upper, work = self._directory / "containerd-changes", self._directory / "containerd-work"
-        root, snapshots = self._directory / "containerd", self._directory / "snapshots"
-        for directory in (upper, work, root, snapshots):
-            directory.mkdir()
         commands = ["mount --make-rshared /", "mount -t tmpfs tmpfs /run"]
         for system in ("/var/lib", "/var/log"):
             private = self._directory / system.lstrip("/")
             private.mkdir(parents=True)
             commands.append(f"mount --bind {private} {system}")
-        options = f"lowerdir={self._golden_root},upperdir={upper},workdir={work}"
-        commands.append(f"mount -t overlay overlay -o {options} {root}")
-        # An overlay cannot carry the writable layer of another: snapshots live in a plain folder, with the golden ones
-        # mounted into it.
-        commands.append(f"mount --bind {snapshots} {root / _SNAPSHOTS}")
-        for golden in sorted((self._golden_root / _SNAPSHOTS).iterdir()):
-            (snapshots / golden.name).mkdir()
-            commands.append(f"mount --bind -o ro {golden} {root / _SNAPSHOTS / golden.name}")
+        commands += mount_commands(self._golden_roots, over=self._directory / "containerd")
         commands += [f"touch {self._mounted}", "exec sleep infinity"]
         enter = ["nsenter", f"--net={network_namespace(self.name)}", "unshare", "--mount", "--propagation", "private"]
         pid = processes.start(self.name, [*enter, "sh", "-c", " && ".join(commands)])
@@ -114,7 +102,7 @@ class Node:
     def _containerd_config(self) -> str:
         return f"""
 version = 3
-root = "{self._directory / "containerd"}"
+root = "{self._directory / "containerd" / "mounted"}"
 state = "/run/containerd"
 disabled_plugins = ["io.containerd.nri.v1.nri"]
 [grpc]

@@ -14,8 +14,8 @@ class Plan:
     """One lab. `directory` is LAB_DIR; all other paths were made before the sandbox is entered."""
 
     directory: Path
-    golden_root: Path
-    """Folder with containerd's content of all images, shared read-only by the nodes."""
+    golden_roots: tuple[Path, ...]
+    """Folders with containerd's content of all images, topmost first; shared read-only by the nodes."""
     chart: Path | None
     """The operator's chart. None: no operator is installed."""
     weaviate_version: str
@@ -43,8 +43,9 @@ class Plan:
     @classmethod
     def load(cls, path: Path) -> "Plan":
         fields = json.loads(path.read_text())
-        for name in ("directory", "golden_root", "chart", "working_directory"):
+        for name in ("directory", "chart", "working_directory"):
             fields[name] = Path(fields[name]) if fields[name] is not None else None
         for name in ("stores", "command"):
             fields[name] = tuple(fields[name])
+        fields["golden_roots"] = tuple(Path(path) for path in fields["golden_roots"])
         return cls(**fields)

@@ -6,18 +6,16 @@ where that is missing or too old, by the one in a PyPI wheel. Nothing here start
 """
 
 import argparse
-import fcntl
 import os
 import re
 import shutil
 import subprocess
 import sys
 import tempfile
-from collections.abc import Iterator
-from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 
+from e2e.lab.cache import exclusively, project_cache
 from e2e.lab.progress import console, step
 
 GO_VERSION = "1.26.6"
@@ -114,24 +112,6 @@ def program(name: str) -> Path:
 def cache_directory() -> Path:
     """Where programs are kept, outside the tree and for all checkouts."""
     return project_cache() / "programs"
-
-
-def project_cache() -> Path:
-    """Where everything that is made once is kept."""
-    return Path(os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache") / "weaviate-backup-operator"
-
-
-@contextmanager
-def exclusively(lock: Path, *, waiting_for: str) -> Iterator[None]:
-    """Holds a lock file; tells what is waited for when another process holds it."""
-    lock.parent.mkdir(parents=True, exist_ok=True)
-    with lock.open("w") as file:
-        try:
-            fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
-        except BlockingIOError:
-            with step(f"waiting for {waiting_for}", announce=True):
-                fcntl.flock(file, fcntl.LOCK_EX)
-        yield
 
 
 def build(names: list[str]) -> None:

@@ -14,10 +14,12 @@ import tempfile
 from pathlib import Path
 from types import FrameType
 
-from e2e.lab.images import golden_root, lab_images
+from e2e.lab.cache import project_cache
+from e2e.lab.golden import golden_roots
+from e2e.lab.images import lab_images
 from e2e.lab.layers import TOP
 from e2e.lab.plan import Plan
-from e2e.lab.programs import RECIPES, WEAVIATE_VERSION, BuildFailed, build, project_cache
+from e2e.lab.programs import RECIPES, WEAVIATE_VERSION, BuildFailed, build
 from e2e.lab.progress import console
 from e2e.lab.sandbox import Janitor, run_in_sandbox
 from e2e.lab.stores import KINDS, PROGRAMS, NotBuiltYet, require_known
@@ -37,7 +39,7 @@ def main() -> None:
         require_known(stores)
         install_missing_packages()
         _build_programs(arguments.weaviate, stores)
-        golden = golden_root(lab_images(arguments.weaviate))
+        golden = golden_roots(*lab_images(arguments.weaviate))
     except (Unsuitable, BuildFailed, NotBuiltYet, ValueError, RuntimeError) as error:
         sys.exit(f"lab: {error}")
     except KeyboardInterrupt:
@@ -50,7 +52,7 @@ def main() -> None:
         directory.chmod(0o755)
         plan = Plan(
             directory=directory,
-            golden_root=golden,
+            golden_roots=golden,
             chart=CHART if arguments.operator and (CHART / "Chart.yaml").is_file() else None,
             weaviate_version=arguments.weaviate,
             replicas=arguments.replicas,

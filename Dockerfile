@@ -1,0 +1,31 @@
+# Operator and agent in one image: docker build -t REGISTRY/weaviate-backup-operator:TAG .
+# It runs with a read-only root file system, without capabilities, as any user; agents run as Weaviate's own.
+FROM debian:bookworm-slim AS build
+RUN apt-get update && apt-get install --yes --no-install-recommends python3 python3-pip
+WORKDIR /source
+COPY pyproject.toml operator/constraints.txt ./
+# The dependencies are a layer of their own: they change seldom, our code changes often.
+RUN python3 -c 'import tomllib; print("\n".join(tomllib.load(open("pyproject.toml", "rb"))["project"]["dependencies"]))' > dependencies.txt \
+ && pip install --no-cache-dir --no-compile --target /dependencies --constraint constraints.txt --requirement dependencies.txt \
+ && rm -rf /dependencies/bin \
+ && python3 -m compileall -q -j 0 --invalidation-mode unchecked-hash /dependencies
+COPY README.md ./
+COPY operator/weaviate_backup operator/weaviate_backup
+RUN pip install --no-cache-dir --no-compile --no-deps --target /code . \
+ && rm -rf /code/bin \
+ && python3 -m compileall -q -j 0 --invalidation-mode unchecked-hash /code
+
+FROM debian:bookworm-slim
+RUN apt-get update \
+ && apt-get install --yes --no-install-recommends python3 ca-certificates \
+ && rm -rf /var/lib/apt/lists/* /var/cache/apt/* /var/log/* \
+ && groupadd --gid 65532 weaviate-backup \
+ && useradd --uid 65532 --gid 65532 --no-create-home --home-dir /nonexistent --shell /usr/sbin/nologin weaviate-backup
+COPY --from=build /dependencies /usr/local/lib/python3.11/dist-packages
+COPY --from=build /code /usr/local/lib/python3.11/dist-packages
+RUN printf '#!/usr/bin/python3\nfrom weaviate_backup.cli import main\n\nmain()\n' > /usr/local/bin/weaviate-backup-operator \
+ && chmod 755 /usr/local/bin/weaviate-backup-operator
+# USER in the environment: some libraries ask for the user's name, and an arbitrary uid has none.
+ENV PYTHONUNBUFFERED=1 PYTHONDONTWRITEBYTECODE=1 USER=weaviate-backup
+USER 65532:65532
+ENTRYPOINT ["weaviate-backup-operator"]

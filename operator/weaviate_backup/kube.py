@@ -85,7 +85,8 @@ class Kube:
         if in_cluster():
             config.load_incluster_config(client_configuration=settings)
         else:
-            await config.load_kube_config(client_configuration=settings)
+            # The client reads KUBECONFIG once, when it is imported.
+            await config.load_kube_config(os.environ.get("KUBECONFIG"), client_configuration=settings)
         return cls(client.ApiClient(configuration=settings))
 
     async def __aenter__(self) -> Self:

@@ -6,6 +6,8 @@ that finished objects and locations can be deleted while the operator is away.
 
 import asyncio
 import logging
+import socket
+import threading
 from collections.abc import Callable
 from dataclasses import dataclass, field
 from typing import Any
@@ -89,7 +91,7 @@ def make_registry(operations: Operations) -> kopf.OperatorRegistry:
 
 
 async def run_kopf(
-    registry: kopf.OperatorRegistry, settings: OperatorSettings, *, stop: asyncio.Event, ready: asyncio.Event
+    registry: kopf.OperatorRegistry, settings: OperatorSettings, *, stop: threading.Event, ready: asyncio.Event
 ) -> None:
     await kopf.operator(
         registry=registry,
@@ -98,7 +100,13 @@ async def run_kopf(
         namespaces=settings.namespaces,
         stop_flag=stop,
         ready_flag=ready,
+        identity=kopf_identity(),
     )
+
+
+def kopf_identity() -> Any:
+    """The pod's name. kopf's own way asks for the user's name, which a container's uid need not have."""
+    return socket.gethostname()
 
 
 def _register_operation(

@@ -2,6 +2,7 @@
 
 import asyncio
 import logging
+import threading
 
 from aiohttp import web
 
@@ -15,7 +16,7 @@ BEAT_SECONDS = 1.0
 log = logging.getLogger(__name__)
 
 
-async def run_operator(settings: OperatorSettings, *, stop: asyncio.Event | None = None) -> None:
+async def run_operator(settings: OperatorSettings, *, stop: threading.Event | None = None) -> None:
     """Until a signal, or until `stop` is set."""
     heart, ready = Heart(), asyncio.Event()
     beating = asyncio.create_task(heart.beat())
@@ -27,7 +28,7 @@ async def run_operator(settings: OperatorSettings, *, stop: asyncio.Event | None
             watched = ", ".join(settings.namespaces) or "all namespaces"
             log.info("operator in %s, watching %s, agents from %s", settings.namespace, watched, settings.agent_image)
             registry = make_registry(Operations(kube=kube, settings=settings))
-            await run_kopf(registry, settings, stop=stop or asyncio.Event(), ready=ready)
+            await run_kopf(registry, settings, stop=stop or threading.Event(), ready=ready)
     finally:
         beating.cancel()
         await asyncio.gather(beating, return_exceptions=True)

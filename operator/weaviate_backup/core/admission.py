@@ -63,7 +63,7 @@ def admit(gate: Gate, *, created_at: datetime, now: datetime) -> Refused | Wait 
     if fatal:
         verdict = Refused(fatal[0].reason, "; ".join(dict.fromkeys(refusal.message for refusal in fatal)))
     elif gate.refusals:
-        verdict = Wait(gate.refusals[0].reason, gate.refusals[0].message, (), 2.0)
+        verdict = Wait(gate.refusals[0].reason, gate.refusals[0].message, (), 1.0)
     elif gate.lease in (Lease.OTHERS, Lease.UNKNOWN):
         message = f"waiting for {gate.lease_holder or 'another operation'} on the same StatefulSet"
         verdict = Wait("Queued", message, (), WATCH_SECONDS)

@@ -1,0 +1,173 @@
+"""A backup on a real API server beside a real Weaviate; only the agents are scripted."""
+
+import asyncio
+
+import pytest
+from tests.controller.conftest import Stage, phase_of
+
+from weaviate_backup.core.session import Failure, Step
+
+pytestmark = [pytest.mark.kubernetes, pytest.mark.weaviate]
+LOCATION = {"s3": {"bucket": "backups", "credentialsSecretRef": {"name": "credentials"}}}
+
+
+async def test_a_backup_completes_and_leaves_nothing_behind(stage: Stage) -> None:
+    async with stage.operator():
+        await start(stage)
+        done = await stage.phase("nightly", "Completed")
+        done = await stage.wait("weaviatebackups/nightly", lambda body: body["status"].get("cleanedUp", False))
+        assert conditions(done) == {"Ready": "True"}
+        status = done["status"]
+        assert status["observedGeneration"] == 1
+        assert status["weaviateStatus"] == "SUCCESS"
+        assert status["backupID"] == "nightly"
+        assert status["progress"]["percent"] == 100
+        assert status["objects"] == 3
+        assert status["collections"] == {"count": 1, "names": ["Article"]}
+        await stage.wait("weaviatebackups/nightly", lambda body: not body["metadata"].get("finalizers"))
+        _, left = await stage.get("weaviatebackups/nightly")
+        assert not left["metadata"].get("annotations")
+        for path in ("pods", "secrets", "leases"):
+            _, listed = await stage.get(path)
+            names = [item["metadata"]["name"] for item in listed["items"]]
+            assert not [name for name in names if name.startswith("wvb-")], path
+        order = stage.script.sessions[-2:]
+        assert {each.node for each in order} == {"weaviate-0", "store-0"}
+        steps = [step for _, step in stage.script.orders if step is not Step.PROBE]
+        assert steps == [Step.FREEZE, Step.UPLOAD, Step.VERIFY, Step.COMMIT, Step.RELEASE]
+        assert ("store-0", Step.VERIFY) in stage.script.orders
+
+
+async def test_a_restarted_operator_goes_on(stage: Stage) -> None:
+    stage.script.hold.add(Step.UPLOAD)
+    async with stage.operator():
+        await start(stage)
+        await stage.phase("nightly", "Uploading")
+    stage.script.hold.clear()
+    async with stage.operator():
+        await stage.phase("nightly", "Completed")
+    assert stage.script.marker
+
+
+async def test_a_lost_agent_is_made_again_and_goes_on_from_its_journal(stage: Stage) -> None:
+    stage.script.hold.add(Step.UPLOAD)
+    async with stage.operator():
+        await start(stage)
+        await stage.phase("nightly", "Uploading")
+        await stage.wait("pods", lambda _: ("weaviate-0", Step.UPLOAD) in stage.script.orders)
+        await stage.kubelet.kill("weaviate-0")
+        stage.script.hold.clear()
+        done = await stage.phase("nightly", "Completed")
+    assert done["status"]["nodes"][0]["restarts"] == 1
+    assert [step for _, step in stage.script.orders].count(Step.FREEZE) == 1
+
+
+async def test_cancel_takes_back_what_was_written(stage: Stage) -> None:
+    stage.script.hold.add(Step.UPLOAD)
+    async with stage.operator():
+        await start(stage)
+        await stage.phase("nightly", "Uploading")
+        await stage.apply("WeaviateBackup", "nightly", {"locationRef": {"name": "store"}, "cancel": True})
+        canceled = await stage.phase("nightly", "Canceled")
+    assert conditions(canceled) == {"Ready": "False", "Stalled": "True"}
+    assert canceled["status"]["failure"]["reason"] == "Canceled"
+    assert not stage.script.frozen
+    assert [step for _, step in stage.script.orders][-2:] == [Step.DISCARD, Step.RELEASE]
+
+
+async def test_deleting_a_running_backup_lets_go_first(stage: Stage) -> None:
+    stage.script.hold.add(Step.UPLOAD)
+    async with stage.operator():
+        await start(stage)
+        await stage.phase("nightly", "Uploading")
+        path = stage.server.path_of(await body_of(stage, "nightly"))
+        await asyncio.to_thread(stage.server.request, "DELETE", path)
+        await stage.wait("weaviatebackups/nightly", lambda body: body.get("code") == 404)
+    assert not stage.script.frozen
+
+
+async def test_a_refusal_of_an_agent_is_the_reason_of_the_failure(stage: Stage) -> None:
+    stage.script.failures[Step.FREEZE] = [Failure(reason="BackupExists", message="it is there", transient=False)]
+    async with stage.operator():
+        await start(stage)
+        failed = await stage.phase("nightly", "Failed")
+        events = await stage.wait("events", lambda found: "BackupExists" in str(found))
+    assert failed["status"]["failure"] == {"reason": "BackupExists", "message": "weaviate-0: it is there"}
+    assert Step.DISCARD not in [step for _, step in stage.script.orders], "nothing was written, nothing is deleted"
+    assert "Warning" in {event["type"] for event in events["items"]}
+
+
+async def test_a_failure_that_may_pass_is_tried_again(stage: Stage) -> None:
+    stage.script.failures[Step.UPLOAD] = [Failure(reason="StoreBusy", message="slow down", transient=True)]
+    async with stage.operator():
+        await start(stage)
+        await stage.phase("nightly", "Completed")
+    assert [step for _, step in stage.script.orders].count(Step.UPLOAD) == 2
+
+
+async def test_a_suspended_location_is_refused_at_once(stage: Stage) -> None:
+    async with stage.operator():
+        await start(stage, location={**LOCATION, "suspend": True})
+        failed = await stage.phase("nightly", "Failed")
+    assert failed["status"]["failure"]["reason"] == "LocationSuspended"
+    assert not stage.script.sessions
+
+
+async def test_a_missing_secret_is_said_by_name_and_waited_for(stage: Stage) -> None:
+    async with stage.operator():
+        await start(stage, secret=False)
+        waiting = await stage.wait("weaviatebackups/nightly", lambda body: "SecretNotFound" in str(body.get("status")))
+        assert phase_of(waiting) == "Pending"
+        location = await stage.wait("weaviatebackuplocations/store", lambda body: bool(body.get("status")))
+        assert "'credentials'" in location["status"]["conditions"][0]["message"]
+        await add_secret(stage)
+        await stage.phase("nightly", "Completed")
+
+
+async def test_the_second_backup_of_a_cluster_queues(stage: Stage) -> None:
+    stage.script.hold.add(Step.UPLOAD)
+    async with stage.operator():
+        await start(stage)
+        await stage.phase("nightly", "Uploading")
+        await stage.apply("WeaviateBackup", "second", {"locationRef": {"name": "store"}})
+        queued = await stage.wait("weaviatebackups/second", lambda body: "Queued" in str(body.get("status")))
+        assert "nightly" in queued["status"]["conditions"][0]["message"]
+        stage.script.hold.clear()
+        await stage.phase("second", "Completed")
+
+
+async def test_a_location_that_does_not_work_says_why(stage: Stage) -> None:
+    stage.script.probed["write"] = "BucketNotFound: there is no bucket 'backups'"
+    async with stage.operator():
+        await start(stage)
+        location = await stage.wait("weaviatebackuplocations/store", lambda body: bool(body.get("status")))
+    assert conditions(location) == {"Ready": "False", "Stalled": "True"}
+    assert location["status"]["conditions"][0]["reason"] == "BucketNotFound"
+
+
+async def start(stage: Stage, *, location: dict[str, object] = LOCATION, secret: bool = True) -> None:
+    if secret:
+        await add_secret(stage)
+    await stage.apply("WeaviateBackupLocation", "store", location)
+    await stage.apply("WeaviateBackup", "nightly", {"locationRef": {"name": "store"}})
+
+
+async def add_secret(stage: Stage) -> None:
+    body = {
+        "apiVersion": "v1",
+        "kind": "Secret",
+        "metadata": {"name": "credentials", "namespace": stage.namespace},
+        "stringData": {"AWS_ACCESS_KEY_ID": "key", "AWS_SECRET_ACCESS_KEY": "secret"},
+    }
+    await asyncio.to_thread(stage.server.apply, body)
+
+
+async def body_of(stage: Stage, name: str) -> dict[str, object]:
+    _, body = await stage.get(f"weaviatebackups/{name}")
+    return body
+
+
+def conditions(body: dict[str, object]) -> dict[str, str]:
+    status = body["status"]
+    assert isinstance(status, dict)
+    return {condition["type"]: condition["status"] for condition in status["conditions"]}

@@ -126,6 +126,10 @@ class ApiServer:
         for definition in definitions:
             status, answer = self.apply(definition)
             assert status in (200, 201), answer.get("message", answer)
+        self.await_crds(definitions)
+
+    def await_crds(self, definitions: Sequence[Json]) -> None:
+        """Wait until each is served: some time after it was written."""
         deadline = time.monotonic() + START_SECONDS
         for definition in definitions:
             spec = definition["spec"]

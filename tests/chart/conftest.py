@@ -6,6 +6,8 @@ import pytest
 from tests.api_server import ApiServer
 from tests.chart.rendering import CHART, NAMESPACE, RELEASE, Json, helm
 
+from weaviate_backup.api.crd import definitions
+
 
 class Cluster:
     """An API server on which the release can be installed."""
@@ -16,9 +18,11 @@ class Cluster:
     def install(
         self, values: Json | None = None, *flags: str, release: str = RELEASE, namespace: str = NAMESPACE
     ) -> str:
-        """Install or upgrade; what helm said, its notes included."""
+        """Install or upgrade, and wait for our kinds; what helm said, its notes included."""
         command = ("upgrade", "--install", release, str(CHART), "--create-namespace", *flags)
-        return self._helm(*command, namespace=namespace, values=values or {})
+        said = self._helm(*command, namespace=namespace, values=values or {})
+        self.server.await_crds(list(definitions().values()))
+        return said
 
     def uninstall(self, *, release: str = RELEASE, namespace: str = NAMESPACE) -> str:
         return self._helm("uninstall", release, namespace=namespace)

@@ -4,10 +4,12 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 
 import pytest
+from tests.api.objects import MINIMAL, manifest
 from tests.chart.conftest import Cluster
 from tests.chart.rendering import FULL_NAME, NAMESPACE, OUR_KINDS
 
 from weaviate_backup import kube
+from weaviate_backup.api.names import FIELD_MANAGER
 
 pytestmark = pytest.mark.kubernetes
 
@@ -157,6 +159,26 @@ def test_every_kind_that_the_operator_names_is_allowed_somehow(everywhere: Clust
     group = resource.root.split("/")[2] if resource.root.startswith("/apis/") else ""
     right = Right(f"{resource.plural}.{group}".rstrip("."), ("get", "create"))
     assert allowed(everywhere, right, OTHER)
+
+
+def test_with_its_own_token_it_writes_a_status_and_reads_secrets_by_name(everywhere: Cluster) -> None:
+    server = everywhere.server
+    account = f"/api/v1/namespaces/{NAMESPACE}/serviceaccounts/{FULL_NAME}/token"
+    request = {"apiVersion": "authentication.k8s.io/v1", "kind": "TokenRequest", "spec": {}}
+    token = server.request("POST", account, request)[1]["status"]["token"]
+    backup = manifest("WeaviateBackup", MINIMAL["WeaviateBackup"], name="by-token")
+    assert server.apply(backup)[0] in (200, 201)
+    path = server.path_of(backup)
+
+    status = {**{key: backup[key] for key in ("apiVersion", "kind", "metadata")}, "status": {"phase": "Pending"}}
+    query = {"fieldManager": FIELD_MANAGER, "force": "true", "fieldValidation": "Strict"}
+    apply = "application/apply-patch+yaml"
+    code, answer = server.request("PATCH", f"{path}/status", status, query=query, content_type=apply, token=token)
+    assert (code, answer["status"]) == (200, {"phase": "Pending"}), answer
+
+    assert server.request("DELETE", path, token=token)[0] == 403
+    assert server.request("GET", "/api/v1/namespaces/default/secrets", token=token)[0] == 403
+    assert server.request("GET", "/api/v1/namespaces/default/secrets/backup-s3", token=token)[0] == 404
 
 
 def test_kubectl_says_the_same(everywhere: Cluster) -> None:

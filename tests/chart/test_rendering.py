@@ -54,6 +54,11 @@ def test_one_operator_at_a_time_of_the_first_user_that_is_not_root() -> None:
     assert pod["volumes"] == [{"name": "tmp", "emptyDir": {"sizeLimit": "64Mi"}}]
 
 
+def test_the_platform_may_choose_the_user() -> None:
+    context = the(render({"runAsUser": None}), "Deployment")["spec"]["template"]["spec"]["securityContext"]
+    assert context == {"runAsNonRoot": True, "seccompProfile": {"type": "RuntimeDefault"}}
+
+
 def test_probes_ask_the_health_port() -> None:
     container = operator()
     paths = {name: container[name]["httpGet"] for name in ("startupProbe", "livenessProbe", "readinessProbe")}

@@ -76,3 +76,7 @@ credentialsSecretRef:
 {{- define "wvb.isTrue" -}}
 {{- has (toString . | lower) (list "true" "on" "enabled" "1") }}
 {{- end }}
+
+{{- define "wvb.knowsLocations" -}}
+{{- .Capabilities.APIVersions.Has "backup.weaviate.io/v1alpha1/WeaviateBackupLocation" }}
+{{- end }}

@@ -1,1 +1,199 @@
-"""filesystem"""
+"""A directory that every agent can reach: one file per object, under its key.
+
+An object appears whole or not at all: written beside its place, synced, then linked or renamed there and the directory
+synced. Names starting with a dot are ours while a put runs and are never listed.
+"""
+
+import errno
+import io
+import os
+import secrets
+import stat as modes
+from collections.abc import Iterable, Iterator
+from contextlib import contextmanager
+from pathlib import Path, PurePosixPath
+from typing import BinaryIO, cast
+
+from weaviate_backup.errors import BackupError, ObjectExists, ObjectNotFound, Permanent, Transient
+from weaviate_backup.storage.object_store import MakeBlocks, ObjectInfo
+
+UNFINISHED_PREFIX = ".unfinished-"
+
+
+class FilesystemStore:
+    """An `ObjectStore` below `root/path`."""
+
+    def __init__(self, root: Path, *, path: str = "") -> None:
+        self._root = root
+        self._directory = root / _checked(path.strip("/")) if path.strip("/") else root
+
+    def put(self, key: str, make_blocks: MakeBlocks, *, if_absent: bool = False) -> ObjectInfo:
+        target = self._directory / _checked(key)
+        temporary = target.with_name(f"{UNFINISHED_PREFIX}{secrets.token_hex(8)}")
+        with _classified(key):
+            if if_absent and target.exists():
+                raise ObjectExists(key)
+            target.parent.mkdir(parents=True, exist_ok=True)
+            try:
+                size_bytes = _write(temporary, make_blocks)
+                _publish(temporary, target, key, if_absent=if_absent)
+            finally:
+                temporary.unlink(missing_ok=True)
+            self._sync_above(target)
+        return ObjectInfo(key, size_bytes)
+
+    @contextmanager
+    def open(self, key: str, *, start: int = 0, length: int | None = None) -> Iterator[BinaryIO]:
+        with _classified(key):
+            source = (self._directory / _checked(key)).open("rb", buffering=0)
+        with source:
+            source.seek(start)
+            expected = os.fstat(source.fileno()).st_size - start if length is None else length
+            yield cast(BinaryIO, _Exactly(source, max(0, expected), key))
+
+    def stat(self, key: str) -> ObjectInfo:
+        with _classified(key):
+            found = (self._directory / _checked(key)).stat()
+        if not modes.S_ISREG(found.st_mode):
+            raise ObjectNotFound(key)
+        return ObjectInfo(key, found.st_size)
+
+    def list(self, prefix: str) -> Iterator[ObjectInfo]:
+        folder = prefix.rpartition("/")[0]
+        start = self._directory / _checked(folder) if folder else self._directory
+        with _classified(prefix):
+            for directory, folders, names in os.walk(start, onerror=_refuse_unless_missing):
+                folders.sort()
+                for name in sorted(names):
+                    path = Path(directory) / name
+                    key = path.relative_to(self._directory).as_posix()
+                    if key.startswith(prefix) and not name.startswith(UNFINISHED_PREFIX):
+                        size_bytes = _size_of(path)
+                        if size_bytes is not None:
+                            yield ObjectInfo(key, size_bytes)
+
+    def delete(self, keys: Iterable[str]) -> None:
+        failure: BackupError | None = None
+        for key in keys:
+            path = self._directory / _checked(key)
+            try:
+                with _classified(key):
+                    path.unlink(missing_ok=True)
+                    self._remove_empty(path.parent)
+            except BackupError as error:
+                failure = failure or error
+        if failure is not None:
+            raise failure
+
+    def check(self) -> None:
+        if not self._root.is_dir():
+            raise Permanent(
+                "DirectoryNotFound", "spec.filesystem.volume is not mounted here, or its root is no directory"
+            )
+        with _classified(""):
+            for _ in os.scandir(self._directory if self._directory.exists() else self._root):
+                break
+
+    def _sync_above(self, target: Path) -> None:
+        for directory in target.parents:
+            descriptor = os.open(directory, os.O_RDONLY | os.O_DIRECTORY)
+            try:
+                os.fsync(descriptor)
+            finally:
+                os.close(descriptor)
+            if directory == self._directory:
+                return
+
+    def _remove_empty(self, directory: Path) -> None:
+        """Keys have no folders, so an empty directory is only a left-over of our own."""
+        while directory != self._directory and directory.is_relative_to(self._directory):
+            try:
+                directory.rmdir()
+            except OSError:
+                return
+            directory = directory.parent
+
+
+class _Exactly(io.RawIOBase):
+    """A file read up to a length; one that ends before is no complete read."""
+
+    def __init__(self, source: io.FileIO, length: int, key: str) -> None:
+        self._source = source
+        self._remaining = length
+        self._key = key
+
+    def readable(self) -> bool:
+        return True
+
+    def readinto(self, buffer: object, /) -> int:
+        view = memoryview(cast(bytearray, buffer)).cast("B")[: self._remaining]
+        with _classified(self._key):
+            count = self._source.readinto(view) or 0
+        if count == 0 and len(view):
+            raise Transient("TruncatedBody", f"{self._key} ended {self._remaining} bytes early")
+        self._remaining -= count
+        return count
+
+
+def _write(path: Path, make_blocks: MakeBlocks) -> int:
+    size_bytes = 0
+    with path.open("xb", buffering=0) as output:
+        for block in make_blocks():
+            view = memoryview(block)
+            while view:
+                view = view[output.write(view) :]
+            size_bytes += len(block)
+        os.fsync(output.fileno())
+    return size_bytes
+
+
+def _publish(temporary: Path, target: Path, key: str, *, if_absent: bool) -> None:
+    if not if_absent:
+        temporary.replace(target)
+        return
+    try:
+        os.link(temporary, target)
+    except FileExistsError as error:
+        raise ObjectExists(key) from error
+
+
+def _checked(key: str) -> str:
+    path = PurePosixPath(key)
+    if not key or path.is_absolute() or ".." in path.parts or str(path) != key or "\0" in key:
+        raise Permanent("KeyRefused", f"{key!r} is no object's name below a directory")
+    if path.name.startswith(UNFINISHED_PREFIX):
+        raise Permanent("KeyRefused", f"{key!r} starts like an unfinished object")
+    return key
+
+
+def _size_of(path: Path) -> int | None:
+    try:
+        return path.stat().st_size
+    except FileNotFoundError:  # deleted while we list
+        return None
+
+
+def _refuse_unless_missing(error: OSError) -> None:
+    if not isinstance(error, FileNotFoundError):
+        raise error
+
+
+REASONS: dict[int, tuple[type[Permanent] | type[Transient], str, str]] = {
+    errno.EACCES: (Permanent, "AccessDenied", "; the agent's user needs the right to read and write there"),
+    errno.EPERM: (Permanent, "AccessDenied", "; the agent's user needs the right to read and write there"),
+    errno.EROFS: (Permanent, "ReadOnlyFilesystem", "; mount spec.filesystem.volume writable"),
+    errno.ENOSPC: (Permanent, "DiskFull", "; free space on spec.filesystem.volume"),
+    errno.EDQUOT: (Permanent, "DiskFull", "; raise the quota of spec.filesystem.volume"),
+    errno.ENAMETOOLONG: (Permanent, "KeyRefused", "; shorten spec.filesystem.path or the backup's id"),
+}
+
+
+@contextmanager
+def _classified(key: str) -> Iterator[None]:
+    try:
+        yield
+    except (FileNotFoundError, NotADirectoryError) as error:
+        raise ObjectNotFound(key) from error
+    except OSError as error:
+        kind, reason, cure = REASONS.get(error.errno or 0, (Transient, "FilesystemFailure", ""))
+        raise kind(reason, f"spec.filesystem: {key or 'its root'}: {error.strerror}{cure}") from error

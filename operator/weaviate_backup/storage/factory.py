@@ -1,0 +1,39 @@
+"""Opens the store of a location. SDKs are imported only for the kind in use."""
+
+from collections.abc import Mapping
+from pathlib import Path
+
+from weaviate_backup.api.location import LocationSpec
+from weaviate_backup.errors import Permanent
+from weaviate_backup.storage.object_store import ObjectStore
+from weaviate_backup.storage.retry import Retrying
+
+
+def open_store(
+    location: LocationSpec,
+    *,
+    credentials: Mapping[str, str],
+    ca_pem: bytes | None = None,
+    filesystem_root: Path | None = None,
+) -> ObjectStore:
+    """The location's store, with retries. `credentials` are the keys of its Secret; empty: the SDK's own chain."""
+    return Retrying(_open(location, credentials, ca_pem, filesystem_root))
+
+
+def _open(
+    location: LocationSpec, credentials: Mapping[str, str], ca_pem: bytes | None, filesystem_root: Path | None
+) -> ObjectStore:
+    if location.s3 is not None:
+        from weaviate_backup.storage.s3 import S3Store
+
+        return S3Store(location.s3, credentials=credentials, ca_pem=ca_pem)
+    if location.filesystem is not None:
+        from weaviate_backup.storage.filesystem import FilesystemStore
+
+        if filesystem_root is None:
+            raise Permanent("LocationNotMounted", "spec.filesystem.volume is not mounted here; check the agent's pod")
+        return FilesystemStore(filesystem_root, path=location.filesystem.path)
+    kind = "gcs" if location.gcs is not None else "azure"
+    raise Permanent(
+        "LocationKindUnsupported", f"spec.{kind} is not supported by this version; use spec.s3 or spec.filesystem"
+    )

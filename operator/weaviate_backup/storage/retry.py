@@ -1,0 +1,131 @@
+"""The one retry loop of the conversation with a store. Itself a store, so it can be stacked on any.
+
+It asks nothing but whether a failure was `Transient`. A put starts again from zero through its factory; a read that
+breaks in the middle goes on from where it was. Everything else is passed through.
+"""
+
+import io
+import logging
+from collections.abc import Callable, Iterable, Iterator
+from contextlib import AbstractContextManager, contextmanager
+from typing import BinaryIO, TypeVar, cast
+
+from tenacity import RetryCallState, retry_if_exception_type, stop_after_attempt
+from tenacity import Retrying as Attempts
+from tenacity.wait import wait_random_exponential
+
+from weaviate_backup.errors import Transient
+from weaviate_backup.storage.object_store import MakeBlocks, ObjectInfo, ObjectStore
+
+ATTEMPTS = 6
+FIRST_WAIT_SECONDS = 0.5
+LONGEST_WAIT_SECONDS = 20.0
+
+T = TypeVar("T")
+log = logging.getLogger(__name__)
+_backoff = wait_random_exponential(multiplier=FIRST_WAIT_SECONDS, max=LONGEST_WAIT_SECONDS)
+
+
+class Retrying:
+    """An `ObjectStore` around another one."""
+
+    def __init__(self, store: ObjectStore, *, attempts: int = ATTEMPTS) -> None:
+        self._store = store
+        self._attempts = Attempts(
+            retry=retry_if_exception_type(Transient),
+            stop=stop_after_attempt(attempts),
+            wait=_wait_seconds,
+            before_sleep=_say,
+            reraise=True,
+        )
+
+    def _call(self, function: Callable[[], T]) -> T:
+        return self._attempts.copy()(function)
+
+    def put(self, key: str, make_blocks: MakeBlocks, *, if_absent: bool = False) -> ObjectInfo:
+        return self._call(lambda: self._store.put(key, make_blocks, if_absent=if_absent))
+
+    @contextmanager
+    def open(self, key: str, *, start: int = 0, length: int | None = None) -> Iterator[BinaryIO]:
+        stream = _ResumingStream(self, self._store, key, start, length)
+        try:
+            yield cast(BinaryIO, io.BufferedReader(stream, buffer_size=1 << 20))
+        finally:
+            stream.close()
+
+    def stat(self, key: str) -> ObjectInfo:
+        return self._call(lambda: self._store.stat(key))
+
+    def list(self, prefix: str) -> Iterator[ObjectInfo]:
+        """All at once, because a listing that starts again must not give an object twice."""
+        yield from self._call(lambda: tuple(self._store.list(prefix)))
+
+    def delete(self, keys: Iterable[str]) -> None:
+        wanted = tuple(keys)
+        self._call(lambda: self._store.delete(wanted))
+
+    def check(self) -> None:
+        self._call(self._store.check)
+
+
+class _ResumingStream(io.RawIOBase):
+    """Reads an object to its end over as many connections as that takes; only progress resets the count."""
+
+    def __init__(self, owner: Retrying, store: ObjectStore, key: str, start: int, length: int | None) -> None:
+        self._owner = owner
+        self._store = store
+        self._key = key
+        self._position = start
+        self._remaining = length
+        self._entered: AbstractContextManager[BinaryIO] | None = None
+        self._stream: BinaryIO | None = None
+        self._owner._call(self._connect)
+
+    def readable(self) -> bool:
+        return True
+
+    def readinto(self, buffer: object, /) -> int:
+        view = memoryview(cast(bytearray, buffer)).cast("B")
+        block = self._owner._call(lambda: self._read(len(view)))
+        view[: len(block)] = block
+        self._position += len(block)
+        if self._remaining is not None:
+            self._remaining -= len(block)
+        return len(block)
+
+    def close(self) -> None:
+        self._disconnect()
+        super().close()
+
+    def _read(self, size: int) -> bytes:
+        if self._remaining == 0:
+            return b""
+        if self._stream is None:
+            self._connect()
+        assert self._stream is not None
+        try:
+            return self._stream.read(size)
+        except Transient:
+            self._disconnect()
+            raise
+
+    def _connect(self) -> None:
+        self._entered = self._store.open(self._key, start=self._position, length=self._remaining)
+        self._stream = self._entered.__enter__()
+
+    def _disconnect(self) -> None:
+        entered, self._entered, self._stream = self._entered, None, None
+        if entered is not None:
+            entered.__exit__(None, None, None)
+
+
+def _wait_seconds(state: RetryCallState) -> float:
+    failure = state.outcome.exception() if state.outcome else None
+    if isinstance(failure, Transient) and failure.retry_after_seconds is not None:
+        return min(failure.retry_after_seconds, 2 * LONGEST_WAIT_SECONDS)
+    return _backoff(state)
+
+
+def _say(state: RetryCallState) -> None:
+    failure = state.outcome.exception() if state.outcome else None
+    log.warning("attempt %d failed, trying again: %s", state.attempt_number, failure)

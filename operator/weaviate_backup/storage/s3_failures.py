@@ -1,0 +1,95 @@
+"""What S3 and the way to it answer, as our errors: the one judge of that conversation.
+
+Every message names the field of the location, its value and the cure; none holds a key.
+"""
+
+from typing import Any
+
+import botocore.exceptions
+
+from weaviate_backup.api.location import S3Location
+from weaviate_backup.errors import BackupError, ObjectExists, ObjectNotFound, Permanent, Transient, excerpt
+
+THROTTLING = frozenset({"SlowDown", "Throttling", "ThrottlingException", "TooManyRequests", "RequestLimitExceeded"})
+BAD_CREDENTIALS = frozenset(
+    {"InvalidAccessKeyId", "SignatureDoesNotMatch", "InvalidToken", "AuthorizationHeaderMalformed", "InvalidSecurity"}
+)
+
+
+def code_of(error: Exception) -> str:
+    if isinstance(error, botocore.exceptions.ClientError):
+        return str(error.response.get("Error", {}).get("Code", ""))
+    return ""
+
+
+def classify(error: Exception, *, key: str, location: S3Location) -> BackupError:
+    """Never raises; chain the result to `error`."""
+    if isinstance(error, botocore.exceptions.ClientError):
+        return _of_answer(dict(error.response), key, location)
+    if isinstance(error, botocore.exceptions.NoCredentialsError | botocore.exceptions.PartialCredentialsError):
+        return Permanent(
+            "CredentialsMissing",
+            "no credentials: set spec.s3.credentialsSecretRef (AWS_ACCESS_KEY_ID and AWS_SECRET_ACCESS_KEY), or give "
+            "the agents an identity with spec.serviceAccountName",
+        )
+    if isinstance(error, botocore.exceptions.SSLError):
+        return Permanent(
+            "CertificateRefused",
+            f"spec.s3.endpoint {location.endpoint!r}: {excerpt(str(error), 160)}; set spec.s3.caSecretRef or useSSL",
+        )
+    if isinstance(
+        error, botocore.exceptions.ParamValidationError | botocore.exceptions.InvalidRegionError | ValueError
+    ):
+        return Permanent("LocationInvalid", f"spec.s3: {excerpt(str(error), 160)}")
+    unreachable = (
+        botocore.exceptions.EndpointConnectionError,
+        botocore.exceptions.ConnectTimeoutError,
+        botocore.exceptions.ProxyConnectionError,
+    )
+    if isinstance(error, unreachable):
+        where = f"spec.s3.endpoint {location.endpoint!r}" if location.endpoint else f"S3 in {location.region!r}"
+        return Transient(
+            "EndpointUnreachable", f"{where} cannot be reached; check endpoint, useSSL, region and NetworkPolicies"
+        )
+    return Transient("StoreUnavailable", f"S3 broke off: {type(error).__name__}: {excerpt(str(error), 120)}")
+
+
+def _of_answer(  # noqa: PLR0911 (a table of answers)
+    response: dict[str, Any], key: str, location: S3Location
+) -> BackupError:
+    meta = response.get("ResponseMetadata", {})
+    status, code = int(meta.get("HTTPStatusCode", 0)), str(response.get("Error", {}).get("Code", ""))
+    said = excerpt(str(response.get("Error", {}).get("Message", "")), 120)
+    what = f"bucket {location.bucket!r}" + (f", {key}" if key else "")
+    if code in BAD_CREDENTIALS:
+        return Permanent(
+            "InvalidCredentials",
+            f"the store refuses the credentials of spec.s3.credentialsSecretRef: {code}; mend the Secret",
+        )
+    if code == "NoSuchBucket" or (status == 404 and not key):
+        return Permanent(
+            "BucketNotFound", f"spec.s3.bucket {location.bucket!r} does not exist; create it or name another"
+        )
+    if code in ("NoSuchKey", "404", "NotFound") or (status == 404 and code != "NoSuchUpload"):
+        return ObjectNotFound(key)
+    if status == 412 or code in ("PreconditionFailed", "ConditionalRequestConflict"):
+        return ObjectExists(key)
+    if code in ("ExpiredToken", "RequestTimeTooSkewed"):
+        return Transient(code, f"{what}: {said or code}; refresh the token, or set the node's clock")
+    if status in (401, 403):
+        return Permanent(
+            "AccessDenied",
+            f"{what}: {said or 'forbidden'}; the identity needs to get, put, list and delete objects and abort uploads",
+        )
+    if code == "PermanentRedirect" or status == 301:
+        return Permanent(
+            "RegionWrong", f"spec.s3.region {location.region!r} is not the one of bucket {location.bucket!r}"
+        )
+    if code in THROTTLING or status == 429:
+        wished = str(meta.get("HTTPHeaders", {}).get("retry-after", ""))
+        return Transient(
+            "Throttled", f"{what}: {said or code}", retry_after_seconds=float(wished) if wished.isdigit() else None
+        )
+    if code == "BadDigest" or status >= 500 or status == 408 or code in ("RequestTimeout", "NoSuchUpload"):
+        return Transient("StoreUnavailable", f"{what}: {code} {said}".rstrip())
+    return Permanent("StoreRefused", f"{what}: {code} {said}".rstrip())

@@ -1,0 +1,67 @@
+"""A real S3 server for tests: versitygw on a loopback port, its objects plain files below a directory."""
+
+import os
+import socket
+import subprocess
+import time
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass
+from pathlib import Path
+
+from e2e.lab.programs import program
+
+from weaviate_backup.api.location import S3Location
+
+ACCESS_KEY = "testkey"
+SECRET_KEY = "testsecret"
+START_SECONDS = 20
+
+
+@dataclass(frozen=True)
+class S3Server:
+    """`directory` holds a folder per bucket."""
+
+    endpoint: str
+    directory: Path
+
+    @property
+    def credentials(self) -> dict[str, str]:
+        return {"AWS_ACCESS_KEY_ID": ACCESS_KEY, "AWS_SECRET_ACCESS_KEY": SECRET_KEY}
+
+    def make_bucket(self, name: str) -> None:
+        (self.directory / name).mkdir()
+
+    def location(self, bucket: str, path: str = "") -> S3Location:
+        return S3Location(bucket=bucket, path=path, endpoint=self.endpoint, use_ssl=False, force_path_style=True)
+
+
+def free_port() -> int:
+    with socket.socket() as found:
+        found.bind(("127.0.0.1", 0))
+        return int(found.getsockname()[1])
+
+
+@contextmanager
+def running_s3_server(directory: Path) -> Iterator[S3Server]:
+    """Starts it and waits until it takes connections; buckets are folders of `directory`."""
+    directory.mkdir(parents=True, exist_ok=True)
+    port = free_port()
+    command = [str(program("versitygw")), "--port", f"127.0.0.1:{port}", "posix", str(directory)]
+    environment = {**os.environ, "ROOT_ACCESS_KEY": ACCESS_KEY, "ROOT_SECRET_KEY": SECRET_KEY}
+    with (directory.parent / "versitygw.log").open("wb") as log:
+        process = subprocess.Popen(command, stdout=log, stderr=subprocess.STDOUT, env=environment)
+    try:
+        deadline = time.monotonic() + START_SECONDS
+        while True:
+            try:
+                socket.create_connection(("127.0.0.1", port), timeout=1).close()
+                break
+            except OSError:
+                assert process.poll() is None, (directory.parent / "versitygw.log").read_text()
+                assert time.monotonic() < deadline, "versitygw does not answer"
+                time.sleep(0.05)
+        yield S3Server(f"127.0.0.1:{port}", directory)
+    finally:
+        process.terminate()
+        process.wait(10)

@@ -1,0 +1,88 @@
+"""The S3 store keeps the contract on a real server, leaves no unfinished uploads, and names every mistake."""
+
+import itertools
+import time
+from collections.abc import Iterator
+from typing import Any
+
+import boto3
+import pytest
+from tests.s3_server import S3Server, free_port, running_s3_server
+from tests.storage.contract import StoreContract, blocks
+
+from weaviate_backup.api.location import LocationSpec, S3Location
+from weaviate_backup.errors import BackupError, Permanent, Transient
+from weaviate_backup.storage.factory import open_store
+from weaviate_backup.storage.object_store import ObjectStore
+from weaviate_backup.storage.s3 import S3Store
+
+numbers = itertools.count()
+
+
+@pytest.fixture(scope="module")
+def server(tmp_path_factory: pytest.TempPathFactory) -> Iterator[S3Server]:
+    with running_s3_server(tmp_path_factory.mktemp("s3") / "data") as server:
+        yield server
+
+
+@pytest.fixture
+def bucket(server: S3Server) -> str:
+    name = f"bucket-{next(numbers)}"
+    server.make_bucket(name)
+    return name
+
+
+@pytest.fixture
+def store(server: S3Server, bucket: str) -> ObjectStore:
+    return open_store(LocationSpec(s3=server.location(bucket, "prod/a")), credentials=server.credentials)
+
+
+class TestS3(StoreContract):
+    def test_no_unfinished_upload_is_left(self, store: ObjectStore, server: S3Server, bucket: str) -> None:
+        def broken() -> Iterator[bytes]:
+            yield from [bytes(1 << 20)] * 30
+            raise Permanent("SourceChanged", "the file shrank")
+
+        with pytest.raises(Permanent):
+            store.put("k", broken)
+        client: Any = boto3.client(
+            "s3",
+            endpoint_url=f"http://{server.endpoint}",
+            region_name="us-east-1",
+            aws_access_key_id=server.credentials["AWS_ACCESS_KEY_ID"],
+            aws_secret_access_key=server.credentials["AWS_SECRET_ACCESS_KEY"],
+        )
+        assert client.list_multipart_uploads(Bucket=bucket).get("Uploads", []) == []
+
+
+def test_keys_lie_below_the_path(store: ObjectStore, server: S3Server, bucket: str) -> None:
+    store.put("b1/x", lambda: blocks(b"1"))
+    assert (server.directory / bucket / "prod/a/b1/x").read_bytes() == b"1"
+
+
+def refusal(location: S3Location, credentials: dict[str, str]) -> BackupError:
+    with pytest.raises(BackupError) as caught:
+        S3Store(location, credentials=credentials).check()
+    assert credentials.get("AWS_SECRET_ACCESS_KEY", "none") not in str(caught.value)
+    return caught.value
+
+
+def test_a_bucket_that_is_not_there_is_named(server: S3Server) -> None:
+    found = refusal(server.location("no-such-bucket"), server.credentials)
+    assert (type(found), found.reason) == (Permanent, "BucketNotFound")
+    assert "spec.s3.bucket 'no-such-bucket'" in found.message
+
+
+@pytest.mark.parametrize("wrong", ["AWS_ACCESS_KEY_ID", "AWS_SECRET_ACCESS_KEY"])
+def test_wrong_credentials_are_named(server: S3Server, bucket: str, wrong: str) -> None:
+    found = refusal(server.location(bucket), {**server.credentials, wrong: "wrong-value"})
+    assert (type(found), found.reason) == (Permanent, "InvalidCredentials")
+    assert "wrong-value" not in str(found)
+
+
+def test_an_endpoint_that_does_not_answer_is_named_soon() -> None:
+    started = time.monotonic()
+    location = S3Location(bucket="abc", endpoint=f"127.0.0.1:{free_port()}", use_ssl=False)
+    found = refusal(location, {"AWS_ACCESS_KEY_ID": "k", "AWS_SECRET_ACCESS_KEY": "topsecret"})
+    assert (type(found), found.reason) == (Transient, "EndpointUnreachable")
+    assert time.monotonic() - started < 20

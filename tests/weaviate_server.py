@@ -90,17 +90,25 @@ def _node(directory: Path, ordinal: int, ports: Sequence[int]) -> WeaviateNode:
 class WeaviateCluster:
     """Nodes `weaviate-0` … that know each other. Use through `weaviate_cluster`."""
 
-    def __init__(self, directory: Path, *, nodes: int = 1, environment: dict[str, str] | None = None) -> None:
+    def __init__(
+        self,
+        directory: Path,
+        *,
+        nodes: int = 1,
+        environment: dict[str, str] | None = None,
+        headers: dict[str, str] | None = None,
+    ) -> None:
         ports = free_ports(nodes * 4)
         self.nodes = [_node(directory, i, ports[4 * i : 4 * i + 4]) for i in range(nodes)]
         self._environment = environment or {}
+        self._headers = headers or {}
         self._binary = server_binary()
         self._session: aiohttp.ClientSession | None = None
 
     @property
     def session(self) -> aiohttp.ClientSession:
         if self._session is None:
-            self._session = aiohttp.ClientSession(timeout=aiohttp.ClientTimeout(total=120))
+            self._session = aiohttp.ClientSession(headers=self._headers, timeout=aiohttp.ClientTimeout(total=120))
         return self._session
 
     async def start(self) -> None:
@@ -229,10 +237,14 @@ def tail(path: Path, limit: int = 3000) -> str:
 
 @asynccontextmanager
 async def weaviate_cluster(
-    directory: Path, *, nodes: int = 1, environment: dict[str, str] | None = None
+    directory: Path,
+    *,
+    nodes: int = 1,
+    environment: dict[str, str] | None = None,
+    headers: dict[str, str] | None = None,
 ) -> AsyncIterator[WeaviateCluster]:
     """A running, synchronized cluster; stopped and gone afterwards."""
-    cluster = WeaviateCluster(directory, nodes=nodes, environment=environment)
+    cluster = WeaviateCluster(directory, nodes=nodes, environment=environment, headers=headers)
     try:
         await cluster.start()
         yield cluster

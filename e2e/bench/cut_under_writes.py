@@ -77,8 +77,11 @@ class Writers:
             self.done[kind] += len(objects)
 
 
-async def measure(directory: Path, *, replayed: bool, kinds: str, batch: int, writers: int, vector_index: str) -> None:
-    async with weaviate_cluster(directory / "a") as source:
+async def measure(
+    directory: Path, *, replayed: bool, kinds: str, batch: int, writers: int, vector_index: str, asynchronous: bool
+) -> None:
+    environment = {"ASYNC_INDEXING": str(asynchronous).lower()}
+    async with weaviate_cluster(directory / "a", environment=environment) as source:
         await source.create(
             {
                 "class": CLASS,
@@ -109,16 +112,21 @@ async def measure(directory: Path, *, replayed: bool, kinds: str, batch: int, wr
         await asyncio.sleep(0.5)
         load.stopping = True
         await asyncio.gather(*tasks)
-    async with weaviate_cluster(directory / "b") as target:
+    async with weaviate_cluster(directory / "b", environment=environment) as target:
+        if replayed:
+            late_writes.prepare(directory / "taken" / CLASS.lower() / shard)
         await restore(target, CLASS, directory / "taken", class_json=class_json, state=state)
         late = directory / "taken" / CLASS.lower() / shard / late_writes.LATE_WRITES
         touched = 0
         if replayed and late.exists():
             there = target.nodes[0]
             touched = await late_writes.replay(there.host, there.data_port, collection=CLASS, shard=shard, path=late)
+        await asyncio.sleep(3 if asynchronous else 0)
+        await target.wait_until_indexed()
         answers = await ask(target, CLASS, tag="tag", everything='path: ["all"], operator: Equal, valueBoolean: true')
     print(
-        f"replayed={touched} {vector_index} kinds={kinds or '-'} batch={batch}: {dict(load.done)} written, "
+        f"replayed={touched} {vector_index}{' async' if asynchronous else ''} kinds={kinds or '-'} batch={batch}: "
+        f"{dict(load.done)} written, "
         f"~{during} during the cut of {elapsed * 1000:.0f} ms (longest {cut.halt_seconds * 1000:.0f} ms): "
         f"{answers.objects} objects, "
         f"vector misses {len(answers.vector_misses)}, filter misses {len(answers.filter_misses)}, "
@@ -136,6 +144,7 @@ def main() -> None:
     flag("--writers", type=int, default=4)
     flag("--runs", type=int, default=1)
     flag("--vector-index", default="hnsw")
+    flag("--async-indexing", action="store_true")
     options = parser.parse_args()
     for _ in range(options.runs):
         for kinds in options.kinds:
@@ -150,6 +159,7 @@ def main() -> None:
                             batch=options.batch,
                             writers=options.writers,
                             vector_index=options.vector_index,
+                            asynchronous=options.async_indexing,
                         )
                     )
                 finally:

@@ -8,6 +8,7 @@ from tests.weaviate_server import WeaviateCluster, WeaviateNode
 
 from weaviate_backup.errors import Permanent
 from weaviate_backup.weaviate import snapshot_staging
+from weaviate_backup.weaviate.late_writes import later_objects
 from weaviate_backup.weaviate.probing import choose_driver
 from weaviate_backup.weaviate.raft import RaftClient
 from weaviate_backup.weaviate.shard_source import ShardCut
@@ -170,13 +171,21 @@ async def test_names_that_leave_a_shard_are_refused(name: str) -> None:
         snapshot_staging.check_names((name,))
 
 
-async def test_objects_come_from_the_earlier_cut_and_all_else_from_the_later() -> None:
+@pytest.mark.parametrize("captured", [False, True])
+async def test_objects_come_from_the_earlier_cut_and_all_else_from_the_later(captured: bool) -> None:
     earlier, later = Path("/one"), Path("/two")
-    old = ("lsm/objects/segment-1.db", "lsm/property_tag/segment-1.db", "indexcount")
-    new = ("lsm/objects/segment-2.db", "lsm/property_tag/segment-2.db", "indexcount")
-    files = combine(earlier, old, later, new)
-    assert [(file.path, file.source.parts[1]) for file in files] == [
-        ("lsm/objects/segment-1.db", "one"),
-        ("lsm/property_tag/segment-2.db", "two"),
-        ("indexcount", "two"),
-    ]
+    old = ("lsm/objects/segment-1.db", "lsm/property_tag/segment-1.db", "main.queue.d/chunk-1.bin", "indexcount")
+    new = ("lsm/objects/segment-1.db", "lsm/objects/segment-2.db", "lsm/property_tag/segment-2.db", "indexcount")
+    files = combine(earlier, old, later, new, captured=captured)
+    assert {file.path: file.source.as_posix() for file in files} == {
+        "lsm/objects/segment-1.db": "/one/lsm/objects/segment-1.db",
+        "main.queue.d/chunk-1.bin": "/one/main.queue.d/chunk-1.bin",
+        "lsm/property_tag/segment-2.db": "/two/lsm/property_tag/segment-2.db",
+        "indexcount": "/two/indexcount",
+    } | ({".late-objects/segment-2.db": "/two/lsm/objects/segment-2.db"} if captured else {})
+    assert files[-1].path == "indexcount"
+
+
+async def test_later_objects_are_not_taken_across_a_compaction() -> None:
+    compacted = ("lsm/objects/segment-1_2.db", "lsm/objects/segment-3.db")
+    assert later_objects(("lsm/objects/segment-1.db",), compacted, prefix="lsm/objects/") == ()

@@ -10,7 +10,7 @@ from dataclasses import dataclass
 from pathlib import Path, PurePosixPath
 
 from weaviate_backup.errors import Permanent, Transient
-from weaviate_backup.weaviate.late_writes import LATE_WRITES
+from weaviate_backup.weaviate.late_writes import LATE_OBJECTS, LATE_WRITES
 from weaviate_backup.weaviate.shard_source import ShardCut, ShardFile
 from weaviate_backup.weaviate.snapshot_staging import BOOKKEEPING, shard_directory
 
@@ -75,7 +75,7 @@ def belongs(name: str) -> bool:
     replayed later they would undo newer writes.
     """
     path = PurePosixPath(name)
-    if path.suffix == ".tmp" or name == LATE_WRITES:
+    if path.suffix == ".tmp" or path.parts[0] in (LATE_WRITES, LATE_OBJECTS.rstrip("/")):
         return False
     if path.parts[0] == "lsm":
         return len(path.parts) == 3 or path.parts[1:2] == (".migrations",)

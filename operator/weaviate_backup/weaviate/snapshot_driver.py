@@ -7,7 +7,8 @@ some milliseconds before the objects, so objects written between would be there 
 2. Otherwise the server captures every write from now on (`late_writes`); after a moment, in which writes under way
    reach the indexes, two more calls. The objects come from the third call, everything else from the fourth: whatever
    object is in the cut, the indexes have seen it. Index entries without an object are skipped by Weaviate.
-3. What was updated or deleted between those two is in the captured writes, which travel as a file of the cut.
+3. What was updated or deleted between those two is in the captured writes, which travel as a file of the cut, beside
+   the objects written between them.
 """
 
 import asyncio
@@ -19,7 +20,7 @@ from pathlib import Path
 import grpc
 
 from weaviate_backup.errors import Transient
-from weaviate_backup.weaviate import snapshot_staging
+from weaviate_backup.weaviate import late_writes, snapshot_staging
 from weaviate_backup.weaviate.protocol import file_replication_pb2, file_replication_pb2_grpc
 from weaviate_backup.weaviate.rpc import ClusterCredentials, open_channel, text_of
 from weaviate_backup.weaviate.shard_refusals import snapshot_failure
@@ -34,6 +35,7 @@ CUT_TIMEOUT_SECONDS = 1800.0
 """Waiting for a running compaction can take minutes, and a client that gives up undoes the halt."""
 SHORT_TIMEOUT_SECONDS = 60.0
 OBJECTS = "lsm/objects/"
+QUEUE = ".queue.d/"
 
 log = logging.getLogger(__name__)
 
@@ -108,7 +110,7 @@ class SnapshotDriver:
             collection=collection,
             shard=shard,
             driver=DRIVER,
-            files=combine(objects.directory, objects.names, last.directory, names),
+            files=combine(objects.directory, objects.names, last.directory, names, captured=bool(late)),
             halt_seconds=max(each.seconds for each in staged),
         )
 
@@ -156,14 +158,28 @@ class SnapshotDriver:
 
 
 def combine(
-    objects_directory: Path, objects_names: tuple[str, ...], directory: Path, names: tuple[str, ...]
+    objects_directory: Path, objects_names: tuple[str, ...], directory: Path, names: tuple[str, ...], *, captured: bool
 ) -> tuple[ShardFile, ...]:
     """Objects from the earlier cut, everything else from the later one, in the later one's order.
 
-    All sources are private to the cut (sealed segments, or copies), so none of them changes in place.
+    Queues of vectors not yet indexed come from both: a chunk that was worked off while the later cut was made may be in
+    neither its list nor its sealed logs, and working one off twice changes nothing.
+
+    All sources are private to the cut (sealed segments, or copies), so none of them changes in place. With captured
+    writes the later objects are added where only a restore that replays will take them from.
     """
     objects = [
         ShardFile(name, objects_directory / name, mutable=False) for name in objects_names if name.startswith(OBJECTS)
     ]
     others = [ShardFile(name, directory / name, mutable=False) for name in names if not name.startswith(OBJECTS)]
-    return (*objects, *others)
+    late = [
+        ShardFile(late_writes.LATE_OBJECTS + name.removeprefix(OBJECTS), directory / name, mutable=False)
+        for name in late_writes.later_objects(objects_names, names, prefix=OBJECTS)
+        if captured
+    ]
+    queued = [
+        ShardFile(name, objects_directory / name, mutable=False)
+        for name in objects_names
+        if QUEUE in name and name not in names
+    ]
+    return (*objects, *late, *queued, *others)

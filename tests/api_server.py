@@ -7,16 +7,16 @@ JSON itself (`request`), hands out a kubeconfig for any other client, and runs k
 import base64
 import contextlib
 import ctypes
+import http.client
 import json
 import os
 import signal
 import socket
 import ssl
 import subprocess
+import threading
 import time
-import urllib.error
 import urllib.parse
-import urllib.request
 from collections.abc import Iterator, Sequence
 from contextlib import ExitStack
 from datetime import UTC, datetime, timedelta
@@ -60,6 +60,9 @@ class ApiServer:
         self._controllers = controllers
         self._stack = ExitStack()
         self._tls: ssl.SSLContext | None = None
+        self._port = 0
+        self._local = threading.local()
+        self._resources: dict[tuple[str, str], tuple[str, str, bool]] = {}
 
     def __enter__(self) -> Self:
         self.directory.mkdir(parents=True, exist_ok=True)
@@ -71,6 +74,8 @@ class ApiServer:
     def __exit__(
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
     ) -> None:
+        if connection := getattr(self._local, "connection", None):
+            connection.close()
         self._stack.close()
 
     def request(
@@ -84,19 +89,27 @@ class ApiServer:
         token: str = ADMIN_TOKEN,
     ) -> tuple[int, Json]:
         """One request as the administrator (or with another token): status code and decoded body, whatever they are."""
-        url = self.url + path + ("?" + urllib.parse.urlencode(query) if query else "")
-        request = urllib.request.Request(
-            url,
-            method=method,
-            data=None if body is None else json.dumps(body).encode(),
-            headers={"Authorization": f"Bearer {token}", "Content-Type": content_type},
-        )
+        target = path + ("?" + urllib.parse.urlencode(query) if query else "")
+        data = None if body is None else json.dumps(body).encode()
+        headers = {"Authorization": f"Bearer {token}", "Content-Type": content_type}
+        connection = self._connection()
         try:
-            with urllib.request.urlopen(request, context=self._tls, timeout=30) as answer:
-                return answer.status, _decoded(answer.read())
-        except urllib.error.HTTPError as error:
-            with error:
-                return error.code, _decoded(error.read())
+            connection.request(method, target, data, headers)
+            answer = connection.getresponse()
+        except (http.client.HTTPException, ConnectionError):
+            # Closed by the other side while idle: once more on a new one.
+            connection.close()
+            connection.request(method, target, data, headers)
+            answer = connection.getresponse()
+        return answer.status, _decoded(answer.read())
+
+    def _connection(self) -> http.client.HTTPSConnection:
+        """One kept connection per thread, since a handshake costs more than most requests."""
+        known: http.client.HTTPSConnection | None = getattr(self._local, "connection", None)
+        if known is None:
+            known = http.client.HTTPSConnection(HOST, self._port, context=self._tls, timeout=30)
+            self._local.connection = known
+        return known
 
     def apply(self, manifest: Json, *, dry_run: bool = False, field_manager: str = "test") -> tuple[int, Json]:
         """Server-side apply with strict field validation."""
@@ -108,18 +121,22 @@ class ApiServer:
 
     def path_of(self, manifest: Json, *, collection: bool = False) -> str:
         """Where an object lives, as discovery tells it."""
-        group_version = manifest["apiVersion"]
-        root = f"/api/{group_version}" if "/" not in group_version else f"/apis/{group_version}"
-        _, listing = self.request("GET", root)
-        resource = next(
-            entry
-            for entry in listing.get("resources", ())
-            if entry["kind"] == manifest["kind"] and "/" not in entry["name"]
-        )
+        root, plural, namespaced = self._resource(manifest["apiVersion"], manifest["kind"])
         namespace = manifest["metadata"].get("namespace", "default")
-        scope = f"/namespaces/{namespace}" if resource["namespaced"] else ""
-        path = f"{root}{scope}/{resource['name']}"
+        scope = f"/namespaces/{namespace}" if namespaced else ""
+        path = f"{root}{scope}/{plural}"
         return path if collection else f"{path}/{manifest['metadata']['name']}"
+
+    def _resource(self, group_version: str, kind: str) -> tuple[str, str, bool]:
+        """Root path, plural and whether namespaced; asked for once, since a kind does not change these."""
+        if (group_version, kind) not in self._resources:
+            root = f"/api/{group_version}" if "/" not in group_version else f"/apis/{group_version}"
+            listed = self.request("GET", root)[1].get("resources", ())
+            found = [entry for entry in listed if entry["kind"] == kind and "/" not in entry["name"]]
+            if not found:
+                raise LookupError(f"the API server does not serve {kind} in {group_version}")
+            self._resources[group_version, kind] = (root, found[0]["name"], found[0]["namespaced"])
+        return self._resources[group_version, kind]
 
     def install_crds(self, definitions: Sequence[Json]) -> None:
         """Apply the definitions strictly and wait until each is served."""
@@ -155,7 +172,7 @@ class ApiServer:
         folder = self.directory
         _write_certificates(folder)
         (folder / "tokens.csv").write_text(f'{ADMIN_TOKEN},admin,admin,"system:masters"\n')
-        port = _free_port()
+        self._port = port = _free_port()
         self.url = f"https://{HOST}:{port}"
         self.kubeconfig.write_text(_kubeconfig(self.url, folder / "ca.crt"))
         self._tls = ssl.create_default_context(cafile=str(folder / "ca.crt"))
@@ -220,7 +237,7 @@ class ApiServer:
             raise RuntimeError(f"kube-apiserver ended at once: {log[-2000:]}")
         try:
             return self.request("GET", "/readyz")[0] == 200
-        except (urllib.error.URLError, ConnectionError, TimeoutError):
+        except (http.client.HTTPException, OSError):
             return False
 
     @staticmethod

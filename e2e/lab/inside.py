@@ -138,6 +138,8 @@ def _finish(plan: Plan, lab: _Lab) -> list[str]:
 
 def _wait_for_weaviate(plan: Plan, lab: _Lab) -> list[str]:
     def look() -> list[str] | None:
+        if not _nodes_are_ready(lab.control_plane):
+            return None
         addresses = _pod_addresses(plan, lab.control_plane)
         if addresses is None:
             return None
@@ -147,14 +149,22 @@ def _wait_for_weaviate(plan: Plan, lab: _Lab) -> list[str]:
     return lab.processes.wait_for("a synchronized Weaviate", look, seconds=180, every=0.2)
 
 
+def _nodes_are_ready(control_plane: ControlPlane) -> bool:
+    nodes = (control_plane.get("/api/v1/nodes") or {}).get("items", [])
+    return sum(_is_ready(node.get("status", {})) for node in nodes) == len(NODES)
+
+
+def _is_ready(status: dict[str, Any]) -> bool:
+    return any(item["type"] == "Ready" and item["status"] == "True" for item in status.get("conditions", []))
+
+
 def _pod_addresses(plan: Plan, control_plane: ControlPlane) -> list[str] | None:
     """Addresses by ordinal, once all pods are ready."""
     addresses = []
     for ordinal in range(plan.replicas):
         pod = control_plane.get(f"/api/v1/namespaces/{NAMESPACE}/pods/{STATEFUL_SET}-{ordinal}")
         status = pod.get("status", {}) if pod else {}
-        ready = any(item["type"] == "Ready" and item["status"] == "True" for item in status.get("conditions", []))
-        if not ready:
+        if not _is_ready(status):
             return None
         addresses.append(status["podIP"])
     return addresses

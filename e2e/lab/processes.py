@@ -46,7 +46,7 @@ class Processes:
         """Looks until there is an answer. Ends at once when a program has died, and names it."""
         deadline = time.monotonic() + seconds
         while True:
-            if answer := look():
+            if (answer := look()) is not None and answer is not False:
                 return answer
             self.require_all_alive()
             if time.monotonic() > deadline:

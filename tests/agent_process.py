@@ -27,8 +27,7 @@ from weaviate_backup.core.session import NodeReport, SessionOrder, Step, StepCom
 
 SERVER_NAME = "agent.wvb.internal"
 START_SECONDS = 30
-PROGRAM = "import sys; from weaviate_backup.agent.main import run; from weaviate_backup.settings import AgentSettings; "
-PROGRAM += "sys.exit(run(AgentSettings.from_environment()))"
+PROGRAM = (sys.executable, "-c", "from weaviate_backup.cli import main; main()", "agent")
 
 
 class Authority:
@@ -112,6 +111,7 @@ class Agent:
             "WVB_LEASE_SECONDS": str(order.lease_seconds),
         }
         self.process: subprocess.Popen[bytes] | None = None
+        self.session_id = ""
         self._session: aiohttp.ClientSession | None = None
 
     def client(self, name: str | None = "operator") -> aiohttp.ClientSession:
@@ -125,7 +125,7 @@ class Agent:
         """Start the process and put the session; a restarted one gets the same order."""
         with self.log_path.open("ab") as log:
             self.process = subprocess.Popen(  # noqa: ASYNC220 (it only starts)
-                [sys.executable, "-c", PROGRAM], env=self.environment, stdout=log, stderr=log
+                PROGRAM, env=self.environment, stdout=log, stderr=log
             )
         deadline = asyncio.get_running_loop().time() + START_SECONDS
         while True:
@@ -138,7 +138,9 @@ class Agent:
                 await asyncio.sleep(0.05)
 
     async def put_session(self, order: SessionOrder | None = None) -> NodeReport:
-        return await self.call("PUT", "/v1/session", body=(order or self.order).model_dump_json())
+        report = await self.call("PUT", "/v1/session", body=(order or self.order).model_dump_json())
+        self.session_id = report.session_id
+        return report
 
     async def take(self, step: Step, **fields: Any) -> NodeReport:
         command = StepCommand(operation_uid=self.order.operation_uid, step=step, **fields)

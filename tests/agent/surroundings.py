@@ -18,6 +18,7 @@ from tests.weaviate_server import WeaviateCluster
 
 from weaviate_backup.api.location import LocationSpec
 from weaviate_backup.core.session import (
+    DATA_DIRECTORY,
     BackupOrder,
     NodeReport,
     RestoreOrder,
@@ -205,3 +206,9 @@ async def whole_restore(
         await agent.step(Step.APPLY, collections=collections)
         await agent.step(Step.CONFIRM, collections=collections)
         return await agent.step(Step.RELEASE)
+
+
+def nothing_left(cluster: WeaviateCluster) -> bool:
+    """Nothing of ours on the volume, and nothing pinned by the server for us."""
+    data_path = cluster.nodes[0].data_path
+    return not (data_path / DATA_DIRECTORY).exists() and not list(data_path.glob(".replica-staging-*"))

@@ -5,82 +5,89 @@ from pathlib import Path
 
 import pytest
 from e2e.dataset.comparison import compare
-from e2e.dataset.loading import load
-from e2e.dataset.observation import Observation, observe
-from e2e.dataset.shapes import small_dataset
-from e2e.dataset.weaviate_http import Weaviate
+from tests.agent.conftest import Source, differences, emptied, observed
 from tests.agent.surroundings import (
     backup_order,
     directory_store,
+    nothing_left,
     restore_order,
-    s3_server,
     whole_backup,
     whole_restore,
 )
-from tests.weaviate_server import WeaviateCluster, weaviate_cluster
+from tests.weaviate_server import WeaviateCluster
 
-from weaviate_backup.core.session import DATA_DIRECTORY
-
-pytestmark = pytest.mark.weaviate
-DATASET = small_dataset(objects=1500, replicas=1)
-COLLECTIONS = tuple(sorted(shape.name for shape in DATASET.shapes))
-RESTORE_SECONDS = 120
+pytestmark = [pytest.mark.weaviate, pytest.mark.asyncio(loop_scope="session")]
+SECONDS = 120
 
 
-async def observed(cluster: WeaviateCluster) -> Observation:
-    return await asyncio.to_thread(observe, [cluster.nodes[0].rest_url], DATASET)
-
-
-async def loaded(cluster: WeaviateCluster) -> Observation:
-    await asyncio.to_thread(load, Weaviate(cluster.nodes[0].rest_url), DATASET)
-    return await observed(cluster)
-
-
-def nothing_left(cluster: WeaviateCluster) -> bool:
-    data_path = cluster.nodes[0].data_path
-    return not (data_path / DATA_DIRECTORY).exists() and not list(data_path.glob(".replica-staging-*"))
-
-
-async def native_restore(cluster: WeaviateCluster, backup_id: str) -> None:
-    await cluster.call("POST", f"/v1/backups/s3/{backup_id}/restore", {})
-    async with asyncio.timeout(RESTORE_SECONDS):
+async def succeeded(cluster: WeaviateCluster, path: str) -> None:
+    """Wait for the end of an operation of Weaviate's own engine."""
+    async with asyncio.timeout(SECONDS):
         while True:
-            status = await cluster.call("GET", f"/v1/backups/s3/{backup_id}/restore")
+            status = await cluster.call("GET", path)
             if status["status"] == "SUCCESS":
                 return
             assert status["status"] not in ("FAILED", "CANCELED"), status
             await asyncio.sleep(0.5)
 
 
-async def test_weaviate_restores_our_backup_and_so_do_we(tmp_path: Path) -> None:
-    async with s3_server(tmp_path) as store:
-        async with weaviate_cluster(tmp_path / "source", environment=store.weaviate_environment) as source:
-            before = await loaded(source)
-            order = backup_order(source, store, COLLECTIONS)
-            backup = await whole_backup(tmp_path / "backup", source, store, order, COLLECTIONS)
-            assert nothing_left(source)
-            assert backup.node.frozen is not None
-            assert backup.node.frozen.tenants_inactive == len(DATASET.shapes[2].inactive_tenants)
-            listed = await source.call("GET", "/v1/backups/s3")
-            assert [(each["id"], each["status"]) for each in listed] == [("b1", "SUCCESS")]
-        async with weaviate_cluster(tmp_path / "native", environment=store.weaviate_environment) as native:
-            await native_restore(native, "b1")
-            assert compare(before, await observed(native)) == []
-        async with weaviate_cluster(tmp_path / "ours") as ours:
-            report = await whole_restore(tmp_path / "restore", ours, store, restore_order(ours, store), COLLECTIONS)
-            assert report.confirmed is not None
-            assert compare(before, await observed(ours)) == []
-            assert nothing_left(ours)
+async def test_weaviate_restores_our_backup_and_so_do_we(
+    source: Source, target: WeaviateCluster, tmp_path: Path
+) -> None:
+    store, collections = source.store, source.collections
+    order = backup_order(source.cluster, store, collections, backup_id="round-trip")
+    backup = await whole_backup(tmp_path / "backup", source.cluster, store, order, collections)
+    assert nothing_left(source.cluster)
+    assert backup.node.frozen is not None
+    assert (backup.node.frozen.tenants_active, backup.node.frozen.tenants_inactive) == (3, 2)
+    assert backup.node.committed is not None
+    listed = {each["id"]: each["status"] for each in await source.cluster.call("GET", "/v1/backups/s3")}
+    assert listed["round-trip"] == "SUCCESS"
+    await emptied(target, source.dataset)
+    await target.call("POST", "/v1/backups/s3/round-trip/restore", {})
+    await succeeded(target, "/v1/backups/s3/round-trip/restore")
+    native = await observed(target, source.dataset)
+    assert differences(source.before, native) == []
+    await emptied(target, source.dataset)
+    order = restore_order(target, store, backup_id="round-trip")
+    report = await whole_restore(tmp_path / "restore", target, store, order, collections)
+    assert report.inspected is not None
+    assert report.inspected.contents.verifiable
+    assert report.inspected.contents.aliases == source.dataset.aliases
+    assert report.confirmed is not None
+    assert report.confirmed.objects in (None, backup_objects(source))
+    assert compare(native, await observed(target, source.dataset)) == []
+    assert nothing_left(target)
 
 
-async def test_round_trip_through_a_directory(tmp_path: Path) -> None:
-    store = directory_store(tmp_path / "backup")
-    async with weaviate_cluster(tmp_path / "source") as source:
-        before = await loaded(source)
-        order = backup_order(source, store, COLLECTIONS, compression_level="NoCompression")
-        await whole_backup(tmp_path / "backup", source, store, order, COLLECTIONS)
-    (tmp_path / "restore").mkdir()
-    (tmp_path / "restore" / "store").symlink_to(store.objects)
-    async with weaviate_cluster(tmp_path / "target") as target:
-        await whole_restore(tmp_path / "restore", target, store, restore_order(target, store), COLLECTIONS)
-        assert compare(before, await observed(target)) == []
+def backup_objects(source: Source) -> int:
+    """Objects of active shards, which the server counts."""
+    return sum(shape.objects * len(shape.active_tenants or (None,)) for shape in source.dataset.shapes)
+
+
+async def test_round_trip_of_a_backup_that_a_server_made(
+    source: Source, target: WeaviateCluster, tmp_path: Path
+) -> None:
+    """A backup without our manifests is restored as far as its own descriptor goes, here wholly."""
+    store = source.store
+    await source.cluster.call("POST", "/v1/backups/s3", {"id": "stock"})
+    await succeeded(source.cluster, "/v1/backups/s3/stock")
+    await emptied(target, source.dataset)
+    order = restore_order(target, store, backup_id="stock")
+    report = await whole_restore(tmp_path / "restore", target, store, order, source.collections)
+    assert report.inspected is not None
+    assert not report.inspected.contents.verifiable
+    assert not report.inspected.contents.problems
+    assert differences(source.before, await observed(target, source.dataset)) == []
+
+
+async def test_round_trip_through_a_directory_without_compression(
+    source: Source, target: WeaviateCluster, tmp_path: Path
+) -> None:
+    directory = tmp_path / "operation"
+    store = directory_store(directory)
+    order = backup_order(source.cluster, store, source.collections, compression_level="NoCompression")
+    await whole_backup(directory, source.cluster, store, order, source.collections)
+    await emptied(target, source.dataset)
+    await whole_restore(directory, target, store, restore_order(target, store), source.collections)
+    assert differences(source.before, await observed(target, source.dataset)) == []

@@ -48,6 +48,8 @@ def test_quota(text: str, cpus: float | None) -> None:
     assert parse_cpu_max(text) == cpus
 
 
-@pytest.mark.parametrize(("percentage", "cpus", "workers"), [(50, 2, 1), (50, 0.5, 1), (80, 4, 3), (50, 16, 8)])
+@pytest.mark.parametrize(
+    ("percentage", "cpus", "workers"), [(50, 64, 8), (50, 2, 1), (50, 0.5, 1), (80, 4, 3), (50, 16, 8)]
+)
 def test_workers(percentage: int, cpus: float, workers: int) -> None:
     assert worker_count(percentage, cpus) == workers

@@ -29,10 +29,10 @@ def make_app(runner: Runner) -> web.Application:
     """The routes of the contract."""
 
     async def put_session(request: web.Request) -> web.Response:
-        return answer(await runner.put_session(await read(request, SessionOrder)))
+        return answer(runner.put_session(await read(request, SessionOrder)))
 
     async def take_step(request: web.Request) -> web.Response:
-        return answer(await runner.take(await read(request, StepCommand)))
+        return answer(runner.take(await read(request, StepCommand)))
 
     async def report(request: web.Request) -> web.Response:
         try:

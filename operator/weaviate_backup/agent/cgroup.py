@@ -9,6 +9,8 @@ from pathlib import Path
 CGROUP_V2 = Path("/sys/fs/cgroup/cpu.max")
 CGROUP_V1_QUOTA = Path("/sys/fs/cgroup/cpu/cpu.cfs_quota_us")
 CGROUP_V1_PERIOD = Path("/sys/fs/cgroup/cpu/cpu.cfs_period_us")
+WORKERS_LIMIT = 8
+"""Each holds some parts of 8 MiB: eight of them stay below 512 MiB."""
 
 
 def available_cpus() -> float:
@@ -37,5 +39,5 @@ def parse_cpu_max(text: str) -> float | None:
 
 
 def worker_count(cpu_percentage: int, cpus: float) -> int:
-    """At least one, else the share of the CPUs, rounded down."""
-    return max(1, int(cpus * cpu_percentage / 100))
+    """At least one, else the share of the CPUs, rounded down; not so many that their buffers fill the memory."""
+    return min(max(1, int(cpus * cpu_percentage / 100)), WORKERS_LIMIT)

@@ -11,24 +11,18 @@ from aiohttp import web
 from weaviate_backup.agent.app import make_app, server_context
 from weaviate_backup.agent.runner import Runner
 from weaviate_backup.agent.steps import STEPS
-from weaviate_backup.errors import BackupError, Permanent
+from weaviate_backup.errors import Permanent
 from weaviate_backup.settings import AgentSettings
 
 SHUTDOWN_SECONDS = 2.0
 log = logging.getLogger(__name__)
 
 
-def run(settings: AgentSettings) -> int:
-    """Serve one operation. The exit code of the process: 0 also when the lease ran out, 1 when it could not start."""
-    logging.basicConfig(level=settings.log_level.upper(), format="%(asctime)s %(levelname)s %(name)s %(message)s")
-    try:
-        if settings.data_path is not None:
-            check_ownership(settings.data_path)
-        asyncio.run(serve(settings))
-    except (BackupError, OSError) as error:
-        log.error("%s", error)
-        return 1
-    return 0
+def run(settings: AgentSettings) -> None:
+    """Serve one operation until its end. Raises what keeps the agent from starting."""
+    if settings.data_path is not None:
+        check_ownership(settings.data_path)
+    asyncio.run(serve(settings))
 
 
 async def serve(settings: AgentSettings) -> None:

@@ -27,11 +27,12 @@ def _place_all(workspace: Workspace, collections: tuple[str, ...], meter: Meter)
     pending = [name for name in collections if (workspace.directory / RESTORE / name).is_dir()]
     for name in pending:
         refuse_in_the_way(workspace.data_path, name)
-    (workspace.data_path / BACKUP_TEMPORARY).mkdir(exist_ok=True)
-    for name in pending:
-        meter.check()
-        _place(workspace, name, meter)
-    sync_directory(workspace.data_path / BACKUP_TEMPORARY)
+    if pending:
+        (workspace.data_path / BACKUP_TEMPORARY).mkdir(exist_ok=True)
+        for name in pending:
+            meter.check()
+            _place(workspace, name, meter)
+        sync_directory(workspace.data_path / BACKUP_TEMPORARY)
     workspace.journal.append("all-placed", collections=list(collections))
 
 

@@ -73,7 +73,7 @@ class Runner:
         self._steps = steps
         self._workspace: Workspace | None = None
         self._report = NodeReport(operation_uid=None, session_id=secrets.token_hex(8), node=settings.node, revision=1)
-        self._changed = asyncio.Condition()
+        self._changed = asyncio.Event()
         self._tasks: dict[Step, asyncio.Task[None]] = {}
         self._meters: dict[Step, Meter] = {}
         self._ending = False
@@ -82,7 +82,7 @@ class Runner:
 
     # What is asked
 
-    async def put_session(self, order: SessionOrder) -> NodeReport:
+    def put_session(self, order: SessionOrder) -> NodeReport:
         """Begin, or learn that it has begun."""
         self._asked()
         for field, ours, theirs in (
@@ -97,10 +97,10 @@ class Runner:
                 journal.append("session", order=order.model_dump(mode="json"))
             self._workspace = Workspace(self._settings, order, journal)
             log.info("session of operation %s on %s: %s", order.operation_uid, order.node, order.work.kind)
-            await self._update({"operation_uid": order.operation_uid})
+            self._update({"operation_uid": order.operation_uid})
         return self._report
 
-    async def take(self, command: StepCommand) -> NodeReport:
+    def take(self, command: StepCommand) -> NodeReport:
         """Start the step unless it runs or is done."""
         self._asked()
         workspace = self._admit(command)
@@ -108,7 +108,7 @@ class Runner:
             meter = self._meters[command.step] = Meter()
             if command.step in ENDING:
                 self._ending = True
-            await self._set_step(command.step, StepReport(phase=StepPhase.RUNNING))
+            self._set_step(command.step, StepReport(phase=StepPhase.RUNNING))
             self._tasks[command.step] = asyncio.create_task(self._run(workspace, command, meter))
         return self._report
 
@@ -117,8 +117,9 @@ class Runner:
         self._asked()
         if after is not None and wait_seconds > 0:
             with contextlib.suppress(TimeoutError):
-                async with asyncio.timeout(min(wait_seconds, LONGEST_POLL_SECONDS)), self._changed:
-                    await self._changed.wait_for(lambda: self._report.revision != after)
+                async with asyncio.timeout(min(wait_seconds, LONGEST_POLL_SECONDS)):
+                    while self._report.revision == after:
+                        await self._changed.wait()
             self._asked()
         return self._report
 
@@ -129,7 +130,7 @@ class Runner:
         ticks = 0
         while not self._lease_is_over():
             await asyncio.sleep(TICK_SECONDS)
-            await self._tell_progress()
+            self._tell_progress()
             ticks += 1
             if self._workspace is not None and ticks % HEARTBEAT_TICKS == 0:
                 self._workspace.journal.touch()
@@ -151,25 +152,25 @@ class Runner:
                 await self._stop_all(but=step)
             result = await self._steps[step](workspace, command, meter)
         except asyncio.CancelledError:
-            await self._fail(step, Failure(reason="StepCanceled", message=f"{step} was told to stop", transient=True))
+            self._fail(step, Failure(reason="StepCanceled", message=f"{step} was told to stop", transient=True))
             raise
         except BackupError as error:
-            await self._fail(step, failure_of(error))
+            self._fail(step, failure_of(error))
         except OSError as error:
-            await self._fail(step, disk_failure(error))
+            self._fail(step, disk_failure(error))
         except Exception as error:
             log.exception("%s broke", step)
             said = f"{type(error).__name__}: {excerpt(str(error))}"
-            await self._fail(step, Failure(reason="InternalError", message=said, transient=False))
+            self._fail(step, Failure(reason="InternalError", message=said, transient=False))
         else:
             log.info("%s is done", step)
             changes = self._results(result)
-            await self._set_step(step, StepReport(phase=StepPhase.DONE, progress=meter.snapshot()), **changes)
+            self._set_step(step, StepReport(phase=StepPhase.DONE, progress=meter.snapshot()), **changes)
 
-    async def _fail(self, step: Step, failure: Failure) -> None:
+    def _fail(self, step: Step, failure: Failure) -> None:
         log.warning("%s failed: %s: %s", step, failure.reason, failure.message)
         progress = self._meters[step].snapshot()
-        await self._set_step(step, StepReport(phase=StepPhase.FAILED, failure=failure, progress=progress))
+        self._set_step(step, StepReport(phase=StepPhase.FAILED, failure=failure, progress=progress))
 
     async def _stop_all(self, *, but: Step | None = None) -> None:
         """End all other steps and wait until none of their threads is at work."""
@@ -189,12 +190,12 @@ class Runner:
         except (BackupError, OSError) as error:
             log.warning("the release at the end of the lease failed: %s", error)
 
-    async def _tell_progress(self) -> None:
+    def _tell_progress(self) -> None:
         for step, meter in list(self._meters.items()):
             known = self._report.steps.get(step)
             progress = meter.snapshot()
             if known is not None and known.phase is StepPhase.RUNNING and known.progress != progress:
-                await self._set_step(step, known.model_copy(update={"progress": progress}))
+                self._set_step(step, known.model_copy(update={"progress": progress}))
 
     # What is known
 
@@ -226,13 +227,13 @@ class Runner:
             return {"verified": {**self._report.verified, result.node: result}}
         return {} if result is None else {RESULTS[type(result)]: result}
 
-    async def _set_step(self, step: Step, known: StepReport, **changes: object) -> None:
-        await self._update({"steps": {**self._report.steps, step: known}, **changes})
+    def _set_step(self, step: Step, known: StepReport, **changes: object) -> None:
+        self._update({"steps": {**self._report.steps, step: known}, **changes})
 
-    async def _update(self, changes: dict[str, object]) -> None:
-        async with self._changed:
-            self._report = self._report.model_copy(update={**changes, "revision": self._report.revision + 1})
-            self._changed.notify_all()
+    def _update(self, changes: dict[str, object]) -> None:
+        self._report = self._report.model_copy(update={**changes, "revision": self._report.revision + 1})
+        self._changed.set()
+        self._changed = asyncio.Event()
 
     # The lease
 
@@ -243,6 +244,10 @@ class Runner:
         return self._workspace.order.lease_seconds if self._workspace else self._settings.lease_seconds
 
     def _lease_is_over(self) -> bool:
+        """Never while raft commands are under way: what was placed here and elsewhere is being taken."""
+        applying = self._report.steps.get(Step.APPLY)
+        if applying is not None and applying.phase is StepPhase.RUNNING:
+            return False
         return asyncio.get_running_loop().time() - self._asked_at > self._lease_seconds()
 
     def _journal_path(self, order: SessionOrder) -> Path | None:

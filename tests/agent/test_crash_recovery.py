@@ -1,0 +1,122 @@
+"""Killing the agent at any instant loses the chunks in flight and nothing else, and leaves nothing behind for good."""
+
+import asyncio
+import json
+from pathlib import Path
+
+import pytest
+from tests.agent.conftest import Source
+from tests.agent.surroundings import Surroundings, backup_order, nothing_left, worker_order
+from tests.agent.throttle import slow_line
+from tests.agent_process import Agent, agent_process
+
+from weaviate_backup.agent.journal import JOURNAL
+from weaviate_backup.core.session import DATA_DIRECTORY, Step, StepPhase
+
+pytestmark = [pytest.mark.weaviate, pytest.mark.asyncio(loop_scope="session")]
+CHUNK_BYTES = 128 << 10
+SLACK_BYTES = 64 << 10
+"""Requests' headers, and blocks the slow line had taken when the agent died."""
+
+
+def journaled_chunks(source: Source, uid: str) -> int:
+    path = source.cluster.nodes[0].data_path / DATA_DIRECTORY / uid / JOURNAL
+    return sum(json.loads(line)["kind"] == "chunk" for line in path.read_text().splitlines() if line.endswith("}"))
+
+
+async def until_some_chunks_are_stored(source: Source, agent: Agent, *, chunks: int) -> None:
+    async with asyncio.timeout(60):
+        while journaled_chunks(source, agent.order.operation_uid) < chunks:
+            assert (await agent.report()).steps[Step.UPLOAD].phase is StepPhase.RUNNING
+            await asyncio.sleep(0.02)
+
+
+async def test_a_killed_upload_goes_on_where_it_stopped(source: Source, tmp_path: Path) -> None:
+    spec = source.store.location.s3
+    assert spec is not None
+    async with slow_line(str(spec.endpoint), bytes_per_second=2 << 20) as line:
+        slow = source.store.location.model_copy(update={"s3": spec.model_copy(update={"endpoint": line.address})})
+        store = Surroundings(slow, source.store.credentials, source.store.objects, {})
+        order = backup_order(
+            source.cluster,
+            store,
+            source.collections,
+            backup_id="killed",
+            chunk_size_bytes=CHUNK_BYTES,
+            compression_level="NoCompression",
+        )
+        data_path = source.cluster.nodes[0].data_path
+        async with agent_process(tmp_path, order=order, data_path=data_path, credentials=store.credentials) as agent:
+            frozen = (await agent.step(Step.FREEZE)).frozen
+            assert frozen is not None
+            for chunks in (2, 6, 10):
+                await agent.take(Step.UPLOAD, collections=source.collections)
+                await until_some_chunks_are_stored(source, agent, chunks=chunks)
+                agent.kill()
+                session = agent.session_id
+                await agent.start()
+                assert agent.session_id != session
+                assert (await agent.step(Step.FREEZE)).frozen == frozen
+            report = await agent.step(Step.UPLOAD, collections=source.collections)
+            assert report.uploaded is not None
+            progress = report.steps[Step.UPLOAD].progress
+            assert progress.bytes_done == progress.bytes_total == frozen.bytes_total
+            assert progress.bytes_reused > 0
+            largest = max(path.stat().st_size for path in (source.store.objects / "killed").rglob("chunk-*"))
+            assert line.sent_bytes <= report.uploaded.bytes_stored * 1.05 + 3 * (largest + SLACK_BYTES)
+            worker = worker_order(order)
+            async with agent_process(
+                tmp_path / "worker", order=worker, data_path=None, credentials=store.credentials
+            ) as verifier:
+                verified = await verifier.step(Step.VERIFY, verify_node=order.node)
+                assert verified.verified[order.node].manifest_sha256 == report.uploaded.manifest_sha256
+            await agent.step(Step.DISCARD)
+            await agent.step(Step.RELEASE)
+    assert not [path for path in (source.store.objects / "killed").rglob("*") if path.is_file()]
+    assert nothing_left(source.cluster)
+
+
+@pytest.mark.parametrize("after_seconds", [0.1, 0.3, 0.6])
+async def test_a_killed_freeze_pins_nothing(source: Source, tmp_path: Path, after_seconds: float) -> None:
+    order = backup_order(source.cluster, source.store, source.collections, backup_id=f"freeze-{after_seconds:.0e}"[:8])
+    data_path = source.cluster.nodes[0].data_path
+    async with agent_process(tmp_path, order=order, data_path=data_path, credentials=source.store.credentials) as agent:
+        await agent.take(Step.FREEZE)
+        await asyncio.sleep(after_seconds)
+        agent.kill()
+        await agent.start()
+        report = await agent.step(Step.FREEZE)
+        assert report.frozen is not None
+        assert report.frozen.collections == source.collections
+        assert not list(data_path.glob(".replica-staging-*"))
+        await agent.step(Step.RELEASE)
+    assert nothing_left(source.cluster)
+
+
+async def test_an_agent_that_nobody_asks_lets_go_and_ends(source: Source, tmp_path: Path) -> None:
+    order = backup_order(source.cluster, source.store, source.collections, backup_id="forgotten", lease_seconds=2)
+    data_path = source.cluster.nodes[0].data_path
+    async with agent_process(tmp_path, order=order, data_path=data_path, credentials=source.store.credentials) as agent:
+        await agent.step(Step.FREEZE)
+        assert not nothing_left(source.cluster)
+        assert agent.process is not None
+        assert await asyncio.to_thread(agent.process.wait, 20) == 0
+    assert nothing_left(source.cluster)
+
+
+async def test_a_release_stops_an_upload(source: Source, tmp_path: Path) -> None:
+    spec = source.store.location.s3
+    assert spec is not None
+    async with slow_line(str(spec.endpoint), bytes_per_second=256 << 10) as line:
+        slow = source.store.location.model_copy(update={"s3": spec.model_copy(update={"endpoint": line.address})})
+        store = Surroundings(slow, source.store.credentials, source.store.objects, {})
+        order = backup_order(source.cluster, store, source.collections, backup_id="aborted")
+        data_path = source.cluster.nodes[0].data_path
+        async with agent_process(tmp_path, order=order, data_path=data_path, credentials=store.credentials) as agent:
+            await agent.step(Step.FREEZE)
+            await agent.take(Step.UPLOAD, collections=source.collections)
+            await agent.step(Step.DISCARD)
+            report = await agent.step(Step.RELEASE)
+            assert report.steps[Step.UPLOAD].phase is StepPhase.FAILED
+    assert not [path for path in (source.store.objects / "aborted").rglob("*") if path.is_file()]
+    assert nothing_left(source.cluster)

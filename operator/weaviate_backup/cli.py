@@ -49,3 +49,7 @@ def main() -> None:
     except BackupError as error:
         typer.echo(f"{error.reason}: {error.message}", err=True)
         raise SystemExit(1) from error
+
+
+if __name__ == "__main__":
+    main()

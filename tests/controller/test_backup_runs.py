@@ -1,6 +1,7 @@
 """A backup on a real API server beside a real Weaviate; only the agents are scripted."""
 
 import asyncio
+from collections.abc import Mapping
 
 import pytest
 from tests.controller.conftest import Stage, phase_of
@@ -145,10 +146,10 @@ async def test_a_location_that_does_not_work_says_why(stage: Stage) -> None:
     assert location["status"]["conditions"][0]["reason"] == "BucketNotFound"
 
 
-async def start(stage: Stage, *, location: dict[str, object] = LOCATION, secret: bool = True) -> None:
+async def start(stage: Stage, *, location: Mapping[str, object] = LOCATION, secret: bool = True) -> None:
     if secret:
         await add_secret(stage)
-    await stage.apply("WeaviateBackupLocation", "store", location)
+    await stage.apply("WeaviateBackupLocation", "store", dict(location))
     await stage.apply("WeaviateBackup", "nightly", {"locationRef": {"name": "store"}})
 
 

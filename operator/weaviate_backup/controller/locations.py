@@ -28,6 +28,8 @@ from weaviate_backup.settings import OperatorSettings
 
 PROBE_SECONDS = 150
 WORKER_LEASE_SECONDS = 60
+LISTEN_SECONDS = 20.0
+LISTEN_PAUSE_SECONDS = 0.25
 RETRY_SECONDS = (5.0, 10.0, 20.0, 60.0, 300.0)
 NO_BACKUP = "wvb-probe"
 """A session names a backup; a probe touches none."""
@@ -226,8 +228,12 @@ def judge(probe: LocationProbe, spec: LocationSpec) -> tuple[str, str]:
 
 async def _patiently(client: AgentClient, order: SessionOrder) -> NodeReport:
     """A running pod does not listen at once."""
+    attempts_left = LISTEN_SECONDS / LISTEN_PAUSE_SECONDS
     while True:
         try:
             return await client.put_session(order)
         except Transient:
-            await asyncio.sleep(0.25)
+            attempts_left -= 1
+            if attempts_left <= 0:
+                raise
+            await asyncio.sleep(LISTEN_PAUSE_SECONDS)

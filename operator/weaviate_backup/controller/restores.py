@@ -94,7 +94,10 @@ class RestoreDriver:
         if state.phase is not RestorePhase.PENDING:
             lease = await leases.look(self._kube, self._owner, plan.stateful_set_uid) if plan else LeaseView(Lease.FREE)
             target = None
-            if state.phase is RestorePhase.VALIDATING:
+            inspected = plan is not None and all(
+                (report := agents.report(node)) is not None and report.inspected is not None for node in plan.nodes
+            )
+            if state.phase is RestorePhase.VALIDATING and inspected:
                 target = await self._ask_target(restore)
             return RestoreWorld(
                 agents=agents,

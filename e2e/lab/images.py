@@ -15,6 +15,7 @@ REGISTRY = "docker.io/local"
 PAUSE_IMAGE = f"{REGISTRY}/pause:1"
 OPERATOR_REPOSITORY = f"{REGISTRY}/weaviate-backup-operator"
 OPERATOR_TAG = "dev"
+OPERATOR_ENVIRONMENT = {"PYTHONUNBUFFERED": "1", "PYTHONDONTWRITEBYTECODE": "1", "USER": USER}
 _LAYER_TYPE = "application/vnd.oci.image.layer.v1.tar"
 _MANIFEST_TYPE = "application/vnd.oci.image.manifest.v1+json"
 
@@ -106,7 +107,7 @@ def operator_image(below: tuple[Layer, ...]) -> Image:
     return Image(
         f"{OPERATOR_REPOSITORY}:{OPERATOR_TAG}",
         (*below, code_layer(below)),
-        ("/usr/bin/python3", "-m", "weaviate_backup.cli"),
+        ("weaviate-backup-operator",),
         user=f"{UID}:{UID}",
-        environment={"PYTHONUNBUFFERED": "1", "PYTHONDONTWRITEBYTECODE": "1", "USER": USER},
+        environment=OPERATOR_ENVIRONMENT,
     )

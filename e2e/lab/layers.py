@@ -26,10 +26,10 @@ TOP = Path(__file__).resolve().parents[2]
 USER, UID = "weaviate-backup", 65532
 """Who the image runs as by itself."""
 
-_SUITE = "bookworm"
+SUITE = "bookworm"
 _PYTHON = "3.11"
-_PACKAGES_DIRECTORY = f"usr/local/lib/python{_PYTHON}/dist-packages"
-_DEBIAN_PACKAGES = ("python3", "ca-certificates")
+PACKAGES_DIRECTORY = f"usr/local/lib/python{_PYTHON}/dist-packages"
+DEBIAN_PACKAGES = ("python3", "ca-certificates")
 _DEBIAN_LEFTOVERS = (
     "usr/share/doc", "usr/share/man", "usr/share/locale", "usr/share/info", "usr/share/lintian", "var/cache/apt",
     "var/lib/apt/lists", "var/log", "var/cache/debconf",
@@ -54,8 +54,8 @@ class Layer:
 
 def debian_layer() -> Layer:
     """A minimal Debian with Python and certificate authorities, without documentation and package lists."""
-    key = _key("debian", _SUITE, *_DEBIAN_PACKAGES, *_DEBIAN_LEFTOVERS)
-    return _layer("debian", key, _make_debian, f"Debian {_SUITE} with Python, for images")
+    key = _key("debian", SUITE, *DEBIAN_PACKAGES, *_DEBIAN_LEFTOVERS)
+    return _layer("debian", key, _make_debian, f"Debian {SUITE} with Python, for images")
 
 
 def dependencies_layer(below: Layer) -> Layer:
@@ -64,7 +64,7 @@ def dependencies_layer(below: Layer) -> Layer:
     wanted: list[str] = tomllib.loads((TOP / "pyproject.toml").read_text())["project"]["dependencies"]
 
     def make(root: Path) -> None:
-        target = root / _PACKAGES_DIRECTORY
+        target = root / PACKAGES_DIRECTORY
         target.mkdir(parents=True)
         _pip_install(target, "--constraint", str(constraints), *wanted)
         shutil.rmtree(target / "bin", ignore_errors=True)
@@ -72,7 +72,7 @@ def dependencies_layer(below: Layer) -> Layer:
         user = {"passwd": f"{USER}:x:{UID}:{UID}::/nonexistent:/usr/sbin/nologin\n", "group": f"{USER}:x:{UID}:\n"}
         for file, line in user.items():
             (root / "etc" / file).write_text((below.root / "etc" / file).read_text() + line)
-        _compile(below=(below,), root=root, folder=_PACKAGES_DIRECTORY)
+        _compile(below=(below,), root=root, folder=PACKAGES_DIRECTORY)
 
     key = _key("dependencies-2", below.digest, constraints.read_text(), *wanted)
     return _layer("dependencies", key, make, "our dependencies, for the image")
@@ -85,7 +85,7 @@ def code_layer(below: tuple[Layer, ...]) -> Layer:
     sources = [path for path in sorted(package.rglob("*")) if path.is_file() and "__pycache__" not in path.parts]
 
     def make(root: Path) -> None:
-        target = root / _PACKAGES_DIRECTORY / "weaviate_backup"
+        target = root / PACKAGES_DIRECTORY / "weaviate_backup"
         shutil.copytree(package, target, ignore=shutil.ignore_patterns("__pycache__"))
         information = target.with_name(f"weaviate_backup_operator-{project['version']}.dist-info")
         information.mkdir()
@@ -95,7 +95,7 @@ def code_layer(below: tuple[Layer, ...]) -> Layer:
         command.parent.mkdir(parents=True)
         command.write_text("#!/usr/bin/python3\nfrom weaviate_backup.cli import main\n\nmain()\n")
         command.chmod(0o755)
-        _compile(below=below, root=root, folder=f"{_PACKAGES_DIRECTORY}/weaviate_backup")
+        _compile(below=below, root=root, folder=f"{PACKAGES_DIRECTORY}/weaviate_backup")
 
     contents = [part for path in sources for part in (str(path.relative_to(TOP)), path.read_bytes())]
     key = _key("code-2", project["version"], *(layer.digest for layer in below), *contents)
@@ -120,7 +120,7 @@ def program_layer(name: str, program: Path, destination: str) -> Layer:
 
 
 def _make_debian(root: Path) -> None:
-    command = ["debootstrap", "--variant=minbase", f"--include={','.join(_DEBIAN_PACKAGES)}", _SUITE, str(root)]
+    command = ["debootstrap", "--variant=minbase", f"--include={','.join(DEBIAN_PACKAGES)}", SUITE, str(root)]
     done = subprocess.run(command, capture_output=True, text=True, check=False)
     if done.returncode:
         raise RuntimeError(f"debootstrap failed: {done.stdout[-1500:]}{done.stderr[-500:]}")

@@ -13,7 +13,7 @@ from hypothesis import strategies as st
 from weaviate_backup.errors import Permanent
 from weaviate_backup.layout.chunk_reader import checked_path, read_chunk
 from weaviate_backup.layout.chunk_writer import OFFSET_RECORD, ChunkWriter
-from weaviate_backup.layout.compression import LEVELS, CompressionType
+from weaviate_backup.layout.compression import LEVELS, CompressionType, compress
 from weaviate_backup.layout.packing import ChunkPart, PlannedChunk, SourceFile, pack
 
 
@@ -92,7 +92,7 @@ def test_a_second_run_starts_from_zero() -> None:
 
 def test_shards_start_with_the_three_files_weaviate_expects() -> None:
     contents = {f"article/s/{name}": b"1" for name in ("lsm/a", "version", "aaa", "proplengths", "indexcount")}
-    (chunk,) = plan(contents, target_bytes=1000, split_bytes=None)
+    (chunk,) = plan(contents, target_bytes=10_000, split_bytes=None)
     assert [part.path.rsplit("/", 1)[1] for part in chunk.parts] == [
         "indexcount",
         "proplengths",
@@ -103,10 +103,16 @@ def test_shards_start_with_the_three_files_weaviate_expects() -> None:
 
 
 def test_big_files_stand_alone_and_small_shards_share() -> None:
-    contents = {f"article/t{number}/version": b"1" * 10 for number in range(10)} | {"article/t3/big": b"2" * 500}
-    chunks = plan(contents, target_bytes=100, split_bytes=None)
+    contents = {f"article/t{number}/version": b"1" * 10 for number in range(10)} | {"article/t3/big": b"2" * 20_000}
+    chunks = plan(contents, target_bytes=20_000, split_bytes=None)
     assert [len(chunk.parts) for chunk in chunks] == [10, 1]
     assert chunks[0].shards == tuple(f"t{number}" for number in range(10))
+
+
+def test_tiny_files_fill_chunks_by_their_framing() -> None:
+    contents = {f"article/t{number:03}/version": b"" for number in range(100)}
+    chunks = plan(contents, target_bytes=10 * 512, split_bytes=None)
+    assert [len(chunk.parts) for chunk in chunks] == [10] * 10
 
 
 def test_split_parts_carry_weaviates_record_and_whole_files_do_not() -> None:
@@ -178,6 +184,67 @@ def test_a_stream_beyond_its_limit_is_refused_before_it_is_read() -> None:
         read_all(archive_of(info, bytes(5000)), CompressionType.NONE, limit_bytes=4999)
 
 
+TWO_FILES = {"article/s/a": b"x" * 600, "article/s/b": b"y" * 600}
+SECOND_HEADER = 512 + 1024
+
+
+def two_files() -> bytes:
+    (chunk,) = plan(TWO_FILES, target_bytes=1 << 20, split_bytes=None)
+    return write(chunk, TWO_FILES, "NoCompression")[0]
+
+
+@pytest.mark.parametrize("at", [0, 100, SECOND_HEADER, SECOND_HEADER + 100, SECOND_HEADER + 512 + 1024])
+@pytest.mark.parametrize("level", sorted(LEVELS))
+def test_an_archive_without_its_end_mark_is_damaged(at: int, level: str) -> None:
+    """A recompressed cut: no codec notices, and every file before the cut is whole."""
+    stored = b"".join(compress([two_files()[:at]], LEVELS[level]))
+    with pytest.raises(Permanent, match="BackupDamaged"):
+        read_all(io.BytesIO(stored), LEVELS[level].type)
+
+
+def test_a_damaged_header_is_no_end() -> None:
+    broken = bytearray(two_files())
+    broken[SECOND_HEADER + 10] ^= 1
+    with pytest.raises(Permanent, match="BackupDamaged"):
+        read_all(io.BytesIO(bytes(broken)), CompressionType.NONE)
+
+
+@pytest.mark.parametrize("kind", [tarfile.XHDTYPE, tarfile.XGLTYPE, tarfile.GNUTYPE_LONGNAME, tarfile.GNUTYPE_LONGLINK])
+def test_a_header_that_asks_for_memory_is_refused_before_it_is_read(kind: bytes) -> None:
+    info = tarfile.TarInfo("article/s/a")
+    info.type, info.size = kind, 1 << 40
+    with pytest.raises(Permanent, match="HostileBackup"):
+        read_all(io.BytesIO(info.tobuf(tarfile.GNU_FORMAT)), CompressionType.NONE)
+
+
+def test_gzip_compares_its_own_checksum() -> None:
+    stored = bytearray(b"".join(compress([two_files()], LEVELS["BestSpeed"])))
+    stored[-6] ^= 1
+    with pytest.raises(Permanent, match="BackupDamaged"):
+        read_all(io.BytesIO(bytes(stored)), CompressionType.GZIP)
+
+
+def test_a_bomb_behind_the_end_is_refused() -> None:
+    stored = b"".join(compress([two_files(), *[bytes(1 << 20)] * 20], LEVELS["ZstdBestSpeed"]))
+    with pytest.raises(Permanent, match="HostileBackup"):
+        read_all(io.BytesIO(stored), CompressionType.ZSTD)
+
+
+@pytest.mark.parametrize("form", [tarfile.GNU_FORMAT, tarfile.PAX_FORMAT, tarfile.USTAR_FORMAT])
+def test_archives_of_other_writers_are_read(form: int) -> None:
+    name = "article/s/" + "/".join(["d" * 60, "f" * (90 if form == tarfile.USTAR_FORMAT else 200)])
+    buffer = io.BytesIO()
+    with tarfile.open(fileobj=buffer, mode="w", format=form) as archive:
+        info = tarfile.TarInfo(name)
+        info.size = 5
+        archive.addfile(info, io.BytesIO(b"hello"))
+    (entry,) = (
+        (entry.path, b"".join(entry.blocks))
+        for entry in read_chunk(io.BytesIO(buffer.getvalue()), compression=CompressionType.NONE, collection="Article")
+    )
+    assert entry == (name, b"hello")
+
+
 @pytest.mark.parametrize("level", ["ZstdBestSpeed", "BestSpeed", "NoCompression"])
 @pytest.mark.parametrize("damage", ["cut", "flip"])
 def test_damage_never_passes_for_a_whole_chunk(level: str, damage: str) -> None:
@@ -201,8 +268,6 @@ def test_concatenated_streams_are_read_as_one() -> None:
     plain, _ = write(chunk, contents, "NoCompression")
     half = PlannedChunk("Article", 1, ())
     for level in ("ZstdBestSpeed", "BestSpeed"):
-        from weaviate_backup.layout.compression import compress
-
         stored = b"".join(b"".join(compress([piece], LEVELS[level])) for piece in (plain[:3000], plain[3000:]))
         entries = [
             b"".join(entry.blocks)

@@ -2,6 +2,9 @@
 
 Everything in a store is foreign: names that are absolute, climb, or belong to another collection, entries that are no
 plain files, and streams that grow beyond the given limit are refused by name before the caller sees them.
+
+The standard library takes a damaged header, or the end of the stream, for the end of an archive, and would so lose
+files without a word. Here an archive ends with its end mark or not at all.
 """
 
 import gzip
@@ -11,7 +14,7 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import PurePosixPath
-from typing import IO, BinaryIO, cast
+from typing import IO, BinaryIO, Self, cast
 
 import zstandard
 
@@ -21,6 +24,13 @@ from weaviate_backup.layout.compression import ZSTD_WINDOW_LIMIT_BYTES, Compress
 
 READ_BYTES = 1 << 20
 NAME_LIMIT = 4096
+EXTENSION_LIMIT_BYTES = 1 << 20
+"""Of a header that extends another one (long names, PAX records): such headers are held in memory."""
+EXTENSIONS = frozenset(
+    {tarfile.XHDTYPE, tarfile.XGLTYPE, tarfile.SOLARIS_XHDTYPE, tarfile.GNUTYPE_LONGNAME, tarfile.GNUTYPE_LONGLINK}
+)
+TRAILER_LIMIT_BYTES = 16 << 20
+"""What may follow the end mark after decompression; archivers pad with some kilobytes."""
 
 
 @dataclass
@@ -50,8 +60,9 @@ def read_chunk(
     """
     total_bytes = 0
     decompressed = _decompressed(stream, compression)
-    with _naming_damage(collection), tarfile.open(fileobj=decompressed, mode="r|", bufsize=READ_BYTES) as archive:
-        for info in archive:
+    with _naming_damage(collection), _open_archive(decompressed) as archive:
+        while (info := archive.next()) is not None:
+            archive.members.clear()  # type: ignore[attr-defined]  # a chunk may hold a hundred thousand files
             if info.isdir():
                 continue
             _check_kind(info)
@@ -62,8 +73,41 @@ def read_chunk(
             source = archive.extractfile(info)
             assert source is not None
             yield ReadEntry(path, _offset_of(info), info.size, info.mode & 0o777, _blocks(source, info, collection))
+        _drain(decompressed, collection)
     while stream.read(READ_BYTES):
         pass
+
+
+class _Header(tarfile.TarInfo):
+    """A header that is whole and small, or an error."""
+
+    @classmethod
+    def fromtarfile(cls, archive: tarfile.TarFile) -> Self:
+        try:
+            return super().fromtarfile(archive)
+        except tarfile.EOFHeaderError:  # type: ignore[attr-defined]  # the end mark
+            raise
+        except tarfile.HeaderError as error:
+            raise tarfile.ReadError(f"no header and no end mark at byte {archive.offset}: {error}") from error
+
+    def _proc_member(self, archive: tarfile.TarFile) -> tarfile.TarInfo:
+        """The library's hook for what a type means, called before anything of the member is read."""
+        if self.size < 0 or (self.type in EXTENSIONS and self.size > EXTENSION_LIMIT_BYTES):
+            raise Permanent("HostileBackup", f"a chunk has a header of {self.size} bytes")
+        return cast(tarfile.TarInfo, super()._proc_member(archive))  # type: ignore[misc]
+
+
+def _open_archive(stream: IO[bytes]) -> tarfile.TarFile:
+    return tarfile.open(fileobj=stream, mode="r|", bufsize=READ_BYTES, tarinfo=_Header)
+
+
+def _drain(decompressed: IO[bytes], collection: str) -> None:
+    """To the end of the stream, so that the codec compares its own checksum."""
+    remaining = TRAILER_LIMIT_BYTES
+    while block := decompressed.read(READ_BYTES):
+        remaining -= len(block)
+        if remaining < 0:
+            raise Permanent("HostileBackup", f"a chunk of {collection} goes on long after the end of its archive")
 
 
 def checked_path(name: str, collection: str) -> str:

@@ -8,6 +8,7 @@ files that Weaviate expects there.
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 
+TAR_BLOCK_BYTES = 512
 FIRST_FILES = ("indexcount", "proplengths", "version")
 
 
@@ -62,6 +63,7 @@ def pack(
 ) -> tuple[PlannedChunk, ...]:
     """All files of a node's shards of one collection, in chunks of about `target_bytes` before compression.
 
+    Files count with their tar framing, so that a hundred thousand tenants with tiny or empty files fill chunks too.
     Files larger than `split_bytes` are split evenly; None when the servers that may restore do not know the record that
     marks a part (older than 1.35.15 and 1.36.5). Linear in the number of files.
     """
@@ -74,11 +76,12 @@ def pack(
             if file.size_bytes >= target_bytes and not _is_first(file, collection, shard):
                 alone.extend((part,) for part in _split(shard, file, split_bytes))
                 continue
-            if open_parts and open_bytes + file.size_bytes > target_bytes:
+            weight_bytes = _framed_bytes(file)
+            if open_parts and open_bytes + weight_bytes > target_bytes:
                 shared.append(tuple(open_parts))
                 open_parts, open_bytes = [], 0
             open_parts.append(_whole(shard, file))
-            open_bytes += file.size_bytes
+            open_bytes += weight_bytes
     if open_parts:
         shared.append(tuple(open_parts))
     return tuple(PlannedChunk(collection, number, parts) for number, parts in enumerate((*shared, *alone), start=1))
@@ -91,6 +94,10 @@ def _in_order(files: Iterable[SourceFile], collection: str, shard: str) -> list[
 
 def _is_first(file: SourceFile, collection: str, shard: str) -> bool:
     return file.path.removeprefix(f"{collection.lower()}/{shard}/") in FIRST_FILES
+
+
+def _framed_bytes(file: SourceFile) -> int:
+    return TAR_BLOCK_BYTES + -(-file.size_bytes // TAR_BLOCK_BYTES) * TAR_BLOCK_BYTES
 
 
 def _whole(shard: str, file: SourceFile) -> ChunkPart:

@@ -68,9 +68,11 @@ async def emptied(cluster: WeaviateCluster, dataset: Dataset) -> None:
     """All collections gone from the schema and the disk."""
     await asyncio.to_thread(remove, Weaviate(cluster.nodes[0].rest_url), dataset)
     data_path = cluster.nodes[0].data_path
-    async with asyncio.timeout(60):
-        while any((data_path / shape.name.lower()).exists() for shape in dataset.shapes):
-            await asyncio.sleep(0.1)
+    for _ in range(600):
+        if not any((data_path / shape.name.lower()).exists() for shape in dataset.shapes):
+            return
+        await asyncio.sleep(0.1)
+    raise TimeoutError("collections were deleted, but their directories stay")
 
 
 @pytest_asyncio.fixture(scope="session", loop_scope="session")

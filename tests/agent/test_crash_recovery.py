@@ -5,10 +5,18 @@ import json
 from pathlib import Path
 
 import pytest
-from tests.agent.conftest import Source
-from tests.agent.surroundings import Surroundings, backup_order, nothing_left, worker_order
+from tests.agent.conftest import Source, emptied, observed
+from tests.agent.surroundings import (
+    Surroundings,
+    backup_order,
+    nothing_left,
+    restore_order,
+    whole_backup,
+    worker_order,
+)
 from tests.agent.throttle import slow_line
 from tests.agent_process import Agent, agent_process
+from tests.weaviate_server import WeaviateCluster
 
 from weaviate_backup.agent.journal import JOURNAL
 from weaviate_backup.core.session import DATA_DIRECTORY, Step, StepPhase
@@ -120,3 +128,33 @@ async def test_a_release_stops_an_upload(source: Source, tmp_path: Path) -> None
             assert report.steps[Step.UPLOAD].phase is StepPhase.FAILED
     assert not [path for path in (source.store.objects / "aborted").rglob("*") if path.is_file()]
     assert nothing_left(source.cluster)
+
+
+async def test_a_restore_goes_on_after_a_kill_behind_every_step(
+    source: Source, target: WeaviateCluster, tmp_path: Path
+) -> None:
+    """Repeated by a new process, no step does harm: what was placed stays placed, what was applied is not again."""
+    store, names = source.store, ("Draft", "Photo")
+    order = backup_order(source.cluster, store, names, backup_id="restored-with-kills")
+    await whole_backup(tmp_path / "backup", source.cluster, store, order, names)
+    await emptied(target, source.dataset)
+    restore = restore_order(target, store, backup_id="restored-with-kills")
+    data_path = target.nodes[0].data_path
+    async with agent_process(
+        tmp_path / "restore", order=restore, data_path=data_path, credentials=store.credentials
+    ) as agent:
+        for step in (Step.DOWNLOAD, Step.PLACE, Step.APPLY):
+            await agent.step(step, collections=names)
+            agent.kill()
+            await agent.start()
+            report = await agent.step(step, collections=names)
+        assert report.applied is not None
+        assert report.applied.collections == names
+        assert report.applied.raft_index > 0
+        confirmed = (await agent.step(Step.CONFIRM, collections=names)).confirmed
+        assert confirmed is not None
+        assert confirmed.files > 0
+        await agent.step(Step.RELEASE)
+    now = await observed(target, source.dataset)
+    assert now.fingerprints["Photo"] == source.before.fingerprints["Photo"]
+    assert nothing_left(target)

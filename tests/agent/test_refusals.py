@@ -122,7 +122,7 @@ async def test_a_damaged_backup_is_found_and_nothing_of_it_is_placed(
         assert "damaged/weaviate-0/Photo/chunk-1" in known.failure.message
     await emptied(target, source.dataset)
     data_path = target.nodes[0].data_path
-    there = sorted(path.name for path in data_path.iterdir())
+    there = {path.name for path in data_path.iterdir()}
     async with agent_process(
         tmp_path / "restore",
         order=restore_order(target, store, backup_id="damaged"),
@@ -135,7 +135,7 @@ async def test_a_damaged_backup_is_found_and_nothing_of_it_is_placed(
         with pytest.raises(Refused, match="409 OutOfOrder"):
             await agent.take(Step.PLACE, collections=("Photo",))
         await agent.step(Step.RELEASE)
-    assert sorted(path.name for path in data_path.iterdir()) == there
+    assert {path.name for path in data_path.iterdir()} <= there  # Weaviate removes what it dropped a little later
 
 
 async def test_a_location_is_probed(source: Source, tmp_path: Path) -> None:

@@ -19,7 +19,7 @@ def diagnosis(lab: Surroundings) -> Iterator[tuple[str, str]]:
         yield from _logs(kubectl, name)
     logs = lab.directory / "logs"
     for path in sorted(logs.rglob("*.log")) if logs.is_dir() else []:
-        if "weaviate-backup" in str(path) or "wvb-" in str(path):
+        if "weaviate-backup" in path.name or "wvb-" in path.name:
             lines = path.read_text(errors="replace").splitlines()[-TAIL_LINES:]
             yield f"{path.relative_to(lab.directory)} (kept by the lab)", "\n".join(lines)
 

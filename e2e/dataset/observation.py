@@ -158,7 +158,8 @@ def _selections(weaviate: Weaviate, shape: Shape, tenant: str | None) -> dict[st
 
 
 def _hits(weaviate: Weaviate, shape: Shape, tenant: str | None, arguments: str, score: str | None) -> tuple[Hit, ...]:
-    """By score, then identifier: among equal ones the order is Weaviate's to choose."""
+    """Neighbours by distance, then identifier: among equal ones the order is Weaviate's to choose. Keyword searches
+    ask for every match, so they are put in the order of the identifiers, and their scores tell Weaviate's order."""
     scope = f', tenant: "{tenant}"' if tenant else ""
     wanted = f"_additional {{ id {score or ''} }}"
     data = weaviate.graphql(f"{{ Get {{ {shape.name}({arguments}{scope}) {{ {wanted} }} }} }}")
@@ -166,8 +167,9 @@ def _hits(weaviate: Weaviate, shape: Shape, tenant: str | None, arguments: str, 
         Hit(entry["_additional"]["id"], float(entry["_additional"][score]) if score else 0.0)
         for entry in data["Get"][shape.name] or []
     ]
-    sign = -1 if score == "score" else 1
-    return tuple(sorted(hits, key=lambda hit: (sign * round(hit.score, 4), hit.id)))
+    if score == "score":
+        return tuple(sorted(hits, key=lambda hit: hit.id))
+    return tuple(sorted(hits, key=lambda hit: (round(hit.score, 4), hit.id)))
 
 
 def _has(shape: Shape, name: str) -> bool:

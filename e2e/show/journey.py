@@ -24,7 +24,7 @@ from e2e.show.demo_report import DemoReport, Transfer, table, transfer
 from e2e.show.screen import Screen, megabytes
 
 OPERATION_SECONDS = 300
-LOCATION_SECONDS = 60
+LOCATION_SECONDS = 120
 NAME = "demo"
 
 

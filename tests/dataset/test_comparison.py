@@ -52,6 +52,14 @@ def test_scores_may_differ_in_their_last_digits_only() -> None:
     assert compare(OBSERVATION, far) == ["search nearVector 0: a scored 0.100000, now 0.100200"]
 
 
+def test_keyword_scores_may_differ_by_what_flushing_changes() -> None:
+    def scored(score: float) -> Observation:
+        return dataclasses.replace(OBSERVATION, rankings={"bm25 bakotu": (Hit("a", score),)})
+
+    assert compare(scored(1.7604), scored(1.7602)) == []
+    assert len(compare(scored(1.7604), scored(1.7580))) == 1
+
+
 def test_a_replica_that_came_back_empty_is_found() -> None:
     empty = dataclasses.replace(OBSERVATION, held={"Article/a": {"weaviate-0": 3, "weaviate-1": 0}})
     lost = dataclasses.replace(OBSERVATION, held={"Article/a": {"weaviate-0": 2, "weaviate-1": 2}})

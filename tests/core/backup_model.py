@@ -61,7 +61,13 @@ UID = "0b5f2c1e"
 NODES = ("weaviate-0", "weaviate-1")
 ALL = (*NODES, STORE_WORKER)
 PLAN = PlannedBackup(
-    nodes=NODES, leader="weaviate-0", collections=("Article",), server_version="1.39.1", started_at=NOW, stateful_set_uid="s", location=LocationSpec()
+    nodes=NODES,
+    leader="weaviate-0",
+    collections=("Article",),
+    server_version="1.39.1",
+    started_at=NOW,
+    stateful_set_uid="s",
+    location=LocationSpec(),
 )
 VERDICTS = frozenset({Step.VERIFY, Step.COMMIT})
 ENDINGS = frozenset({Step.DISCARD, Step.RELEASE})

@@ -1,0 +1,357 @@
+"""Every reachable state of a restore onto two nodes: nothing is written too early or twice, and none is a dead end."""
+
+import gc
+from collections import deque
+from collections.abc import Iterator
+from dataclasses import replace
+from functools import cache
+from itertools import chain, combinations
+from typing import NamedTuple
+
+import pytest
+from tests.core.backup_model import LONG_AGO, NODES, NOW, REFUSED, UID
+
+from weaviate_backup.api.location import LocationSpec
+from weaviate_backup.api.restore import RestorePhase
+from weaviate_backup.api.status import NodePhase
+from weaviate_backup.core.orders import (
+    ABSENT,
+    AcquireLease,
+    AgentPhase,
+    AgentPod,
+    Command,
+    EnsureAgents,
+    Lease,
+    PlannedRestore,
+    PutSession,
+    ReleaseLease,
+    RemoveAgents,
+    StorePlan,
+    TakeStep,
+    Unreachable,
+)
+from weaviate_backup.core.restore_machine import (
+    RestoreDecision,
+    RestoreRequest,
+    RestoreState,
+    RestoreWorld,
+    decide_restore,
+)
+from weaviate_backup.core.restore_plan import TargetFacts
+from weaviate_backup.core.session import (
+    Applied,
+    BackupContents,
+    Inspected,
+    NodeReport,
+    Step,
+    StepPhase,
+    StepReport,
+)
+from weaviate_backup.core.stepping import Agents
+
+PLAN = PlannedRestore(
+    nodes=NODES,
+    applier="weaviate-0",
+    server_version="1.39.1",
+    started_at=NOW,
+    stateful_set_uid="s",
+    backup_id="b",
+    location=LocationSpec(),
+)
+CONTENTS = BackupContents(
+    server_version="1.39.1",
+    layout_version="2.1",
+    status="SUCCESS",
+    leader="weaviate-0",
+    nodes=NODES,
+    collections=("Article",),
+    verifiable=True,
+    bytes_total=2,
+)
+INSPECTED = Inspected(contents=CONTENTS, bytes_required=1, bytes_free=9)
+APPLIED = Applied(raft_index=7, collections=("Article",))
+MATTERS = {
+    RestorePhase.PENDING: frozenset[Step](),
+    RestorePhase.VALIDATING: frozenset({Step.INSPECT}),
+    RestorePhase.DOWNLOADING: frozenset({Step.DOWNLOAD}),
+    RestorePhase.APPLYING: frozenset({Step.DOWNLOAD, Step.PLACE, Step.APPLY}),
+    RestorePhase.VERIFYING: frozenset({Step.CONFIRM}),
+}
+"""Steps that decisions of a phase look at; in the others only the release is."""
+LET_GO = (NodePhase.UNREACHABLE, NodePhase.PENDING)
+
+
+class Agent(NamedTuple):
+    """One agent. `downloaded` and `placed` are on its volume and outlive it."""
+
+    pod: AgentPhase = AgentPhase.ABSENT
+    reachable: bool = True
+    session: bool = False
+    running: Step | None = None
+    failed: Step | None = None
+    done: frozenset[Step] = frozenset()
+    downloaded: bool = False
+    placed: bool = False
+
+
+class Model(NamedTuple):
+    state: RestoreState = RestoreState()
+    late: bool = False
+    cancel: bool = False
+    blocked: bool = False
+    lease: Lease = Lease.FREE
+    planned: bool = False
+    agents: tuple[Agent, ...] = (Agent(), Agent())
+    applied: int = 0
+
+    def agent(self, name: str) -> Agent:
+        return self.agents[NODES.index(name)]
+
+    def with_agent(self, name: str, agent: Agent) -> "Model":
+        agents = list(self.agents)
+        agents[NODES.index(name)] = agent
+        return self._replace(agents=tuple(agents))
+
+
+@cache
+def decide(model: Model) -> RestoreDecision:
+    seen = Agents(
+        operation_uid=UID,
+        pods={name: _pod(agent) for name, agent in zip(NODES, model.agents, strict=True)},
+        reports={name: _report(name, agent) for name, agent in zip(NODES, model.agents, strict=True)},
+        troubles={},
+    )
+    remains = model.planned or any(agent.pod is not AgentPhase.ABSENT for agent in model.agents)
+    world = RestoreWorld(
+        agents=seen,
+        lease=model.lease,
+        proposal=PLAN,
+        plan=PLAN if model.planned else None,
+        target=TargetFacts(
+            nodes=dict.fromkeys(NODES, True),
+            version="1.39.1",
+            collections=("Article",) if model.blocked else (),
+        ),
+        remains=remains,
+    )
+    created = LONG_AGO if model.late else NOW
+    request = RestoreRequest(uid=UID, created_at=created, timeout_seconds=3600, cancel=model.cancel)
+    decision = decide_restore(request, model.state, world, NOW)
+    state = decision.state
+    nodes = tuple(replace(node, attempts=0, reason="", message="") for node in state.nodes)
+    settled = replace(state, nodes=nodes, verdict=None, applied=None, phase_since=NOW, reason="", message="")
+    return replace(decision, state=settled)
+
+
+@cache
+def _pod(agent: Agent) -> AgentPod:
+    return ABSENT if agent.pod is AgentPhase.ABSENT else AgentPod(phase=agent.pod, created_at=NOW)
+
+
+@cache
+def _report(name: str, agent: Agent) -> NodeReport | Unreachable:
+    if agent.pod is not AgentPhase.RUNNING or not agent.reachable:
+        return Unreachable(reason="AgentUnreachable", message="no answer")
+    steps = {step: StepReport(phase=StepPhase.DONE) for step in sorted(agent.done)}
+    if agent.failed:
+        steps[agent.failed] = StepReport(phase=StepPhase.FAILED, failure=REFUSED)
+    if agent.running:
+        steps[agent.running] = StepReport(phase=StepPhase.RUNNING)
+    return NodeReport(
+        operation_uid=UID if agent.session else None,
+        session_id="s",
+        node=name,
+        revision=1,
+        steps=steps,
+        inspected=INSPECTED if Step.INSPECT in agent.done else None,
+        applied=APPLIED if Step.APPLY in agent.done else None,
+    )
+
+
+def operator_turns(model: Model) -> Iterator[Model]:
+    decision = decide(model)
+    written = model._replace(state=decision.state)
+    commands = decision.commands
+    for chosen in chain.from_iterable(combinations(commands, count) for count in range(len(commands) + 1)):
+        after = written
+        for command in chosen:
+            after = execute(after, command)
+        yield after
+
+
+def execute(model: Model, command: Command) -> Model:
+    match command:
+        case AcquireLease():
+            model = model._replace(lease=Lease.OURS)
+        case ReleaseLease():
+            model = model._replace(lease=Lease.FREE)
+        case StorePlan():
+            model = model._replace(planned=True)
+        case RemoveAgents():
+            model = model._replace(
+                planned=False, agents=tuple(_ended(each, AgentPhase.ABSENT) for each in model.agents)
+            )
+        case EnsureAgents(nodes=names):
+            for name in names:
+                if model.agent(name).pod is not AgentPhase.RUNNING:
+                    model = model.with_agent(name, _ended(model.agent(name), AgentPhase.RUNNING))
+        case PutSession(node=name):
+            agent = model.agent(name)
+            if agent.pod is AgentPhase.RUNNING and agent.reachable and not agent.session:
+                known = ({Step.DOWNLOAD} if agent.downloaded else set()) | ({Step.PLACE} if agent.placed else set())
+                model = model.with_agent(name, agent._replace(session=True, done=frozenset(known)))
+        case TakeStep(node=name, command=step):
+            model = model.with_agent(name, _take(model.agent(name), step.step))
+        case _:
+            pass
+    return model
+
+
+def _take(agent: Agent, step: Step) -> Agent:
+    deaf = agent.pod is not AgentPhase.RUNNING or not agent.reachable or not agent.session
+    busy = agent.running is not None and step is not Step.RELEASE
+    if deaf or busy or step in agent.done or (step is Step.PLACE and Step.DOWNLOAD not in agent.done):
+        return agent
+    return agent._replace(running=step, failed=None)
+
+
+def _ended(agent: Agent, pod: AgentPhase) -> Agent:
+    return Agent(pod=pod, downloaded=agent.downloaded, placed=agent.placed)
+
+
+def world_turns(model: Model) -> Iterator[Model]:
+    for name in NODES:
+        agent = model.agent(name)
+        if agent.pod is not AgentPhase.RUNNING:
+            continue
+        yield model.with_agent(name, _ended(agent, AgentPhase.ENDED))
+        yield model.with_agent(name, agent._replace(reachable=not agent.reachable))
+        if agent.running:
+            yield from _steps_end(model, name, agent, agent.running)
+    if not model.cancel and not model.state.phase.is_terminal:
+        yield model._replace(cancel=True)
+    yield _time_passes(model)
+
+
+def _steps_end(model: Model, name: str, agent: Agent, step: Step) -> Iterator[Model]:
+    done = agent._replace(running=None, done=agent.done | {step})
+    refused = model.with_agent(name, agent._replace(running=None, failed=step))
+    if step is Step.DOWNLOAD:
+        yield model.with_agent(name, done._replace(downloaded=True))
+        yield refused
+    elif step is Step.PLACE:
+        yield model.with_agent(name, done._replace(placed=True))
+        yield refused
+    elif step is Step.APPLY:
+        if not model.applied:
+            yield model._replace(applied=1)  # raft took it, and the agent may die before it says so
+            yield refused
+        else:
+            yield model.with_agent(name, done)  # it finds the collections there
+    elif step is Step.RELEASE:
+        yield model.with_agent(name, done._replace(downloaded=False, placed=False))
+    else:
+        yield model.with_agent(name, done)
+        yield refused
+
+
+def _time_passes(model: Model) -> Model:
+    remembered = {node.name: node for node in model.state.nodes}
+    for name in NODES:
+        agent, node = model.agent(name), remembered.get(name)
+        unasked = not agent.reachable or (node is not None and node.silent_since is not None)
+        if agent.pod is AgentPhase.RUNNING and unasked:
+            model = model.with_agent(name, Agent(pod=AgentPhase.ENDED))
+    nodes = tuple(
+        replace(node, silent_since=LONG_AGO if node.silent_since else None, retry_at=None) for node in model.state.nodes
+    )
+    return model._replace(state=replace(model.state, nodes=nodes), late=True)
+
+
+def forget(model: Model) -> Model:
+    """Drops what no decision looks at any more, so that states which behave alike are one."""
+    phase = model.state.phase
+    over = MATTERS.get(phase, frozenset({Step.RELEASE}))
+    agents = tuple(
+        agent._replace(done=agent.done & over, failed=agent.failed if agent.failed in over else None)
+        for agent in model.agents
+    )
+    if phase in MATTERS:
+        return model._replace(agents=agents, cancel=model.cancel and phase.is_cancelable)
+    return model._replace(agents=agents, cancel=False, late=False, state=_forget_in_state(model.state))
+
+
+@cache
+def _forget_in_state(state: RestoreState) -> RestoreState:
+    return replace(state, applier=None, collections=())
+
+
+def check_tick(model: Model) -> None:
+    decision = decide(model)
+    before, after = model.state, decision.state
+    if before.phase.is_terminal:
+        assert after.phase is before.phase, "a terminal phase never changes"
+    if after.phase is not before.phase:
+        assert not decision.commands, "status first, command next tick"
+    if after.phase is RestorePhase.COMPLETED is not before.phase:
+        assert model.applied == 1
+    for command in decision.commands:
+        step = command.command.step if isinstance(command, TakeStep) else None
+        if step in (Step.DOWNLOAD, Step.PLACE, Step.APPLY):
+            assert not model.blocked, "the plan has not passed"
+        if step is Step.PLACE and not any(agent.placed for agent in model.agents):
+            assert before.phase is RestorePhase.APPLYING
+        if step is Step.APPLY:
+            assert isinstance(command, TakeStep)
+            assert before.applier == command.node, "remembered before it is told, and never another one"
+
+
+def check_model(model: Model) -> None:
+    phase = model.state.phase
+    if model.blocked:
+        assert not any(agent.downloaded or agent.placed for agent in model.agents)
+        assert not model.applied
+    if phase is RestorePhase.CANCELED:
+        assert not model.applied, "from Applying on a restore cannot be canceled"
+    if phase in (RestorePhase.FAILED, RestorePhase.CANCELED):
+        for node, agent in zip(model.state.nodes, model.agents, strict=False):
+            held = agent.downloaded or agent.placed
+            assert not held or node.phase in LET_GO, f"{phase}, yet {node.name} holds files"
+
+
+@pytest.fixture
+def no_collector() -> Iterator[None]:
+    gc.disable()
+    yield
+    gc.enable()
+
+
+@pytest.mark.usefixtures("no_collector")
+def test_no_order_of_events_breaks_an_invariant_or_ends_nowhere() -> None:
+    starts = [Model(), Model(blocked=True)]
+    seen, todo = set(starts), deque(starts)
+    predecessors: dict[Model, list[Model]] = {}
+    while todo:
+        model = todo.popleft()
+        check_tick(model)
+        for after in {forget(each) for each in chain(world_turns(model), operator_turns(model))}:
+            predecessors.setdefault(after, []).append(model)
+            if after not in seen:
+                check_model(after)
+                seen.add(after)
+                todo.append(after)
+    ended = [model for model in seen if model.state.cleaned_up]
+    assert {model.state.phase for model in ended} == {
+        RestorePhase.COMPLETED,
+        RestorePhase.FAILED,
+        RestorePhase.CANCELED,
+    }
+    can_end, todo = set(ended), deque(ended)
+    while todo:
+        for model in predecessors.get(todo.popleft(), ()):
+            if model not in can_end:
+                can_end.add(model)
+                todo.append(model)
+    stuck = seen - can_end
+    assert not stuck, f"{len(stuck)} of {len(seen)} states have no way to an end, such as {next(iter(stuck))}"
+    assert len(seen) > 10_000, "the model became trivial"

@@ -1,0 +1,98 @@
+"""Every reason not to restore is found, all of them at once, and nothing else is refused."""
+
+from dataclasses import replace
+
+import pytest
+
+from weaviate_backup.core.restore_plan import RestoreWishes, TargetFacts, plan_restore, version_key
+from weaviate_backup.core.session import BackupContents, Failure, Inspected
+
+NODES = ("weaviate-0", "weaviate-1")
+CONTENTS = BackupContents(
+    server_version="1.38.3",
+    layout_version="2.1",
+    status="SUCCESS",
+    leader="weaviate-0",
+    nodes=NODES,
+    collections=("Article", "Author"),
+    aliases={"News": "Article"},
+    verifiable=True,
+    bytes_total=20,
+)
+TARGET = TargetFacts(nodes=dict.fromkeys(NODES, True), version="1.39.1", collections=("Other",))
+
+
+def inspected(contents: BackupContents = CONTENTS, **changes: object) -> dict[str, Inspected]:
+    found = Inspected(contents=contents, bytes_required=10, bytes_free=100)
+    return dict.fromkeys(NODES, found.model_copy(update=changes))
+
+
+def reasons(wishes: RestoreWishes, found: dict[str, Inspected], target: TargetFacts) -> set[str]:
+    return {refusal.reason for refusal in plan_restore(wishes, found, target).refusals}
+
+
+def test_a_fitting_backup_passes() -> None:
+    verdict = plan_restore(RestoreWishes(), inspected(), TARGET)
+    assert verdict.refusals == ()
+    assert verdict.collections == ("Article", "Author")
+
+
+@pytest.mark.parametrize(
+    ("target", "reason"),
+    [
+        (replace(TARGET, version="1.37.14"), "VersionTooOld"),
+        (replace(TARGET, collections=("ARTICLE",)), "CollectionExists"),
+        (replace(TARGET, aliases={"article": "Other"}), "AliasInTheWay"),
+        (replace(TARGET, collections=("News",)), "CollectionInTheWay"),
+        (replace(TARGET, nodes={"weaviate-0": True}), "NodeCountMismatch"),
+        (replace(TARGET, nodes={"weaviate-0": True, "db-1": True}), "NodeNotFound"),
+        (replace(TARGET, nodes={"weaviate-0": True, "weaviate-1": False}), "NodeNotReady"),
+    ],
+)
+def test_a_target_that_does_not_fit_is_refused(target: TargetFacts, reason: str) -> None:
+    assert reason in reasons(RestoreWishes(), inspected(), target)
+
+
+@pytest.mark.parametrize(
+    ("found", "reason"),
+    [
+        (inspected(CONTENTS.model_copy(update={"status": "STARTED"})), "BackupNotSuccessful"),
+        (inspected(bytes_free=9), "NotEnoughSpace"),
+        (inspected(directories_in_the_way=("article",)), "DirectoryInTheWay"),
+        (inspected(problems=(Failure(reason="Damaged", message="m", transient=False),)), "Damaged"),
+    ],
+)
+def test_a_backup_or_disk_that_does_not_fit_is_refused(found: dict[str, Inspected], reason: str) -> None:
+    assert reasons(RestoreWishes(), found, TARGET) == {reason}
+
+
+@pytest.mark.parametrize(
+    ("wishes", "expected"),
+    [
+        (RestoreWishes(include=("Nothing",)), {"CollectionNotFound"}),
+        (RestoreWishes(exclude=("*",)), {"NothingSelected"}),
+        (RestoreWishes(node_mapping={"db-9": "weaviate-0"}), {"NodeMappingUnknown"}),
+        (RestoreWishes(node_mapping={"weaviate-1": "weaviate-0"}), {"NodeMappingAmbiguous"}),
+        (RestoreWishes(node_mapping={"weaviate-0": "weaviate-1", "weaviate-1": "weaviate-0"}), set()),
+    ],
+)
+def test_wishes_that_cannot_be_met_are_refused(wishes: RestoreWishes, expected: set[str]) -> None:
+    assert reasons(wishes, inspected(), TARGET) == expected
+
+
+def test_all_reasons_are_listed_at_once() -> None:
+    target = replace(TARGET, version="1.30.0", collections=("Article", "author"))
+    found = inspected(bytes_free=0)
+    assert reasons(RestoreWishes(), found, target) == {"VersionTooOld", "CollectionExists", "NotEnoughSpace"}
+
+
+def test_what_is_not_restored_is_in_nobodys_way() -> None:
+    target = replace(TARGET, collections=("Author",), aliases={"News": "Other"})
+    found = inspected(directories_in_the_way=("author",))
+    verdict = plan_restore(RestoreWishes(exclude=("Author",)), found, target)
+    assert verdict.refusals == ()
+    assert verdict.notes == ("alias News stays with Other; set overwriteAlias to move it",)
+
+
+def test_versions_compare_by_number() -> None:
+    assert version_key("1.9.9") < version_key("v1.39.0-rc.1") <= version_key("1.39.0")

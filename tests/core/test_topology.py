@@ -1,0 +1,116 @@
+"""A cluster is read from its live objects, whatever the chart called things; what cannot work is refused by name."""
+
+from typing import Any
+
+import pytest
+
+from weaviate_backup.core.selection import select
+from weaviate_backup.core.topology import ClusterView, SecretKey, view_cluster
+from weaviate_backup.errors import Permanent, Transient
+
+Json = dict[str, Any]
+
+
+def container(**changes: Any) -> Json:
+    environment = [
+        {"name": "CLUSTER_GOSSIP_BIND_PORT", "value": "7000"},
+        {"name": "CLUSTER_BASIC_AUTH_USERNAME", "valueFrom": {"secretKeyRef": {"name": "auth", "key": "username"}}},
+        {"name": "CLUSTER_BASIC_AUTH_PASSWORD", "valueFrom": {"secretKeyRef": {"name": "auth", "key": "password"}}},
+    ]
+    mounts = [{"name": "weaviate-data", "mountPath": "/var/lib/weaviate"}]
+    made: Json = {"name": "weaviate", "args": ["--port", "8081"], "env": environment, "volumeMounts": mounts}
+    return made | changes
+
+
+def view(inner: Json, *, access: str = "ReadWriteOnce", replicas: int = 1, **spec: Any) -> ClusterView:
+    pod_spec: Json = {
+        "nodeName": "node-a",
+        "containers": [inner],
+        "volumes": [{"name": "weaviate-data", "persistentVolumeClaim": {"claimName": "data-0"}}],
+    }
+    pod = {
+        "metadata": {"name": "weaviate-0", "uid": "p", "ownerReferences": [{"uid": "s"}]},
+        "spec": pod_spec | spec,
+        "status": {"podIP": "10.0.0.1", "containerStatuses": [{"name": inner["name"], "ready": True}]},
+    }
+    return view_cluster(
+        stateful_set={
+            "metadata": {"name": "weaviate", "namespace": "ns", "uid": "s"},
+            "spec": {"replicas": replicas, "template": {"spec": pod_spec}},
+        },
+        pods=[pod, {"metadata": {"name": "weaviate-1", "uid": "x"}, "spec": {}, "status": {}}],
+        claims={"data-0": {"spec": {"accessModes": [access]}}},
+        config_maps={"settings": {"name": "db-a"}},
+    )
+
+
+def test_ports_paths_and_secrets_come_from_the_objects() -> None:
+    seen = view(container())
+    endpoint = seen.endpoint("weaviate-0")
+    assert endpoint is not None
+    assert (endpoint.host, endpoint.rest_port, endpoint.data_port, endpoint.raft_port) == ("10.0.0.1", 8081, 7001, 8301)
+    assert seen.cluster_auth is not None
+    assert seen.cluster_auth.password == SecretKey("auth", "password")
+    assert seen.nodes[0].volume.source == {"persistentVolumeClaim": {"claimName": "data-0"}}
+
+
+def test_the_last_entry_of_a_name_wins_and_config_maps_are_followed() -> None:
+    reference = {"configMapKeyRef": {"name": "settings", "key": "name"}}
+    environment = [
+        {"name": "CLUSTER_HOSTNAME", "value": "first"},
+        {"name": "CLUSTER_HOSTNAME", "valueFrom": reference},
+        {"name": "CLUSTER_DATA_BIND_PORT", "value": "7777"},
+    ]
+    seen = view(container(env=environment))
+    assert seen.nodes[0].name == "db-a"
+    assert seen.ports.data == 7777
+    assert seen.cluster_auth is None
+
+
+def test_the_container_may_have_another_name_and_its_user_counts_before_the_pods() -> None:
+    inner = container(name="db", securityContext={"runAsUser": 1000})
+    seen = view(inner, securityContext={"runAsUser": 2000, "fsGroup": 3000})
+    assert (seen.nodes[0].security.run_as_user, seen.nodes[0].security.fs_group) == (1000, 3000)
+
+
+def test_a_missing_pod_is_named_not_ignored() -> None:
+    assert view(container(), replicas=2).absent == ("weaviate-1",)
+
+
+@pytest.mark.parametrize(
+    ("inner", "options", "reason"),
+    [
+        (container(), {"access": "ReadWriteOncePod"}, "ReadWriteOncePodUnsupported"),
+        (container(volumeMounts=[]), {}, "DataVolumeNotFound"),
+        (container(), {"volumes": [{"name": "weaviate-data", "emptyDir": {}}]}, "DataVolumeNotShareable"),
+        (container(env=[{"name": "PERSISTENCE_DATA_PATH", "value": "./data"}]), {}, "DataPathRelative"),
+    ],
+)
+def test_what_cannot_work_is_refused_by_name(inner: Json, options: Json, reason: str) -> None:
+    with pytest.raises(Permanent) as refused:
+        view(inner, **options)
+    assert refused.value.reason == reason
+
+
+def test_a_cluster_scaled_to_nothing_may_come_back() -> None:
+    with pytest.raises(Transient):
+        view(container(), replicas=0)
+
+
+@pytest.mark.parametrize(
+    ("include", "exclude", "chosen"),
+    [
+        ((), (), ("Article", "Author", "Book")),
+        (("A*",), (), ("Article", "Author")),
+        (("article", "Boo?"), (), ("Article", "Book")),
+        ((), ("Au*",), ("Article", "Book")),
+    ],
+)
+def test_selection(include: tuple[str, ...], exclude: tuple[str, ...], chosen: tuple[str, ...]) -> None:
+    assert select(("Author", "Article", "Book"), include=include, exclude=exclude) == chosen
+
+
+@pytest.mark.parametrize("pattern", ["[AB]*", "Missing", "Article.*"])
+def test_only_star_and_question_mark_are_special(pattern: str) -> None:
+    with pytest.raises(Permanent, match="CollectionNotFound"):
+        select(("Article", "Book"), include=(pattern,), exclude=())

@@ -42,6 +42,21 @@ class StoreContract:
         assert read(store, "r", start=10, length=5) == bytes(range(10, 15))
         assert read(store, "r", start=10, length=0) == b""
 
+    def test_a_range_beyond_the_end_is_refused_and_never_cut_short(self, store: ObjectStore) -> None:
+        store.put("r", lambda: blocks(bytes(100)))
+        for start, length in ((90, 50), (100, 1), (500, 10)):
+            with pytest.raises(Permanent, match="RangeOutside"):
+                read(store, "r", start=start, length=length)
+
+    def test_a_source_that_fails_is_not_called_the_stores_failure(self, store: ObjectStore) -> None:
+        def gone() -> Iterator[bytes]:
+            yield b"1"
+            raise FileNotFoundError("the frozen file is gone")
+
+        with pytest.raises(FileNotFoundError):
+            store.put("k", gone)
+        assert list(store.list("")) == []
+
     def test_put_replaces_unless_told_not_to(self, store: ObjectStore) -> None:
         store.put("k", lambda: blocks(b"one"))
         store.put("k", lambda: blocks(b"two"))

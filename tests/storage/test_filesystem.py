@@ -1,12 +1,15 @@
 """The filesystem store keeps the contract, its keys below its root, and says what the disk said."""
 
+import subprocess
+import sys
+import tempfile
 from pathlib import Path
 
 import pytest
 from tests.storage.contract import StoreContract, blocks
 
 from weaviate_backup.api.location import LocationSpec
-from weaviate_backup.errors import Permanent
+from weaviate_backup.errors import ObjectNotFound, Permanent
 from weaviate_backup.storage.factory import open_store
 from weaviate_backup.storage.filesystem import FilesystemStore
 from weaviate_backup.storage.object_store import ObjectStore
@@ -35,6 +38,39 @@ def test_objects_are_plain_files_and_nothing_else_is_left(store: ObjectStore, tm
 def test_keys_stay_below_the_root(tmp_path: Path, key: str) -> None:
     with pytest.raises(Permanent, match="KeyRefused"):
         FilesystemStore(tmp_path).put(key, lambda: blocks(b"x"))
+
+
+def test_a_directory_is_no_object(store: ObjectStore) -> None:
+    store.put("a/b", lambda: blocks(b"x"))
+    with pytest.raises(ObjectNotFound), store.open("a") as stream:
+        stream.read()
+
+
+def test_a_full_disk_is_named_and_leaves_nothing() -> None:
+    """A real full disk: a tmpfs of 1 MiB, in a mount namespace of its own."""
+    script = f"""
+import sys; sys.path[:0] = {sys.path!r}
+from pathlib import Path
+from weaviate_backup.errors import Permanent
+from weaviate_backup.storage.filesystem import FilesystemStore
+root = Path(sys.argv[1])
+try:
+    FilesystemStore(root).put("k", lambda: iter([bytes(1 << 20)] * 3))
+except Permanent as error:
+    print(error, [path.name for path in root.rglob("*")])
+"""
+    with tempfile.TemporaryDirectory() as directory:
+        mounted = f'mount -t tmpfs -o size=1m none {directory} && exec {sys.executable} -c "$0" {directory}'
+        found = subprocess.run(
+            ["unshare", "--mount", "--map-root-user", "sh", "-c", mounted, script],
+            check=False,
+            capture_output=True,
+            text=True,
+        )
+    if "unshare failed" in found.stderr or "permission denied" in found.stderr.lower():
+        pytest.skip("no mount namespaces here: " + found.stderr.strip())
+    assert "DiskFull: spec.filesystem: k" in found.stdout, found.stderr
+    assert found.stdout.strip().endswith("[]")
 
 
 def test_a_root_that_is_not_there_is_named(tmp_path: Path) -> None:

@@ -34,11 +34,14 @@ class FilesystemStore:
             if if_absent and target.exists():
                 raise ObjectExists(key)
             target.parent.mkdir(parents=True, exist_ok=True)
-            try:
-                size_bytes = _write(temporary, make_blocks)
+        try:
+            size_bytes = _write(temporary, make_blocks(), key)
+            with _classified(key, writing=True):
                 _publish(temporary, target, key, if_absent=if_absent)
-            finally:
+        finally:
+            with _classified(key):
                 temporary.unlink(missing_ok=True)
+        with _classified(key):
             self._sync_above(target)
         return ObjectInfo(key, size_bytes)
 
@@ -47,9 +50,12 @@ class FilesystemStore:
         with _classified(key):
             source = (self._directory / _checked(key)).open("rb", buffering=0)
         with source:
-            source.seek(start)
-            expected = os.fstat(source.fileno()).st_size - start if length is None else length
-            yield cast(BinaryIO, _Exactly(source, max(0, expected), key))
+            with _classified(key):
+                source.seek(start)
+                found_bytes = os.fstat(source.fileno()).st_size - start
+            if found_bytes < (length or 0):
+                raise Permanent("RangeOutside", f"{key} has only {found_bytes} of {length} bytes from {start} on")
+            yield cast(BinaryIO, _Exactly(source, max(0, found_bytes) if length is None else length, key))
 
     def stat(self, key: str) -> ObjectInfo:
         with _classified(key):
@@ -135,15 +141,20 @@ class _Exactly(io.RawIOBase):
         return count
 
 
-def _write(path: Path, make_blocks: MakeBlocks) -> int:
+def _write(path: Path, blocks: Iterator[bytes], key: str) -> int:
+    """What the blocks themselves raise passes as it is: a source that cannot be read is no failure of the store."""
     size_bytes = 0
-    with path.open("xb", buffering=0) as output:
-        for block in make_blocks():
-            view = memoryview(block)
-            while view:
-                view = view[output.write(view) :]
+    with _classified(key, writing=True):
+        output = path.open("xb", buffering=0)
+    with output:
+        for block in blocks:
+            with _classified(key, writing=True):
+                view = memoryview(block)
+                while view:
+                    view = view[output.write(view) :]
             size_bytes += len(block)
-        os.fsync(output.fileno())
+        with _classified(key, writing=True):
+            os.fsync(output.fileno())
     return size_bytes
 
 
@@ -155,6 +166,14 @@ def _publish(temporary: Path, target: Path, key: str, *, if_absent: bool) -> Non
         os.link(temporary, target)
     except FileExistsError as error:
         raise ObjectExists(key) from error
+    except OSError as error:
+        if error.errno not in LINKS_UNSUPPORTED:
+            raise
+        raise Permanent(
+            "HardLinksUnsupported",
+            "spec.filesystem.volume cannot link files, without which nothing can be written once; use NFS, a local "
+            "or a cluster file system, or spec.s3",
+        ) from error
 
 
 def _checked(key: str) -> str:
@@ -178,6 +197,7 @@ def _refuse_unless_missing(error: OSError) -> None:
         raise error
 
 
+LINKS_UNSUPPORTED = frozenset({errno.EPERM, errno.ENOTSUP, errno.EOPNOTSUPP, errno.ENOSYS, errno.EMLINK})
 REASONS: dict[int, tuple[type[Permanent] | type[Transient], str, str]] = {
     errno.EACCES: (Permanent, "AccessDenied", "; the agent's user needs the right to read and write there"),
     errno.EPERM: (Permanent, "AccessDenied", "; the agent's user needs the right to read and write there"),
@@ -189,10 +209,12 @@ REASONS: dict[int, tuple[type[Permanent] | type[Transient], str, str]] = {
 
 
 @contextmanager
-def _classified(key: str) -> Iterator[None]:
+def _classified(key: str, *, writing: bool = False) -> Iterator[None]:
     try:
         yield
-    except (FileNotFoundError, NotADirectoryError) as error:
+    except (FileNotFoundError, NotADirectoryError, IsADirectoryError) as error:
+        if writing:  # a directory that was empty was just removed beside us
+            raise Transient("FilesystemFailure", f"spec.filesystem: {key}: {error.strerror}") from error
         raise ObjectNotFound(key) from error
     except OSError as error:
         kind, reason, cure = REASONS.get(error.errno or 0, (Transient, "FilesystemFailure", ""))

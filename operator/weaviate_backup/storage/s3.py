@@ -20,7 +20,7 @@ import botocore.config
 import botocore.exceptions
 
 from weaviate_backup.api.location import S3Location
-from weaviate_backup.errors import ObjectExists, ObjectNotFound, Transient
+from weaviate_backup.errors import ObjectExists, ObjectNotFound, Permanent, Transient
 from weaviate_backup.storage.object_store import MakeBlocks, ObjectInfo
 from weaviate_backup.storage.s3_failures import classify, code_of
 
@@ -49,8 +49,12 @@ class S3Store:
         self._location = location
         self._prefix = f"{location.path.strip('/')}/" if location.path.strip("/") else ""
         self._ca = _as_file(ca_pem) if ca_pem else None
-        self._client = _client(location, credentials, self._ca.name if self._ca else None)
+        try:
+            self._client = _client(location, credentials, self._ca.name if self._ca else None)
+        except (botocore.exceptions.BotoCoreError, ValueError) as error:
+            raise self._failure(error, "") from error
         self._options = _options(location)
+        self._conditional = True
 
     def put(self, key: str, make_blocks: MakeBlocks, *, if_absent: bool = False) -> ObjectInfo:
         parts = _parts(make_blocks())
@@ -58,15 +62,18 @@ class S3Store:
         second = next(parts, None)
         condition: dict[str, Any] = {"IfNoneMatch": "*"} if if_absent else {}
         if second is None:
-            answer = self._ask(
+            if if_absent and not self._conditional and self._exists(key):
+                raise ObjectExists(key)
+            answer = self._on_condition(
                 key,
-                lambda: self._client.put_object(
+                condition,
+                lambda condition: self._client.put_object(
                     Bucket=self._location.bucket, Key=self._key(key), Body=first, **self._options, **condition
                 ),
             )
             return ObjectInfo(key, len(first), answer["ETag"])
         if if_absent and self._exists(key):
-            raise ObjectExists(key)  # before the bytes go up; the condition below decides
+            raise ObjectExists(key)  # before the bytes go up; the condition at the end decides
         return self._put_parts(key, _chained(first, second, parts), condition)
 
     @contextmanager
@@ -80,9 +87,11 @@ class S3Store:
         answer = self._ask(
             key, lambda: self._client.get_object(Bucket=self._location.bucket, Key=self._key(key), **wanted)
         )
-        body = answer["Body"]
+        body, found_bytes = answer["Body"], answer["ContentLength"]
         try:
-            yield cast(BinaryIO, _Body(body, answer["ContentLength"], lambda error: self._failure(error, key)))
+            if length is not None and found_bytes < length:
+                raise Permanent("RangeOutside", f"{key} has only {found_bytes} of {length} bytes from {start} on")
+            yield cast(BinaryIO, _Body(body, found_bytes, lambda error: self._failure(error, key)))
         finally:
             body.close()
 
@@ -108,6 +117,7 @@ class S3Store:
     def delete(self, keys: Iterable[str]) -> None:
         wanted = [self._key(key) for key in keys]
         refused: list[str] = []
+        codes: set[str] = set()
         for at in range(0, len(wanted), DELETE_BATCH):
             batch = wanted[at : at + DELETE_BATCH]
             answer = self._ask(
@@ -117,13 +127,12 @@ class S3Store:
                     Delete={"Objects": [{"Key": key} for key in batch], "Quiet": True},
                 ),
             )
-            refused += [
-                f"{each.get('Key')} ({each.get('Code')})"
-                for each in answer.get("Errors", ())
-                if each.get("Code") != "NoSuchKey"
-            ]
+            errors = [each for each in answer.get("Errors", ()) if each.get("Code") != "NoSuchKey"]
+            refused += [f"{each.get('Key')} ({each.get('Code')})" for each in errors]
+            codes |= {str(each.get("Code")) for each in errors}
         if refused:
-            raise Transient("DeleteIncomplete", f"{len(refused)} objects could not be deleted, first {refused[0]}")
+            kind = Permanent if codes == {"AccessDenied"} else Transient
+            raise kind("DeleteIncomplete", f"{len(refused)} objects could not be deleted, first {refused[0]}")
 
     def check(self) -> None:
         self._ask(
@@ -140,6 +149,20 @@ class S3Store:
             return False
         return True
 
+    def _on_condition(self, key: str, condition: Mapping[str, Any], request: Callable[[Mapping[str, Any]], T]) -> T:
+        """A write-once request. A store without conditional writes is asked whether the object exists, which leaves a
+        window between the question and the write; it is said once."""
+        try:
+            return self._ask(key, lambda: request(condition if self._conditional else {}))
+        except Permanent as error:
+            if not condition or not self._conditional or error.reason != "OperationUnsupported":
+                raise
+            self._conditional = False
+            log.warning("the store does not know If-None-Match: write-once is kept by looking before writing")
+        if self._exists(key):
+            raise ObjectExists(key)
+        return self._ask(key, lambda: request({}))
+
     def _put_parts(self, key: str, parts: Iterator[bytes], condition: Mapping[str, Any]) -> ObjectInfo:
         bucket, name = self._location.bucket, self._key(key)
         upload = self._ask(key, lambda: self._client.create_multipart_upload(Bucket=bucket, Key=name, **self._options))[
@@ -147,9 +170,10 @@ class S3Store:
         ]
         try:
             done, size_bytes = self._send_parts(key, upload, parts)
-            answer = self._ask(
+            answer = self._on_condition(
                 key,
-                lambda: self._client.complete_multipart_upload(
+                condition,
+                lambda condition: self._client.complete_multipart_upload(
                     Bucket=bucket, Key=name, UploadId=upload, MultipartUpload={"Parts": done}, **condition
                 ),
             )
@@ -201,11 +225,20 @@ class S3Store:
         raise AssertionError("unreachable")
 
     def _abort(self, key: str, upload: str) -> None:
-        try:
-            self._client.abort_multipart_upload(Bucket=self._location.bucket, Key=self._key(key), UploadId=upload)
-        except (botocore.exceptions.ClientError, botocore.exceptions.BotoCoreError) as error:
-            if code_of(error) != "NoSuchUpload":
-                log.warning("an unfinished upload of %s stays in the store: %s", key, self._failure(error, key))
+        """Parts that stay are paid for and never listed, so a busy store is asked again."""
+        for attempt in range(1, PART_ATTEMPTS + 1):
+            try:
+                self._client.abort_multipart_upload(Bucket=self._location.bucket, Key=self._key(key), UploadId=upload)
+            except (botocore.exceptions.ClientError, botocore.exceptions.BotoCoreError) as error:
+                failure = self._failure(error, key)
+                if code_of(error) == "NoSuchUpload":
+                    return
+                if attempt == PART_ATTEMPTS or not isinstance(failure, Transient):
+                    log.warning("an unfinished upload of %s stays in the store: %s", key, failure)
+                    return
+                threading.Event().wait(0.2 * 2**attempt)
+            else:
+                return
 
     def _ask(self, key: str, request: Callable[[], T]) -> T:
         try:
@@ -279,6 +312,14 @@ def _client(location: S3Location, credentials: Mapping[str, str], ca_file: str |
         max_pool_connections=CONNECTIONS,
         s3={"addressing_style": "path" if path_style else "auto"},
     )
+    pair = ("AWS_ACCESS_KEY_ID", "AWS_SECRET_ACCESS_KEY")
+    missing = [name for name in pair if not credentials.get(name)]
+    if len(missing) == 1:
+        raise Permanent(
+            "CredentialsMissing",
+            f"the Secret of spec.s3.credentialsSecretRef has no {missing[0]}; add that key, or take both away "
+            "to use the identity of the agents",
+        )
     session = boto3.session.Session(
         aws_access_key_id=credentials.get("AWS_ACCESS_KEY_ID") or None,
         aws_secret_access_key=credentials.get("AWS_SECRET_ACCESS_KEY") or None,

@@ -72,8 +72,14 @@ def _of_answer(  # noqa: PLR0911 (a table of answers)
         )
     if code in ("NoSuchKey", "404", "NotFound") or (status == 404 and code != "NoSuchUpload"):
         return ObjectNotFound(key)
-    if status == 412 or code in ("PreconditionFailed", "ConditionalRequestConflict"):
+    if status == 412 or code == "PreconditionFailed":
         return ObjectExists(key)
+    if code == "ConditionalRequestConflict":  # another writer is not done yet: nobody knows who wins
+        return Transient("ConcurrentWrite", f"{what}: another write is under way")
+    if status == 416 or code == "InvalidRange":
+        return Permanent("RangeOutside", f"{what}: the object ends before the wanted bytes")
+    if status == 501 or code == "NotImplemented":
+        return Permanent("OperationUnsupported", f"{what}: {said or code}; the store lacks what a backup needs")
     if code in ("ExpiredToken", "RequestTimeTooSkewed"):
         return Transient(code, f"{what}: {said or code}; refresh the token, or set the node's clock")
     if status in (401, 403):

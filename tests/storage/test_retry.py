@@ -1,0 +1,178 @@
+"""A store that stumbles does not fail an operation, and one that refuses is not asked again: on a real server behind a
+line that fails on request.
+"""
+
+import itertools
+from collections.abc import Iterator
+
+import boto3
+import pytest
+from tests.s3_server import S3Server, running_s3_server
+from tests.storage.contract import MIB, blocks, read
+from tests.storage.faulty_line import Answer, Fits, HangUp, Line, faulty_line
+
+from weaviate_backup.api.location import LocationSpec, S3Location
+from weaviate_backup.errors import ObjectExists, ObjectNotFound, Permanent, Transient
+from weaviate_backup.storage.factory import open_store
+from weaviate_backup.storage.object_store import ObjectStore
+from weaviate_backup.storage.retry import Retrying
+from weaviate_backup.storage.s3 import S3Store
+
+numbers = itertools.count()
+SLOW_DOWN = Answer(503, "SlowDown", (("Retry-After", "0"),))
+BUSY = Answer(503, "ServiceUnavailable")
+
+
+@pytest.fixture(scope="module")
+def server(tmp_path_factory: pytest.TempPathFactory) -> Iterator[S3Server]:
+    with running_s3_server(tmp_path_factory.mktemp("s3") / "data") as server:
+        yield server
+
+
+@pytest.fixture
+def line(server: S3Server) -> Iterator[Line]:
+    with faulty_line(server.endpoint) as line:
+        yield line
+
+
+@pytest.fixture
+def location(server: S3Server, line: Line) -> S3Location:
+    bucket = f"retry-{next(numbers)}"
+    server.make_bucket(bucket)
+    return S3Location(bucket=bucket, endpoint=line.address, use_ssl=False)
+
+
+@pytest.fixture
+def store(server: S3Server, location: S3Location) -> ObjectStore:
+    return open_store(LocationSpec(s3=location), credentials=server.credentials)
+
+
+def puts(method: str, path: str, headers: dict[str, str]) -> bool:
+    return method == "PUT"
+
+
+def gets(method: str, path: str, headers: dict[str, str]) -> bool:
+    return method == "GET"
+
+
+def conditions(method: str, path: str, headers: dict[str, str]) -> bool:
+    return "if-none-match" in headers
+
+
+def unfinished(server: S3Server, bucket: str) -> int:
+    client = boto3.client(
+        "s3",
+        endpoint_url=f"http://{server.endpoint}",
+        region_name="us-east-1",
+        aws_access_key_id=server.credentials["AWS_ACCESS_KEY_ID"],
+        aws_secret_access_key=server.credentials["AWS_SECRET_ACCESS_KEY"],
+    )
+    return len(client.list_multipart_uploads(Bucket=bucket).get("Uploads", []))
+
+
+def test_a_put_starts_again_from_zero(store: ObjectStore, line: Line) -> None:
+    runs = []
+
+    def make() -> Iterator[bytes]:
+        runs.append(1)
+        yield from blocks(b"hello")
+
+    line.fail(puts, SLOW_DOWN, times=2)
+    store.put("k", make, if_absent=True)
+    assert (len(runs), read(store, "k")) == (3, b"hello")
+
+
+def test_a_single_part_is_sent_again_without_the_others(store: ObjectStore, line: Line) -> None:
+    runs = []
+
+    def make() -> Iterator[bytes]:
+        runs.append(1)
+        yield from (bytes([number]) * MIB for number in range(20))
+
+    line.fail(lambda method, path, headers: method == "PUT" and "partNumber=2" in path, BUSY, times=2)
+    store.put("k", make, if_absent=True)
+    assert len(runs) == 1
+    assert read(store, "k") == b"".join(bytes([number]) * MIB for number in range(20))
+
+
+@pytest.mark.parametrize("attempts", [1, 3])
+def test_a_body_that_breaks_is_read_on_and_never_cut_short(
+    server: S3Server, location: S3Location, line: Line, attempts: int
+) -> None:
+    bare = S3Store(location, credentials=server.credentials)
+    content = bytes(range(256)) * 12_000
+    bare.put("k", lambda: iter((content,)))
+    line.fail(gets, HangUp(1_500_000))
+    if attempts == 1:
+        with pytest.raises(Transient):
+            read(Retrying(bare, attempts=1), "k")
+    else:
+        assert read(Retrying(bare, attempts=3), "k") == content
+
+
+def test_what_is_permanent_is_asked_once(store: ObjectStore, line: Line) -> None:
+    line.fail(puts, Answer(403, "AccessDenied"), times=2)
+    with pytest.raises(Permanent, match=r"AccessDenied: bucket 'retry-\d+', k"):
+        store.put("k", lambda: blocks(b"1"))
+    assert [method for method, _ in line.requests] == ["PUT"]
+
+
+def test_a_store_that_never_recovers_is_named(server: S3Server, location: S3Location, line: Line) -> None:
+    line.fail(puts, SLOW_DOWN, times=3)
+    with pytest.raises(Transient, match="Throttled") as caught:
+        Retrying(S3Store(location, credentials=server.credentials), attempts=3).put("k", lambda: blocks(b"1"))
+    assert caught.value.retry_after_seconds == 0
+    assert len(line.requests) == 3
+
+
+def test_a_conflict_of_writers_is_asked_again(store: ObjectStore, line: Line) -> None:
+    line.fail(conditions, Answer(409, "ConditionalRequestConflict"))
+    store.put("k", lambda: blocks(b"1"), if_absent=True)
+    assert read(store, "k") == b"1"
+
+
+@pytest.mark.parametrize("size_bytes", [5, 20 * MIB])
+def test_write_once_on_a_store_without_conditions(
+    store: ObjectStore, line: Line, caplog: pytest.LogCaptureFixture, size_bytes: int
+) -> None:
+    line.fail(conditions, Answer(501, "NotImplemented"), times=10)
+    for key in ("k", "l"):
+        store.put(key, lambda: blocks(bytes(size_bytes), MIB), if_absent=True)
+        with pytest.raises(ObjectExists):
+            store.put(key, lambda: blocks(b"2"), if_absent=True)
+        assert read(store, key) == bytes(size_bytes)
+    assert caplog.text.count("does not know If-None-Match") == 1
+
+
+@pytest.mark.parametrize(
+    "fits",
+    [
+        lambda method, path, headers: "partNumber=2" in path,
+        lambda method, path, headers: method == "POST" and "uploadId" in path,
+    ],
+    ids=["a part", "the completion"],
+)
+def test_a_failed_multipart_upload_leaves_nothing(
+    server: S3Server, location: S3Location, line: Line, fits: Fits
+) -> None:
+    line.fail(fits, Answer(403, "AccessDenied"))
+    line.fail(lambda method, path, headers: method == "DELETE", BUSY)
+    bare = S3Store(location, credentials=server.credentials)
+    with pytest.raises(Permanent, match="AccessDenied"):
+        bare.put("k", lambda: iter([bytes(MIB)] * 20))
+    with pytest.raises(ObjectNotFound):
+        bare.stat("k")
+    assert unfinished(server, location.bucket) == 0
+
+
+@pytest.mark.parametrize("given", ["AWS_ACCESS_KEY_ID", "AWS_SECRET_ACCESS_KEY"])
+def test_half_a_pair_of_credentials_is_named(location: S3Location, given: str) -> None:
+    with pytest.raises(Permanent, match=r"CredentialsMissing: .*spec\.s3\.credentialsSecretRef has no AWS_") as caught:
+        S3Store(location, credentials={given: "topsecret"})
+    assert given not in caught.value.message
+    assert "topsecret" not in str(caught.value)
+
+
+def test_an_endpoint_that_is_none_is_named() -> None:
+    with pytest.raises(Permanent, match=r"LocationInvalid: spec\.s3"):
+        S3Store(S3Location(bucket="abc", endpoint="no host:x"), credentials={})

@@ -46,6 +46,7 @@ def main() -> None:
     for name in [name for name in os.environ if name.lower().endswith("_proxy")]:
         del os.environ[name]  # there is no way out of the sandbox, and everything in it is near
     plan = Plan.load(Path(sys.argv[1]))
+    os.environ |= _private_folders(plan.directory / "home")
     try:
         lab = _start(plan)
         with step("Weaviate and the operator, ready"):
@@ -56,6 +57,13 @@ def main() -> None:
     except KeyboardInterrupt:
         sys.exit(130)
     sys.exit(_run_command(plan, lab, urls))
+
+
+def _private_folders(home: Path) -> dict[str, str]:
+    """Where kubectl and helm keep their caches, so that they do not write into the caller's home."""
+    folders = {"KUBECACHEDIR": "kubectl", "HELM_CACHE_HOME": "helm/cache"}
+    folders |= {"HELM_CONFIG_HOME": "helm/config", "HELM_DATA_HOME": "helm/data"}
+    return {variable: str(home / folder) for variable, folder in folders.items()}
 
 
 class _Lab:
@@ -125,7 +133,7 @@ def _finish(plan: Plan, lab: _Lab) -> list[str]:
     with ThreadPoolExecutor(2) as pool:
         installing: Future[None] | None = None
         if plan.chart is not None:
-            installing = pool.submit(install_operator, plan.chart, lab.control_plane, home=plan.directory / "helm")
+            installing = pool.submit(install_operator, plan.chart, lab.control_plane)
         urls = _wait_for_weaviate(plan, lab)
         if installing is not None:
             wait([installing])

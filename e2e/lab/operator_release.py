@@ -1,6 +1,5 @@
 """Our operator in the lab: the chart with the image of this checkout, and a location for every store."""
 
-import os
 import subprocess
 from pathlib import Path
 from typing import Any
@@ -14,7 +13,7 @@ from e2e.lab.stores import Store
 RELEASE = "weaviate-backup-operator"
 
 
-def install_operator(chart: Path, control_plane: ControlPlane, *, home: Path) -> None:
+def install_operator(chart: Path, control_plane: ControlPlane) -> None:
     """Installs the chart and waits until the operator is ready."""
     command: list[str | Path] = [
         program("helm"), "upgrade", "--install", RELEASE, chart, f"--kubeconfig={control_plane.kubeconfig}",
@@ -22,7 +21,7 @@ def install_operator(chart: Path, control_plane: ControlPlane, *, home: Path) ->
         f"--set=image.repository={OPERATOR_REPOSITORY}", f"--set=image.tag={OPERATOR_TAG}",
         "--set=image.pullPolicy=Never",
     ]  # fmt: skip
-    done = subprocess.run(command, capture_output=True, text=True, check=False, env=os.environ | {"HOME": str(home)})
+    done = subprocess.run(command, capture_output=True, text=True, check=False)
     if done.returncode:
         pods = control_plane.kubectl("get", "pods,events", f"--namespace={OPERATOR_NAMESPACE}")
         logs = control_plane.kubectl(

@@ -23,7 +23,7 @@ KUBERNETES_VERSION = "1.37.2"
 CONTAINERD_VERSION = "2.4.2"
 WEAVIATE_VERSION = "1.39.1"
 
-_SOURCES = Path(__file__).with_name("programs")
+_SOURCES = Path(__file__).with_name("modules")
 _KUBERNETES_FLAGS = " ".join(
     f"-X {package}.gitVersion=v{KUBERNETES_VERSION}"
     for package in ("k8s.io/component-base/version", "k8s.io/client-go/pkg/version")

@@ -18,7 +18,7 @@ from tests.lab.relay import TOP
     ],
 )
 def test_the_version_of_a_program_is_the_one_its_module_pins(name: str, module: str, requirement: str) -> None:
-    pins = (TOP / "e2e/lab/programs" / module / "go.mod").read_text()
+    pins = (TOP / "e2e/lab/modules" / module / "go.mod").read_text()
     pinned = re.search(rf"^(?:require )?\s*{re.escape(requirement)} v(\S+)", pins, re.MULTILINE)
     assert pinned
     assert RECIPES[name].version == pinned[1]

@@ -14,8 +14,8 @@ from weaviate_backup.agent.tasks import in_thread
 from weaviate_backup.agent.workspace import KEPT, LATE, RESTORE, Workspace
 from weaviate_backup.core.session import StepCommand
 from weaviate_backup.errors import Permanent
+from weaviate_backup.weaviate import late_writes
 from weaviate_backup.weaviate.inactive_tenants import is_sealed
-from weaviate_backup.weaviate.late_writes import LATE_WRITES
 
 
 async def place(workspace: Workspace, command: StepCommand, meter: Meter) -> None:
@@ -42,6 +42,8 @@ def _place(workspace: Workspace, collection: str, meter: Meter) -> None:
     strangers = [each.name for each in ready.iterdir() if each != data]
     if strangers or not data.is_dir():
         raise Permanent("HostileBackup", f"{ready} must hold {data.name!r} alone, but has {strangers[:3]}")
+    for shard in sorted(data.iterdir()):
+        late_writes.prepare(shard)
     set_late_writes_aside(data, workspace.directory / LATE / collection)
     keep_copy(data, workspace.directory / KEPT / collection, meter)
     shards = {each.name: each.stat().st_ino for each in sorted(data.iterdir())}
@@ -58,7 +60,7 @@ def _place(workspace: Workspace, collection: str, meter: Meter) -> None:
 
 def set_late_writes_aside(data: Path, target: Path) -> None:
     """Writes that were captured while a shard was cut are no file of Weaviate's; they are replayed by CONFIRM."""
-    for late in sorted(data.glob(f"*/{LATE_WRITES}")):
+    for late in sorted(data.glob(f"*/{late_writes.LATE_WRITES}")):
         target.mkdir(parents=True, exist_ok=True)
         late.rename(target / late.parent.name)
 

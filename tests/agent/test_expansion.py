@@ -49,7 +49,7 @@ def test_quota(text: str, cpus: float | None) -> None:
 
 
 @pytest.mark.parametrize(
-    ("percentage", "cpus", "workers"), [(50, 64, 8), (50, 2, 1), (50, 0.5, 1), (80, 4, 3), (50, 16, 8)]
+    ("percentage", "cpus", "workers"), [(50, 64, 6), (50, 2, 1), (50, 0.5, 1), (80, 4, 3), (50, 16, 6)]
 )
 def test_workers(percentage: int, cpus: float, workers: int) -> None:
     assert worker_count(percentage, cpus) == workers

@@ -82,11 +82,12 @@ class Kube:
     async def connect(cls) -> Self:
         """In a cluster with the pod's service account, elsewhere as the kubeconfig says."""
         settings = client.Configuration()
+        loader: Any = config  # it has no types
         if in_cluster():
-            config.load_incluster_config(client_configuration=settings)
+            loader.load_incluster_config(client_configuration=settings)
         else:
             # The client reads KUBECONFIG once, when it is imported.
-            await config.load_kube_config(os.environ.get("KUBECONFIG"), client_configuration=settings)
+            await loader.load_kube_config(os.environ.get("KUBECONFIG"), client_configuration=settings)
         return cls(client.ApiClient(configuration=settings))
 
     async def __aenter__(self) -> Self:

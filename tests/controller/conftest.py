@@ -74,7 +74,7 @@ class Stage:
         It has a loop of its own: kopf ends every task of its loop when it ends.
         """
         stop = threading.Event()
-        task = asyncio.create_task(asyncio.to_thread(asyncio.run, run_operator(self.settings, stop=stop)))
+        task = asyncio.create_task(asyncio.to_thread(asyncio.run, _operate(self.settings, stop)))
         try:
             yield
         finally:
@@ -108,6 +108,11 @@ async def stage(
     script = Script()
     async with HandKubelet(api_server, namespace, script) as kubelet:
         yield Stage(api_server, namespace, script, kubelet, settings)
+
+
+async def _operate(settings: OperatorSettings, stop: threading.Event) -> None:
+    await run_operator(settings, stop=stop)
+    await asyncio.sleep(0.5)  # TLS connections end in the background; the loop must not be gone by then
 
 
 def _named(name: str, namespace: str) -> Json:

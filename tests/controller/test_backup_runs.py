@@ -11,7 +11,7 @@ from weaviate_backup.core.session import Failure, Step
 pytestmark = [
     pytest.mark.kubernetes,
     pytest.mark.weaviate,
-    # A request of the hand-made kubelet that is under way when its test ends leaves its blocking socket to the collector.
+    # A request of the hand-made kubelet under way when its test ends leaves its socket to the collector.
     pytest.mark.filterwarnings("ignore::pytest.PytestUnraisableExceptionWarning"),
 ]
 LOCATION = {"s3": {"bucket": "backups", "credentialsSecretRef": {"name": "credentials"}}}

@@ -19,10 +19,14 @@ FILE_MODE = 0o600
 
 
 class ChunkReceiver:
-    """Writes below `directory/<Class>/`. Used from many threads at once."""
+    """Writes below `directory/<Class>/`. Used from many threads at once.
 
-    def __init__(self, store: ObjectStore, directory: Path, meter: Meter) -> None:
+    No chunk may hold more than its manifest says, or than `limit_bytes` when there is none.
+    """
+
+    def __init__(self, store: ObjectStore, directory: Path, meter: Meter, *, limit_bytes: int) -> None:
         self._store = store
+        self._limit_bytes = limit_bytes
         self._directory = directory
         self._meter = meter
 
@@ -30,8 +34,11 @@ class ChunkReceiver:
         """All entries of the chunk, none more and none less than the manifest says, when there is one."""
         seen: set[tuple[str, int]] = set()
         target = self._directory / chunk.collection
+        limit_bytes = self._limit_bytes if chunk.parts is None else chunk.source_bytes
         with self._store.open(chunk.key) as stream:
-            for entry in read_chunk(stream, compression=chunk.compression, collection=chunk.collection):
+            for entry in read_chunk(
+                stream, compression=chunk.compression, collection=chunk.collection, limit_bytes=limit_bytes
+            ):
                 self._write(target, entry, chunk)
                 seen.add((entry.path, entry.offset))
         missing = chunk.parts.keys() - seen if chunk.parts is not None else ()

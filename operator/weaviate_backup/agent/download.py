@@ -50,7 +50,8 @@ def _download(workspace: Workspace, collections: tuple[str, ...], meter: Meter) 
             files_total=sum(len(files.sizes or files.names) for files in wanted.values()),
         )
         refuse_without_space(workspace.data_path, wanted, already=_bytes_there(workspace.directory / RESTORE))
-        receiver = ChunkReceiver(store, workspace.directory / RESTORE, meter)
+        free = free_bytes(workspace.data_path)
+        receiver = ChunkReceiver(store, workspace.directory / RESTORE, meter, limit_bytes=free)
         _receive_all(workspace, receiver, chunks, meter)
         for name, files in wanted.items():
             check_complete(workspace.directory / RESTORE / name, name, files)

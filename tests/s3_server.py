@@ -43,11 +43,14 @@ def free_port() -> int:
 
 
 @contextmanager
-def running_s3_server(directory: Path) -> Iterator[S3Server]:
-    """Starts it and waits until it takes connections; buckets are folders of `directory`."""
+def running_s3_server(
+    directory: Path, *, certificate: Path | None = None, key: Path | None = None
+) -> Iterator[S3Server]:
+    """Starts it and waits until it takes connections; buckets are folders of `directory`. With a certificate: TLS."""
     directory.mkdir(parents=True, exist_ok=True)
     port = free_port()
-    command = [str(program("versitygw")), "--port", f"127.0.0.1:{port}", "posix", str(directory)]
+    secured = ["--cert", str(certificate), "--key", str(key)] if certificate else []
+    command = [str(program("versitygw")), "--port", f"127.0.0.1:{port}", *secured, "posix", str(directory)]
     environment = {**os.environ, "ROOT_ACCESS_KEY": ACCESS_KEY, "ROOT_SECRET_KEY": SECRET_KEY}
     with (directory.parent / "versitygw.log").open("wb") as log:
         process = subprocess.Popen(command, stdout=log, stderr=subprocess.STDOUT, env=environment)

@@ -3,7 +3,11 @@ line that fails on request.
 """
 
 import itertools
+import socket
+import time
 from collections.abc import Iterator
+from concurrent.futures import ThreadPoolExecutor
+from contextlib import ExitStack, contextmanager
 
 import boto3
 import pytest
@@ -108,6 +112,50 @@ def test_a_body_that_breaks_is_read_on_and_never_cut_short(
             read(Retrying(bare, attempts=1), "k")
     else:
         assert read(Retrying(bare, attempts=3), "k") == content
+
+
+@contextmanager
+def a_silent_port() -> Iterator[str]:
+    """Takes connections, as the kernel does for any listener, and never answers."""
+    with socket.create_server(("127.0.0.1", 0)) as listener:
+        yield f"127.0.0.1:{listener.getsockname()[1]}"
+
+
+@contextmanager
+def a_black_hole() -> Iterator[str]:
+    """A listener whose queue is full: packets to it are dropped, as behind a NetworkPolicy."""
+    with socket.create_server(("127.0.0.1", 0), backlog=0) as listener, ExitStack() as held:
+        for _ in range(4):
+            waiting = held.enter_context(socket.socket())
+            waiting.setblocking(False)
+            waiting.connect_ex(listener.getsockname())
+        yield f"127.0.0.1:{listener.getsockname()[1]}"
+
+
+def test_a_store_out_of_reach_is_named_soon_by_a_check() -> None:
+    def checked(address: str) -> tuple[str, float]:
+        location = LocationSpec(s3=S3Location(bucket="abc", endpoint=address, use_ssl=False))
+        store = open_store(location, credentials={"AWS_ACCESS_KEY_ID": "k", "AWS_SECRET_ACCESS_KEY": "topsecret"})
+        started = time.monotonic()
+        with pytest.raises(Transient) as caught:
+            store.check()
+        assert f"spec.s3.endpoint '{address}'" in caught.value.message
+        assert "topsecret" not in str(caught.value)
+        return caught.value.reason, time.monotonic() - started
+
+    with a_silent_port() as silent, a_black_hole() as hole, ThreadPoolExecutor(2) as pool:
+        found = dict(zip(("silent", "hole"), pool.map(checked, (silent, hole)), strict=True))
+    assert {name: reason for name, (reason, _) in found.items()} == {
+        "silent": "StoreUnavailable",
+        "hole": "EndpointUnreachable",
+    }
+    assert max(seconds for _, seconds in found.values()) < 20
+
+
+def test_a_check_outlasts_a_short_stumble(store: ObjectStore, line: Line) -> None:
+    line.fail(gets, BUSY, times=2)
+    store.check()
+    assert len(line.requests) == 3
 
 
 def test_what_is_permanent_is_asked_once(store: ObjectStore, line: Line) -> None:

@@ -107,7 +107,7 @@ class FilesystemStore:
                 os.fsync(descriptor)
             finally:
                 os.close(descriptor)
-            if directory == self._directory:
+            if directory == self._root:  # the location's own directory may be as new as the object
                 return
 
     def _remove_empty(self, directory: Path) -> None:

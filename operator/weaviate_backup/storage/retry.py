@@ -10,7 +10,7 @@ from collections.abc import Callable, Iterable, Iterator
 from contextlib import AbstractContextManager, contextmanager
 from typing import BinaryIO, TypeVar, cast
 
-from tenacity import RetryCallState, retry_if_exception_type, stop_after_attempt
+from tenacity import RetryCallState, retry_if_exception_type, stop_after_attempt, stop_before_delay
 from tenacity import Retrying as Attempts
 from tenacity.wait import wait_random_exponential
 
@@ -20,6 +20,8 @@ from weaviate_backup.storage.object_store import MakeBlocks, ObjectInfo, ObjectS
 ATTEMPTS = 6
 FIRST_WAIT_SECONDS = 0.5
 LONGEST_WAIT_SECONDS = 20.0
+CHECK_SECONDS = 10.0
+"""A check begins no attempt after this: it tells soon that a store is out of reach, and outlasts a short stumble."""
 
 T = TypeVar("T")
 log = logging.getLogger(__name__)
@@ -31,13 +33,15 @@ class Retrying:
 
     def __init__(self, store: ObjectStore, *, attempts: int = ATTEMPTS) -> None:
         self._store = store
+        stop = stop_after_attempt(attempts)
         self._attempts = Attempts(
             retry=retry_if_exception_type(Transient),
-            stop=stop_after_attempt(attempts),
+            stop=stop,
             wait=_wait_seconds,
             before_sleep=_say,
             reraise=True,
         )
+        self._checking = self._attempts.copy(stop=stop | stop_before_delay(CHECK_SECONDS))
 
     def _call(self, function: Callable[[], T]) -> T:
         return self._attempts.copy()(function)
@@ -65,7 +69,7 @@ class Retrying:
         self._call(lambda: self._store.delete(wanted))
 
     def check(self) -> None:
-        self._call(self._store.check)
+        self._checking.copy()(self._store.check)
 
 
 class _ResumingStream(io.RawIOBase):

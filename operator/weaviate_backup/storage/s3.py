@@ -10,9 +10,12 @@ import io
 import logging
 import tempfile
 import threading
+import weakref
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from concurrent.futures import Future, ThreadPoolExecutor
 from contextlib import contextmanager
+from functools import partial
+from pathlib import Path
 from typing import TYPE_CHECKING, Any, BinaryIO, TypeVar, cast
 
 import boto3
@@ -37,6 +40,8 @@ DELETE_BATCH = 1000
 DEFAULT_REGION = "us-east-1"
 CONNECT_TIMEOUT_SECONDS = 5
 READ_TIMEOUT_SECONDS = 60
+CHECK_READ_TIMEOUT_SECONDS = 10
+"""A listing of one key; a store that takes the connection and stays silent is asked only once."""
 
 T = TypeVar("T")
 log = logging.getLogger(__name__)
@@ -48,11 +53,16 @@ class S3Store:
     def __init__(self, location: S3Location, *, credentials: Mapping[str, str], ca_pem: bytes | None = None) -> None:
         self._location = location
         self._prefix = f"{location.path.strip('/')}/" if location.path.strip("/") else ""
-        self._ca = _as_file(ca_pem) if ca_pem else None
+        ca_file = _as_file(ca_pem) if ca_pem else None
+        if ca_file:
+            weakref.finalize(self, Path(ca_file).unlink, missing_ok=True)
         try:
-            self._client = _client(location, credentials, self._ca.name if self._ca else None)
+            self._client = _client(location, credentials, ca_file)
         except (botocore.exceptions.BotoCoreError, ValueError) as error:
             raise self._failure(error, "") from error
+        self._impatient = partial(
+            _client, location, dict(credentials), ca_file, read_timeout_seconds=CHECK_READ_TIMEOUT_SECONDS
+        )
         self._options = _options(location)
         self._conditional = True
 
@@ -135,9 +145,11 @@ class S3Store:
             raise kind("DeleteIncomplete", f"{len(refused)} objects could not be deleted, first {refused[0]}")
 
     def check(self) -> None:
-        self._ask(
-            "", lambda: self._client.list_objects_v2(Bucket=self._location.bucket, Prefix=self._prefix, MaxKeys=1)
-        )
+        client = self._impatient()
+        try:
+            self._ask("", lambda: client.list_objects_v2(Bucket=self._location.bucket, Prefix=self._prefix, MaxKeys=1))
+        finally:
+            client.close()
 
     def _key(self, key: str) -> str:
         return self._prefix + key
@@ -183,7 +195,7 @@ class S3Store:
         return ObjectInfo(key, size_bytes, answer["ETag"])
 
     def _send_parts(self, key: str, upload: str, parts: Iterator[bytes]) -> tuple[tuple[Any, ...], int]:
-        """A part waits for room before it is sent, so at most PARTS_IN_FLIGHT and one more are in memory."""
+        """A part waits for room before it is sent, so memory holds those in flight, the next, and a few copies."""
         room = threading.Semaphore(PARTS_IN_FLIGHT)
         failed = threading.Event()
         sending: list[Future[Any]] = []
@@ -297,7 +309,13 @@ def _chained(first: bytes, second: bytes, rest: Iterator[bytes]) -> Iterator[byt
     yield from rest
 
 
-def _client(location: S3Location, credentials: Mapping[str, str], ca_file: str | None) -> "S3Client":
+def _client(
+    location: S3Location,
+    credentials: Mapping[str, str],
+    ca_file: str | None,
+    *,
+    read_timeout_seconds: int = READ_TIMEOUT_SECONDS,
+) -> "S3Client":
     endpoint = None
     if location.endpoint:
         bare = location.endpoint.removeprefix("https://").removeprefix("http://").rstrip("/")
@@ -308,7 +326,7 @@ def _client(location: S3Location, credentials: Mapping[str, str], ca_file: str |
         region_name=location.region or DEFAULT_REGION,
         retries={"mode": "standard", "total_max_attempts": 1},
         connect_timeout=CONNECT_TIMEOUT_SECONDS,
-        read_timeout=READ_TIMEOUT_SECONDS,
+        read_timeout=read_timeout_seconds,
         max_pool_connections=CONNECTIONS,
         s3={"addressing_style": "path" if path_style else "auto"},
     )
@@ -339,9 +357,8 @@ def _options(location: S3Location) -> dict[str, Any]:
     return options
 
 
-def _as_file(ca_pem: bytes) -> Any:
-    """boto3 takes a certificate authority only by path; the file goes when the store goes."""
-    file = tempfile.NamedTemporaryFile(suffix=".pem")  # noqa: SIM115 (lives as long as the client)
-    file.write(ca_pem)
-    file.flush()
-    return file
+def _as_file(ca_pem: bytes) -> str:
+    """boto3 takes a certificate authority only by path; the caller removes the file when the store goes."""
+    with tempfile.NamedTemporaryFile(suffix=".pem", delete=False) as file:
+        file.write(ca_pem)
+    return file.name

@@ -41,17 +41,27 @@ def classify(error: Exception, *, key: str, location: S3Location) -> BackupError
         error, botocore.exceptions.ParamValidationError | botocore.exceptions.InvalidRegionError | ValueError
     ):
         return Permanent("LocationInvalid", f"spec.s3: {excerpt(str(error), 160)}")
+    return _of_line(error, location)
+
+
+def _of_line(error: Exception, location: S3Location) -> Transient:
+    where = f"spec.s3.endpoint {location.endpoint!r}" if location.endpoint else f"S3 in {location.region!r}"
     unreachable = (
         botocore.exceptions.EndpointConnectionError,
         botocore.exceptions.ConnectTimeoutError,
         botocore.exceptions.ProxyConnectionError,
     )
     if isinstance(error, unreachable):
-        where = f"spec.s3.endpoint {location.endpoint!r}" if location.endpoint else f"S3 in {location.region!r}"
         return Transient(
             "EndpointUnreachable", f"{where} cannot be reached; check endpoint, useSSL, region and NetworkPolicies"
         )
-    return Transient("StoreUnavailable", f"S3 broke off: {type(error).__name__}: {excerpt(str(error), 120)}")
+    if isinstance(error, botocore.exceptions.ReadTimeoutError):
+        said = "takes connections but does not answer in time; check the store, the port and proxies"
+    elif isinstance(error, botocore.exceptions.ConnectionClosedError):
+        said = "hung up without an answer; check the store, the port and useSSL"
+    else:
+        said = f"broke off: {type(error).__name__}: {excerpt(str(error), 120)}"
+    return Transient("StoreUnavailable", f"{where} {said}")
 
 
 def _of_answer(  # noqa: PLR0911 (a table of answers)

@@ -14,7 +14,7 @@ from weaviate_backup.agent.steps import STEPS
 from weaviate_backup.errors import Permanent
 from weaviate_backup.settings import AgentSettings
 
-SHUTDOWN_SECONDS = 2.0
+SHUTDOWN_SECONDS = 0.5
 log = logging.getLogger(__name__)
 
 

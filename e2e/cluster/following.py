@@ -53,7 +53,8 @@ def _watch(kubectl: Kubectl, kind: str, name: str, deadline: float) -> Iterator[
     command = ["kubectl", "--namespace", kubectl.namespace, "get", kind, name, "--watch", "--output", "json"]
     process = subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.DEVNULL, text=True)
     states: queue.SimpleQueue[OperationView | object] = queue.SimpleQueue()
-    threading.Thread(target=_read, args=(process, states), daemon=True).start()
+    reader = threading.Thread(target=_read, args=(process, states), daemon=True)
+    reader.start()
     try:
         while True:
             try:
@@ -66,15 +67,17 @@ def _watch(kubectl: Kubectl, kind: str, name: str, deadline: float) -> Iterator[
     finally:
         process.kill()
         process.wait()
+        reader.join()
 
 
 def _read(process: "subprocess.Popen[str]", states: "queue.SimpleQueue[OperationView | object]") -> None:
     """Objects as kubectl writes them: one JSON document after another, over many lines."""
     assert process.stdout is not None
     lines: list[str] = []
-    for line in process.stdout:
-        lines.append(line)
-        if line.startswith("}"):
-            states.put(operation_view(json.loads("".join(lines))))
-            lines.clear()
+    with process.stdout:
+        for line in process.stdout:
+            lines.append(line)
+            if line.startswith("}"):
+                states.put(operation_view(json.loads("".join(lines))))
+                lines.clear()
     states.put(_ENDED)

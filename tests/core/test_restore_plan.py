@@ -94,5 +94,13 @@ def test_what_is_not_restored_is_in_nobodys_way() -> None:
     assert verdict.notes == ("alias News stays with Other; set overwriteAlias to move it",)
 
 
+def test_the_directory_of_a_collection_that_exists_is_no_left_over() -> None:
+    name = CONTENTS.collections[0]
+    target = TargetFacts(nodes=TARGET.nodes, version=TARGET.version, collections=(name,))
+    found = inspected(directories_in_the_way=(name.lower(),))
+    assert reasons(RestoreWishes(), found, target) == {"CollectionExists"}
+    assert reasons(RestoreWishes(), found, TARGET) == {"DirectoryInTheWay"}
+
+
 def test_versions_compare_by_number() -> None:
     assert version_key("1.9.9") < version_key("v1.39.0-rc.1") <= version_key("1.39.0")

@@ -6,6 +6,12 @@ from e2e.cluster.kubectl import KubectlError
 from tests.scenarios.world import World
 
 pytestmark = pytest.mark.lab
+EVENTUAL_REFUSALS = {
+    "no-bucket": ("BucketNotFound", ""),
+    "no-secret": ("SecretNotFound", ""),
+    "nowhere": ("LocationNotFound", ""),
+}
+"""Reason and message by location."""
 
 
 def refused(world: World, manifest: manifests.Manifest) -> tuple[str, str, str]:
@@ -50,7 +56,7 @@ def test_restore_of_an_existing_collection(world: World) -> None:
         ),
         (
             {"config": {"cpuPercentage": 81}},
-            "spec.config.cpuPercentage: Invalid value: config.cpuPercentage must be between 1 and 80; "
+            "spec.config.cpuPercentage: Invalid value: 81: config.cpuPercentage must be between 1 and 80; "
             "choose at most 80, so that Weaviate can go on serving",
         ),
     ],
@@ -63,28 +69,21 @@ def test_what_the_api_server_refuses(world: World, spec: manifests.Manifest, mes
     assert world.kubectl.get("weaviatebackup", name) is None
 
 
-def test_a_bucket_that_does_not_exist(world: World) -> None:
+def test_what_may_still_be_created_is_waited_for_and_then_refused(world: World) -> None:
+    """All three at once, since each is given a minute: one `kubectl apply` often brings what an operation needs."""
     world.loaded()
     world.locate("no-bucket", bucket="nobody-made-this")
-    phase, reason, message = refused(world, manifests.backup(world.name(), location="no-bucket"))
-    assert (phase, reason) == ("Failed", "BucketNotFound")
-    assert "nobody-made-this" in message
-
-
-def test_a_missing_secret(world: World) -> None:
-    world.loaded()
     world.locate("no-secret")
     world.kubectl.delete("secret", "no-secret")
-    phase, reason, message = refused(world, manifests.backup(world.name(), location="no-secret"))
-    assert (phase, reason) == ("Failed", "SecretNotFound")
-    assert "no-secret" in message
-
-
-def test_a_location_that_does_not_exist(world: World) -> None:
-    world.loaded()
-    phase, reason, message = refused(world, manifests.backup(world.name(), location="nowhere"))
-    assert (phase, reason) == ("Failed", "LocationNotFound")
-    assert "nowhere" in message
+    stored = world.stored()
+    made = {location: manifests.backup(world.name(), location=location) for location in EVENTUAL_REFUSALS}
+    world.kubectl.apply(*made.values())
+    said = {location: world.finish(manifest) for location, manifest in made.items()}
+    assert {location: (view.phase, view.reason, view.message) for location, view in said.items()} == {
+        location: ("Failed", *refusal) for location, refusal in EVENTUAL_REFUSALS.items()
+    }
+    assert world.stored() == stored
+    assert world.volume_left_overs() == []
 
 
 def test_a_second_backup_with_the_same_id(world: World) -> None:

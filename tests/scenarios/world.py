@@ -3,6 +3,7 @@
 import itertools
 import json
 import re
+import secrets
 import time
 from dataclasses import dataclass, field
 from typing import Any
@@ -37,6 +38,7 @@ class World:
     dataset: Dataset
     _before: Observation | None = None
     _prefix: str = ""
+    _stamp: str = field(default_factory=lambda: secrets.token_hex(2))
     _numbers: "itertools.count[int]" = field(default_factory=itertools.count)
     _locations: list[str] = field(default_factory=list)
 
@@ -44,8 +46,8 @@ class World:
         self._prefix = re.sub(r"[^a-z0-9]+", "-", test.lower().removeprefix("test_"))[:30].strip("-")
 
     def name(self) -> str:
-        """Never used before."""
-        return f"{self._prefix}-{next(self._numbers)}"
+        """Never used before, not even by an earlier run in the same lab."""
+        return f"{self._prefix}-{self._stamp}-{next(self._numbers)}"
 
     def loaded(self) -> Observation:
         """The data set as it is in the cluster; loaded anew if a scenario before has changed it."""

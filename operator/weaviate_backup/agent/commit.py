@@ -37,6 +37,9 @@ from weaviate_backup.layout.manifests import (
 )
 from weaviate_backup.storage.object_store import ObjectStore
 
+OBJECTS_OF_THE_WHOLE = 2
+"""Our manifest and the marker, beside what the nodes stored."""
+
 
 async def commit(workspace: Workspace, command: StepCommand, meter: Meter) -> Committed:
     """The step."""
@@ -203,7 +206,7 @@ def _marker(manifest: BackupManifest, descriptors: Mapping[str, NodeDescriptor])
 
 def _result(manifest: BackupManifest) -> Committed:
     return Committed(
-        objects=manifest.objects,
+        objects=manifest.objects + OBJECTS_OF_THE_WHOLE,
         bytes_stored=manifest.stored_bytes,
         bytes_total=manifest.source_bytes,
         completed_at=manifest.completed_at,

@@ -55,7 +55,8 @@ def plan_restore(wishes: RestoreWishes, inspected: Mapping[str, Inspected], targ
     alias_refusals, notes = _check_aliases(contents, chosen, wishes, target)
     refusals += alias_refusals
     for node, found in sorted(inspected.items()):
-        refusals += _refuse_disk(node, found, chosen, everything=set(chosen) == set(contents.collections))
+        gone = tuple(name for name in chosen if name.lower() not in {each.lower() for each in target.collections})
+        refusals += _refuse_disk(node, found, gone, everything=set(chosen) == set(contents.collections))
     return RestoreVerdict(
         collections=chosen,
         bytes_required={node: found.bytes_required for node, found in sorted(inspected.items())},
@@ -136,9 +137,10 @@ def _check_aliases(
     return refusals, notes
 
 
-def _refuse_disk(node: str, found: Inspected, chosen: tuple[str, ...], *, everything: bool) -> list[Failure]:
+def _refuse_disk(node: str, found: Inspected, gone: tuple[str, ...], *, everything: bool) -> list[Failure]:
+    """`gone`: chosen collections that the target does not have, so that a directory of theirs is a left-over."""
     refusals = [conflict(problem.reason, f"{node}: {problem.message}") for problem in found.problems]
-    lowered = {name.lower() for name in chosen}
+    lowered = {name.lower() for name in gone}
     ways = sorted(way for way in found.directories_in_the_way if way.lower().rsplit("/", 1)[-1] in lowered)
     if ways:
         message = f"{node}: left-over directories of deleted collections are in the way: {', '.join(ways)}"

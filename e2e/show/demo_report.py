@@ -14,16 +14,13 @@ class Transfer:
 
     phase: str
     seconds: float
+    seconds_by_phase: Mapping[str, float]
     bytes_total: int
     bytes_stored: int
     objects: int | None
     longest_halt_seconds: float | None
     restarts: int
     warnings: tuple[str, ...]
-
-    @property
-    def bytes_per_second(self) -> float:
-        return self.bytes_total / self.seconds if self.seconds else 0.0
 
 
 @dataclass(frozen=True)
@@ -54,10 +51,14 @@ class DemoReport:
         return {"ok": self.ok, **asdict(self)}
 
 
-def transfer(view: OperationView, *, seconds: float) -> Transfer:
+def transfer(view: OperationView, *, entered: Mapping[str, float]) -> Transfer:
+    """`entered`: when each phase was first seen, in seconds since `kubectl apply`, in that order."""
+    times = [*entered.values()]
+    spent = {phase: round(end - begin, 2) for (phase, begin), end in zip(entered.items(), times[1:], strict=False)}
     return Transfer(
         phase=view.phase,
-        seconds=round(seconds, 2),
+        seconds=round(times[-1], 2),
+        seconds_by_phase=spent,
         bytes_total=view.bytes_total,
         bytes_stored=view.bytes_stored,
         objects=view.objects,
@@ -90,5 +91,5 @@ def _rows(report: DemoReport) -> Iterator[tuple[str, str]]:
 
 
 def _transfer(done: Transfer) -> str:
-    rate = f"{done.bytes_per_second / 1e6:,.0f} MB/s from first to last second"
-    return f"{done.phase} in {done.seconds:.1f} s: {done.bytes_total / 1e6:,.1f} MB of files, {rate}"
+    phases = ", ".join(f"{phase} {seconds:.1f}" for phase, seconds in done.seconds_by_phase.items())
+    return f"{done.phase} in {done.seconds:.1f} s ({phases}); {done.bytes_total / 1e6:,.1f} MB of files"

@@ -99,14 +99,19 @@ class Journey:
         kind = manifest["kind"]
         self._screen.title("3. A backup" if kind == "WeaviateBackup" else "5. The restore")
         self._screen.manifest(manifest)
+        entered: dict[str, float] = {}
         started = time.monotonic()
         self._kubectl.apply(manifest)
-        states = follow(self._kubectl, kind.lower(), NAME, timeout_seconds=OPERATION_SECONDS)
-        last: OperationView = self._screen.follow(states)
-        seconds = time.monotonic() - started
+
+        def noted() -> Iterator[OperationView]:
+            for state in follow(self._kubectl, kind.lower(), NAME, timeout_seconds=OPERATION_SECONDS):
+                entered.setdefault(state.phase, time.monotonic() - started)
+                yield state
+
+        last = self._screen.follow(noted())
         if not last.is_completed:
             raise JourneyFailed(f"the {kind} ended {last.phase}: {last.reason}: {last.message}")
-        return transfer(last, seconds=seconds)
+        return transfer(last, entered=entered)
 
     def _inspect_bucket(self) -> dict[str, int]:
         stored = bucket.listing(self._lab.store, f"{NAME}/")

@@ -27,8 +27,8 @@ async def target(tmp_path_factory: pytest.TempPathFactory) -> AsyncIterator[Weav
         yield cluster
 
 
-@pytest.fixture
-def driver(node: WeaviateNode) -> SnapshotDriver:
+@pytest_asyncio.fixture(loop_scope="session")
+async def driver(node: WeaviateNode) -> SnapshotDriver:
     return SnapshotDriver(node.host, node.data_port, data_path=node.data_path, operation_uid="b" * 32)
 
 

@@ -1,5 +1,6 @@
 """Servers that ask for credentials, and volumes without hard links: what is said, and that nothing stays halted."""
 
+import asyncio
 from collections.abc import AsyncIterator
 
 import aiohttp
@@ -19,6 +20,7 @@ pytestmark = [pytest.mark.weaviate, pytest.mark.asyncio(loop_scope="session")]
 
 RIGHT, WRONG = ClusterCredentials("cluster", "right-password"), ClusterCredentials("cluster", "wrong-password")
 KEY = "right-key"
+NATIVE_BACKUP_SECONDS = 60
 
 
 @pytest_asyncio.fixture(scope="module", loop_scope="session")
@@ -123,12 +125,10 @@ async def test_backups_of_the_server_are_seen_until_they_end(guarded: WeaviateNo
         assert await rest.native_backups_active() == ()
         async with session.post(f"{guarded.rest_url}/v1/backups/filesystem", json={"id": "native"}) as answer:
             assert answer.status == 200, await answer.text()
-        for _ in range(200):
-            active = await rest.native_backups_active()
-            if not active:
-                break
-            assert {(each.backend, each.backup_id) for each in active} == {("filesystem", "native")}
-        assert active == ()
+        async with asyncio.timeout(NATIVE_BACKUP_SECONDS):
+            while active := await rest.native_backups_active():
+                assert {(each.backend, each.backup_id) for each in active} == {("filesystem", "native")}
+                await asyncio.sleep(0.1)
         description = store / "native" / "backup_config.json"
         unfinished = description.read_text().replace('"SUCCESS"', '"TRANSFERRING"').replace('"native"', '"other"')
         (store / "other").mkdir()

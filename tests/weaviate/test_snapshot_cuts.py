@@ -3,6 +3,7 @@
 from pathlib import Path
 
 import pytest
+import pytest_asyncio
 from tests.weaviate.conftest import items
 from tests.weaviate_server import WeaviateCluster, WeaviateNode
 
@@ -31,8 +32,8 @@ def pinned(data_path: Path) -> list[str]:
     return [path.name for path in data_path.glob(".replica-staging-*")]
 
 
-@pytest.fixture
-def driver(node: WeaviateNode) -> SnapshotDriver:
+@pytest_asyncio.fixture(loop_scope="session")
+async def driver(node: WeaviateNode) -> SnapshotDriver:
     return SnapshotDriver(node.host, node.data_port, data_path=node.data_path, operation_uid=UID)
 
 

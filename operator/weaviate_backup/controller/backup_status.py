@@ -79,11 +79,11 @@ def show_backup(
     started = before.start_time or (now if phase is not BackupPhase.PENDING else None)
     ended = before.completion_time or (now if phase.is_terminal else None)
     elapsed = ((ended or now) - started).total_seconds() if started else 0.0
-    moved = ((now if phase is BackupPhase.UPLOADING else ended or now) - started).total_seconds() if started else 0.0
+    since = state.phase_since if phase is BackupPhase.UPLOADING else None
     progress = show_progress(
         sight.reports,
         moving=Step.UPLOAD,
-        elapsed_seconds=moved,
+        elapsed_seconds=(now - since).total_seconds() if since else None,
         finished=phase is BackupPhase.COMPLETED,
         before=before.progress,
     )

@@ -128,15 +128,17 @@ def _activity(node: NodeState, report: NodeReport | None) -> NodePhase:
 
 
 def show_progress(
-    reports: Reports, *, moving: Step, elapsed_seconds: float, finished: bool, before: Progress | None
+    reports: Reports, *, moving: Step, elapsed_seconds: float | None, finished: bool, before: Progress | None
 ) -> Progress | None:
+    """`elapsed_seconds`: since bytes began to move; None when none move now, which keeps the rate that was reached."""
     found = [report for report in reports.values() if isinstance(report, NodeReport) and moving in report.steps]
     if not found:
         return before
     totals = total(found, moving)
     if before is not None and totals.bytes_total < before.bytes_total and totals.bytes_done < before.bytes_done:
         return before  # an agent of many is silent; its bytes are not undone
-    pace = speed(totals, elapsed_seconds=elapsed_seconds)
+    pace = speed(totals, elapsed_seconds=elapsed_seconds or 0.0)
+    kept = before.bytes_per_second if before is not None and elapsed_seconds is None else None
     return Progress(
         percent=100 if finished else totals.percent,
         bytes_total=totals.bytes_total,
@@ -145,6 +147,6 @@ def show_progress(
         bytes_stored=totals.bytes_stored,
         files_total=totals.files_total,
         files_done=totals.files_done,
-        bytes_per_second=pace.bytes_per_second,
+        bytes_per_second=kept if elapsed_seconds is None else pace.bytes_per_second,
         eta_seconds=None if finished else pace.seconds_left,
     )

@@ -70,10 +70,11 @@ def show_restore(
     started = before.start_time or (now if phase is not RestorePhase.PENDING else None)
     ended = before.completion_time or (now if phase.is_terminal else None)
     elapsed = ((ended or now) - started).total_seconds() if started else 0.0
+    since = state.phase_since if phase is RestorePhase.DOWNLOADING else None
     progress = show_progress(
         sight.reports,
         moving=Step.DOWNLOAD,
-        elapsed_seconds=elapsed,
+        elapsed_seconds=(now - since).total_seconds() if since else None,
         finished=phase is RestorePhase.COMPLETED and not restore.spec.dry_run,
         before=before.progress,
     )

@@ -18,6 +18,7 @@ from tests.agent.throttle import slow_line
 from tests.agent_process import Agent, agent_process
 from tests.weaviate_server import WeaviateCluster
 
+from weaviate_backup.agent.cgroup import available_cpus, stream_count, worker_count
 from weaviate_backup.agent.journal import JOURNAL
 from weaviate_backup.core.session import DATA_DIRECTORY, Step, StepPhase
 
@@ -71,7 +72,8 @@ async def test_a_killed_upload_goes_on_where_it_stopped(source: Source, tmp_path
             assert progress.bytes_done == progress.bytes_total == frozen.bytes_total
             assert progress.bytes_reused > 0
             largest = max(path.stat().st_size for path in (source.store.objects / "killed").rglob("chunk-*"))
-            assert line.sent_bytes <= report.uploaded.bytes_stored * 1.05 + 3 * (largest + SLACK_BYTES)
+            in_flight_bytes = stream_count(worker_count(order.cpu_percentage, available_cpus())) * largest
+            assert line.sent_bytes <= report.uploaded.bytes_stored * 1.05 + 3 * (in_flight_bytes + SLACK_BYTES)
             worker = worker_order(order)
             async with agent_process(
                 tmp_path / "worker", order=worker, data_path=None, credentials=store.credentials

@@ -41,3 +41,8 @@ def parse_cpu_max(text: str) -> float | None:
 def worker_count(cpu_percentage: int, cpus: float) -> int:
     """At least one, else the share of the CPUs, rounded down; not so many that their buffers fill the memory."""
     return min(max(1, int(cpus * cpu_percentage / 100)), WORKERS_LIMIT)
+
+
+def stream_count(workers: int) -> int:
+    """Objects that may be under way at once: one more than compute, because one of them always waits for the store."""
+    return min(workers + 1, WORKERS_LIMIT)

@@ -1,4 +1,4 @@
-"""Sends planned chunks to the store: a bounded pool, one chunk per worker, each journaled as soon as it is stored.
+"""Sends planned chunks to the store: a bounded pool, each journaled as soon as it is stored.
 
 A chunk the journal knows is not sent again. One that is stored but was never journaled (a crash in between) is read
 back and adopted when it is what we would send, else replaced. Everything is read from the frozen set.
@@ -6,6 +6,7 @@ back and adopted when it is what we would send, else replaced. Everything is rea
 
 import io
 import logging
+import threading
 from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import FIRST_EXCEPTION, ThreadPoolExecutor, wait
 from dataclasses import asdict
@@ -44,13 +45,14 @@ class ChunkSender:
         self._workspace = workspace
         self._store = store
         self._meter = meter
+        self._computing = threading.Semaphore(workspace.workers)
         self._journaled = {
             (record["collection"], int(record["number"])): record for record in workspace.journal.of("chunk")
         }
 
     def send_all(self, chunks: Sequence[PlannedChunk]) -> dict[tuple[str, int], ChunkRecord]:
         """Every chunk stored and journaled. The first failure stops the others and is raised."""
-        with ThreadPoolExecutor(self._workspace.workers, thread_name_prefix="chunk") as pool:
+        with ThreadPoolExecutor(self._workspace.streams, thread_name_prefix="chunk") as pool:
             futures = [pool.submit(self._send, chunk) for chunk in chunks]
             done, pending = wait(futures, return_when=FIRST_EXCEPTION)
             if pending:
@@ -70,7 +72,7 @@ class ChunkSender:
             record = record_of(known["record"])
             self._meter.add(bytes_done=chunk.source_bytes, bytes_reused=chunk.source_bytes, files_done=len(chunk.parts))
             return record
-        sending = _Sending(chunk, self._workspace, self._meter)
+        sending = _Sending(chunk, self._workspace, self._meter, self._computing)
         key = keys.chunk(self._workspace.backup_id, self._workspace.node, chunk.collection, chunk.number)
         try:
             self._store.put(key, sending.blocks, if_absent=True)
@@ -97,7 +99,8 @@ class ChunkSender:
 class _Sending:
     """One chunk on its way: each call of `blocks` starts from zero, and so does what was counted."""
 
-    def __init__(self, chunk: PlannedChunk, workspace: Workspace, meter: Meter) -> None:
+    def __init__(self, chunk: PlannedChunk, workspace: Workspace, meter: Meter, computing: threading.Semaphore) -> None:
+        self._computing = computing
         self._frozen = workspace.directory / FROZEN
         self._meter = meter
         self._counted_bytes = 0
@@ -106,7 +109,16 @@ class _Sending:
     def blocks(self) -> Iterator[bytes]:
         self._meter.take_back(self._counted_bytes)
         self._counted_bytes = 0
-        return self.writer.blocks()
+        return self._in_turn(self.writer.blocks())
+
+    def _in_turn(self, blocks: Iterator[bytes]) -> Iterator[bytes]:
+        """Reading, hashing and compressing take a worker's turn; sending does not."""
+        while True:
+            with self._computing:
+                block = next(blocks, None)
+            if block is None:
+                return
+            yield block
 
     def _open(self, part: ChunkPart) -> BinaryIO:
         return MeteredFile(self._frozen / part.path, self._count)

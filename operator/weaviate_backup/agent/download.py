@@ -76,7 +76,7 @@ def _receive_all(workspace: Workspace, receiver: ChunkReceiver, chunks: Sequence
         receiver.receive(chunk)
         workspace.journal.append("fetched", sync=False, collection=chunk.collection, number=chunk.number, boot=boot)
 
-    with ThreadPoolExecutor(workspace.workers, thread_name_prefix="fetch") as pool:
+    with ThreadPoolExecutor(workspace.streams, thread_name_prefix="fetch") as pool:
         futures = [pool.submit(receive, chunk) for chunk in chunks]
         done, pending = wait(futures, return_when=FIRST_EXCEPTION)
         if pending:

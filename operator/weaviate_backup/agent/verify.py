@@ -122,7 +122,7 @@ def _hash_all(workspace: Workspace, store: ObjectStore, chunks: dict[str, tuple[
             raise Permanent("VerificationFailed", f"{key} is not what was written (SHA-256 differs)")
         meter.add(files_done=1)
 
-    with ThreadPoolExecutor(workspace.workers, thread_name_prefix="verify") as pool:
+    with ThreadPoolExecutor(workspace.streams, thread_name_prefix="verify") as pool:
         futures = [pool.submit(check, key, expected) for key, expected in chunks.items()]
         done, pending = wait(futures, return_when=FIRST_EXCEPTION)
         if pending:

@@ -7,7 +7,7 @@ that a rotated Secret is used, and are kept nowhere.
 from dataclasses import dataclass
 from pathlib import Path
 
-from weaviate_backup.agent.cgroup import available_cpus, worker_count
+from weaviate_backup.agent.cgroup import available_cpus, stream_count, worker_count
 from weaviate_backup.agent.journal import Journal
 from weaviate_backup.core.session import (
     DATA_DIRECTORY,
@@ -80,7 +80,13 @@ class Workspace:
 
     @property
     def workers(self) -> int:
+        """How many may compute at once."""
         return worker_count(self.order.cpu_percentage, available_cpus())
+
+    @property
+    def streams(self) -> int:
+        """How many objects may be under way at once."""
+        return stream_count(self.workers)
 
     def open_store(self) -> ObjectStore:
         """The location's store, with what the Secret holds now."""

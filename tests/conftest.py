@@ -8,6 +8,15 @@ from tests.api_server import ApiServer
 from weaviate_backup.api.crd import definitions
 
 
+def pytest_addoption(parser: pytest.Parser) -> None:
+    parser.addoption(
+        "--scenarios",
+        choices=["pass", "all"],
+        default="pass",
+        help="what runs in the lab: one end-to-end pass, or everything, with kills, damage and foreign nodes",
+    )
+
+
 @pytest.fixture(scope="session")
 def api_server(tmp_path_factory: pytest.TempPathFactory) -> Iterator[ApiServer]:
     """A Kubernetes API with our kinds installed, and no controllers. Tests keep to namespaces of their own."""

@@ -32,7 +32,7 @@ def test_what_comes_back_is_what_was(world: World) -> None:
     dry = world.complete(manifests.restore(world.name(), source={"backupRef": {"name": name}}, dryRun=True))
     assert dry.bytes_done == 0
     assert world.weaviate.collections() == {}
-    assert world.volume_left_overs() == []
+    assert world.left_overs() == []
 
     world.complete(manifests.restore(restore_name, source={"backupRef": {"name": name}}))
     world.assert_unchanged(before)

@@ -63,6 +63,7 @@ class World:
 
     def remove_data(self) -> None:
         """The accident."""
+        self.forget()
         remove(self.weaviate, self.dataset)
         assert self.weaviate.collections() == {}
 

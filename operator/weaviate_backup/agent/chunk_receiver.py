@@ -18,6 +18,10 @@ FILE_MODE = 0o600
 """The owner, which is Weaviate's own user, must be able to read and write."""
 
 
+CHUNK_REASONS = frozenset({"BackupDamaged", "HostileBackup"})
+"""What the reader says of a chunk without knowing its key."""
+
+
 class ChunkReceiver:
     """Writes below `directory/<Class>/`. Used from many threads at once.
 
@@ -32,6 +36,14 @@ class ChunkReceiver:
 
     def receive(self, chunk: WantedChunk) -> None:
         """All entries of the chunk, none more and none less than the manifest says, when there is one."""
+        try:
+            self._receive(chunk)
+        except Permanent as error:
+            if error.reason not in CHUNK_REASONS or chunk.key in error.message:
+                raise
+            raise Permanent(error.reason, f"{chunk.key}: {error.message}") from error
+
+    def _receive(self, chunk: WantedChunk) -> None:
         seen: set[tuple[str, int]] = set()
         target = self._directory / chunk.collection
         limit_bytes = self._limit_bytes if chunk.parts is None else chunk.source_bytes

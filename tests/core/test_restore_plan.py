@@ -53,6 +53,12 @@ def test_a_target_that_does_not_fit_is_refused(target: TargetFacts, reason: str)
     assert reason in reasons(RestoreWishes(), inspected(), target)
 
 
+def test_more_collections_than_a_status_remembers_are_refused() -> None:
+    many = CONTENTS.model_copy(update={"collections": tuple(f"C{number}" for number in range(1001)), "aliases": {}})
+    assert reasons(RestoreWishes(), inspected(many), TARGET) == {"TooManyCollections"}
+    assert reasons(RestoreWishes(include=("C1*",)), inspected(many), TARGET) == set()
+
+
 @pytest.mark.parametrize(
     ("found", "reason"),
     [

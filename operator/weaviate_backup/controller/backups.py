@@ -10,7 +10,7 @@ import time
 from datetime import UTC, datetime
 
 from weaviate_backup import metrics
-from weaviate_backup.api.backup import Backup, BackupMethod, BackupPhase
+from weaviate_backup.api.backup import Backup, BackupMethod, BackupPhase, DeletionPolicy
 from weaviate_backup.api.bounds import status_json
 from weaviate_backup.api.durations import parse_duration
 from weaviate_backup.api.names import API_VERSION, BACKUP_KIND
@@ -100,6 +100,9 @@ class BackupDriver:
         if spec.method is BackupMethod.SERVER:
             message = "method Server is not available; use Agent or Auto"
             refusals.append(conflict("MethodUnsupported", message))
+        if spec.deletion_policy is DeletionPolicy.DELETE:
+            message = "deletionPolicy Delete is not available; use Retain, and delete the objects in the store yourself"
+            refusals.append(conflict("DeletionPolicyUnsupported", message))
         try:
             cluster = await read_cluster(self._kube, self._owner.namespace, effects.stateful_set)
             lease = await leases.look(self._kube, self._owner, cluster.uid)

@@ -6,6 +6,8 @@ Pure: what the agents read from store and disks, and what the target says of its
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 
+from weaviate_backup.api.bounds import all_or_none
+from weaviate_backup.api.status import MAX_COLLECTIONS
 from weaviate_backup.core.orders import conflict
 from weaviate_backup.core.selection import select
 from weaviate_backup.core.session import BackupContents, Failure, Inspected
@@ -110,6 +112,9 @@ def _refuse_collections(chosen: tuple[str, ...], target: TargetFacts) -> list[Fa
     existing = {name.lower(): name for name in target.collections}
     aliases = {alias.lower(): alias for alias in target.aliases}
     refusals = []
+    if chosen and not all_or_none(chosen, limit=MAX_COLLECTIONS):
+        message = f"{len(chosen)} collections are more than one restore remembers (at most {MAX_COLLECTIONS})"
+        refusals.append(conflict("TooManyCollections", f"{message}; restore them in parts with include"))
     for name in chosen:
         if name.lower() in existing:
             there = existing[name.lower()]

@@ -40,7 +40,7 @@ def test_what_comes_back_is_what_was(world: World) -> None:
 
     resource = world.resource("weaviatebackup", name)
     assert resource["status"]["weaviateStatus"] == "SUCCESS"
-    assert resource["status"]["tenants"] == {"active": 3, "inactive": 2, "offloaded": 0}
+    assert resource["status"]["tenants"] == {"active": 3, "inactive": 2, "offloaded": 0, "offloadedNames": []}
     assert resource["metadata"]["generation"] == 1
     assert manifest["spec"].items() <= resource["spec"].items()
     assert len(json.dumps(resource["status"])) < 100 * 1024

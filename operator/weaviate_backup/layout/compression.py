@@ -70,18 +70,24 @@ def _compressor(compression: Compression) -> _Compressor:
 
 def compress(blocks: Iterable[bytes], compression: Compression) -> Iterator[bytes]:
     """One stream of the given type, in blocks of at least 1 MiB but for the last."""
-    compressor = _compressor(compression)
-    gathered: list[bytes] = []
-    gathered_bytes = 0
+    yield from gathered(_compressed(blocks, _compressor(compression)))
+
+
+def _compressed(blocks: Iterable[bytes], compressor: _Compressor) -> Iterator[bytes]:
     for block in blocks:
-        output = compressor.compress(block)
-        if output:
-            gathered.append(output)
-            gathered_bytes += len(output)
-        if gathered_bytes >= BLOCK_BYTES:
-            yield b"".join(gathered)
-            gathered, gathered_bytes = [], 0
-    gathered.append(compressor.flush())
-    last = b"".join(gathered)
-    if last:
-        yield last
+        yield compressor.compress(block)
+    yield compressor.flush()
+
+
+def gathered(pieces: Iterable[bytes]) -> Iterator[bytes]:
+    """The same bytes in blocks of at least 1 MiB but for the last, none of them empty."""
+    waiting: list[bytes] = []
+    waiting_bytes = 0
+    for piece in pieces:
+        waiting.append(piece)
+        waiting_bytes += len(piece)
+        if waiting_bytes >= BLOCK_BYTES:
+            yield b"".join(waiting)
+            waiting, waiting_bytes = [], 0
+    if waiting_bytes:
+        yield b"".join(waiting)

@@ -7,7 +7,7 @@ small JSON document. Stock Weaviate ignores both. Formats carry a version; a rea
 
 import io
 import json
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterator
 from dataclasses import dataclass
 from datetime import datetime
 from typing import Annotated, BinaryIO, Literal
@@ -17,11 +17,10 @@ from pydantic import BaseModel, ConfigDict, Field, TypeAdapter, ValidationError
 
 from weaviate_backup.errors import Permanent, excerpt
 from weaviate_backup.layout.chunk_writer import ChunkRecord, PartRecord
-from weaviate_backup.layout.compression import ZSTD_WINDOW_LIMIT_BYTES, CompressionType
+from weaviate_backup.layout.compression import ZSTD_WINDOW_LIMIT_BYTES, CompressionType, gathered
 
 FORMAT_VERSION = 1
 MANIFEST_EFFORT = 3
-WRITE_BLOCK_BYTES = 1 << 20
 
 
 class Document(BaseModel):
@@ -145,7 +144,7 @@ _Line = TypeAdapter[NodeHeader | ShardRecord | ChunkLine](
 def encode_node_manifest(manifest: NodeManifest) -> bytes:
     """As it is stored; the same value always gives the same bytes."""
     compressor = zstandard.ZstdCompressor(level=MANIFEST_EFFORT, write_content_size=False).compressobj()
-    pieces = [compressor.compress(block) for block in _blocks(_lines(manifest))]
+    pieces = [compressor.compress(block) for block in gathered(_lines(manifest))]
     return b"".join((*pieces, compressor.flush()))
 
 
@@ -212,16 +211,3 @@ def _check_version(version: int, key: str) -> None:
 def _lines(manifest: NodeManifest) -> Iterator[bytes]:
     for line in (manifest.header, *manifest.shards, *manifest.chunks):
         yield line.model_dump_json().encode() + b"\n"
-
-
-def _blocks(lines: Iterable[bytes]) -> Iterator[bytes]:
-    """Few large pieces for the compressor instead of many small ones."""
-    gathered: list[bytes] = []
-    gathered_bytes = 0
-    for line in lines:
-        gathered.append(line)
-        gathered_bytes += len(line)
-        if gathered_bytes >= WRITE_BLOCK_BYTES:
-            yield b"".join(gathered)
-            gathered, gathered_bytes = [], 0
-    yield b"".join(gathered)

@@ -7,6 +7,7 @@ boto3 sends a checksum with every part, which the store verifies.
 """
 
 import io
+import itertools
 import logging
 import tempfile
 import threading
@@ -84,7 +85,7 @@ class S3Store:
             return ObjectInfo(key, len(first), answer["ETag"])
         if if_absent and self._exists(key):
             raise ObjectExists(key)  # before the bytes go up; the condition at the end decides
-        return self._put_parts(key, _chained(first, second, parts), condition)
+        return self._put_parts(key, itertools.chain((first, second), parts), condition)
 
     @contextmanager
     def open(self, key: str, *, start: int = 0, length: int | None = None) -> Iterator[BinaryIO]:
@@ -301,12 +302,6 @@ def _parts(blocks: Iterator[bytes]) -> Iterator[bytes]:
             number += 1
     if gathered:
         yield b"".join(gathered)
-
-
-def _chained(first: bytes, second: bytes, rest: Iterator[bytes]) -> Iterator[bytes]:
-    yield first
-    yield second
-    yield from rest
 
 
 def _client(

@@ -14,7 +14,7 @@ import sys
 import tarfile
 import tempfile
 import tomllib
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -54,7 +54,7 @@ class Layer:
 
 def debian_layer() -> Layer:
     """A minimal Debian with Python and certificate authorities, without documentation and package lists."""
-    key = _key("debian", SUITE, *DEBIAN_PACKAGES, *_DEBIAN_LEFTOVERS)
+    key = _key("debian-2", SUITE, *DEBIAN_PACKAGES, *_DEBIAN_LEFTOVERS)
     return _layer("debian", key, _make_debian, f"Debian {SUITE} with Python, for images")
 
 
@@ -121,9 +121,10 @@ def program_layer(name: str, program: Path, destination: str) -> Layer:
 
 def _make_debian(root: Path) -> None:
     command = ["debootstrap", "--variant=minbase", f"--include={','.join(DEBIAN_PACKAGES)}", SUITE, str(root)]
-    done = subprocess.run(command, capture_output=True, text=True, check=False)
-    if done.returncode:
-        raise RuntimeError(f"debootstrap failed: {done.stdout[-1500:]}{done.stderr[-500:]}")
+    _run(command, "make a minimal Debian")
+    # Python would compile its whole library at every start: Debian's own byte code names the times that we do not keep.
+    library = [f"/usr/lib/python{_PYTHON}", "-q", "-f", "--invalidation-mode", "unchecked-hash"]
+    _run(["chroot", str(root), "python3", "-m", "compileall", *library], "byte-compile the image's Python library")
     for leftover in _DEBIAN_LEFTOVERS:
         directory = root / leftover
         if directory.is_dir():
@@ -142,12 +143,14 @@ def _pip_install(target: Path, *arguments: str) -> None:
         uv, "pip", "install", "--quiet", "--no-compile",  "--target", str(target), "--link-mode", "copy",
         "--python-version", _PYTHON, "--python-platform", f"{os.uname().machine}-manylinux_2_36", *arguments,
     ]  # fmt: skip
-    done = subprocess.run(
-        command, capture_output=True, text=True, check=False, env=os.environ | {"VIRTUAL_ENV": sys.prefix}
-    )
-    if done.returncode:
-        raise RuntimeError(f"could not install into the image: {done.stderr[-2000:]}")
+    _run(command, "install into the image", environment=os.environ | {"VIRTUAL_ENV": sys.prefix})
     (target / ".lock").unlink(missing_ok=True)
+
+
+def _run(command: list[str], purpose: str, *, environment: Mapping[str, str] | None = None) -> None:
+    done = subprocess.run(command, capture_output=True, text=True, check=False, env=environment)
+    if done.returncode:
+        raise RuntimeError(f"could not {purpose}: {done.stdout[-1500:]}{done.stderr[-1500:]}")
 
 
 def _compile(*, below: tuple[Layer, ...], root: Path, folder: str) -> None:
@@ -163,9 +166,7 @@ def _compile(*, below: tuple[Layer, ...], root: Path, folder: str) -> None:
         lower = ":".join(str(layer.root) for layer in reversed(below))
         command = ["unshare", "--mount", "--propagation", "private", "sh", "-c", script, "sh"]
         command += [lower, str(root), str(work), str(union), folder]
-        done = subprocess.run(command, capture_output=True, text=True, check=False)
-        if done.returncode:
-            raise RuntimeError(f"could not byte-compile the image's Python: {done.stdout[-1000:]}{done.stderr[-1000:]}")
+        _run(command, "byte-compile the image's Python")
 
 
 def _layer(kind: str, key: str, make: Callable[[Path], None], title: str) -> Layer:

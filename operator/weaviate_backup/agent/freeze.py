@@ -43,25 +43,30 @@ class FrozenCollection:
 
 
 async def freeze(workspace: Workspace, _: StepCommand, meter: Meter) -> Frozen:
-    """The step. Everything before the driver is chosen only looks."""
+    """The step. Everything before the first cut only looks, but for sweeping dead operations."""
     done = workspace.journal.last("frozen")
     if done is not None:
         return Frozen.model_validate(done["result"])
     order, endpoint = workspace.backup, workspace.weaviate
-    await in_thread(refuse_existing, workspace)
     async with AsyncExitStack() as stack:
         raft = await stack.enter_async_context(RaftClient(endpoint.host, endpoint.raft_port))
-        await sweep(workspace, raft)
-        driver = await choose_driver(
-            endpoint.host,
-            endpoint.data_port,
-            data_path=workspace.data_path,
-            operation_uid=workspace.uid,
-            server_version=workspace.order.server_version,
-            credentials=workspace.cluster_credentials(),
-        )
-        stack.push_async_callback(driver.close)
-        freezer = ShardFreezer(workspace, meter, raft=raft, driver=driver)
+        freezers: list[ShardFreezer] = []
+
+        async def prepare() -> None:
+            await sweep(workspace, raft)
+            driver = await choose_driver(
+                endpoint.host,
+                endpoint.data_port,
+                data_path=workspace.data_path,
+                operation_uid=workspace.uid,
+                server_version=workspace.order.server_version,
+                credentials=workspace.cluster_credentials(),
+            )
+            stack.push_async_callback(driver.close)
+            freezers.append(ShardFreezer(workspace, meter, raft=raft, driver=driver))
+
+        await together((in_thread(refuse_existing, workspace), prepare()))
+        (freezer,) = freezers
         await freezer.release_left_over()
         frozen = await _freeze_all(workspace, order.collections, raft, freezer)
     result = summarize(workspace, order.collections, frozen)

@@ -1,10 +1,12 @@
 """What every step works with: the order, the settings, the journal, and where things of this operation are.
 
-A value with a few openers; it decides nothing. Credentials are read from their files each time a store is opened, so
-that a rotated Secret is used, and are kept nowhere.
+A value with a few openers; it decides nothing. Credentials are read from their files each time a store is asked for, so
+that a rotated Secret is used; a store lasts as long as they do.
 """
 
-from dataclasses import dataclass
+import hashlib
+import json
+from dataclasses import dataclass, field
 from pathlib import Path
 
 from weaviate_backup.agent.cgroup import available_cpus, stream_count, worker_count
@@ -36,6 +38,8 @@ class Workspace:
     settings: AgentSettings
     order: SessionOrder
     journal: Journal
+    _opened: dict[str, ObjectStore] = field(default_factory=dict, repr=False, compare=False)
+    """At most one store, by a hash of what opened it."""
 
     @property
     def uid(self) -> str:
@@ -91,12 +95,20 @@ class Workspace:
     def open_store(self) -> ObjectStore:
         """The location's store, with what the Secret holds now."""
         authority = self.settings.ca_directory / "ca.crt"
-        return open_store(
-            self.order.location,
-            credentials=read_secret(self.settings.credentials_directory),
-            ca_pem=authority.read_bytes() if authority.is_file() else None,
-            filesystem_root=self.settings.filesystem_root,
-        )
+        credentials = read_secret(self.settings.credentials_directory)
+        ca_pem = authority.read_bytes() if authority.is_file() else None
+        key = hashlib.sha256(json.dumps([credentials, (ca_pem or b"").decode("latin-1")]).encode()).hexdigest()
+        store = self._opened.get(key)
+        if store is None:
+            store = open_store(
+                self.order.location,
+                credentials=credentials,
+                ca_pem=ca_pem,
+                filesystem_root=self.settings.filesystem_root,
+            )
+            self._opened.clear()
+            self._opened[key] = store
+        return store
 
     def cluster_credentials(self) -> ClusterCredentials | None:
         """Of Weaviate's data port, when it asks for some."""

@@ -12,12 +12,14 @@ from dataclasses import dataclass, field
 
 from weaviate_backup.agent_client import AgentClient
 from weaviate_backup.core.orders import Reports, Unreachable
-from weaviate_backup.core.session import AGENT_PORT, NodeReport
+from weaviate_backup.core.session import AGENT_PORT, NodeReport, Progress
 from weaviate_backup.errors import BackupError
 
 POLL_SECONDS = 20.0
-PAUSE_SECONDS = 0.5
-"""Between two attempts at an agent that does not answer."""
+FIRST_PAUSE_SECONDS, LONGEST_PAUSE_SECONDS = 0.1, 1.0
+"""Between two attempts at an agent that does not answer: often while it starts, then ever less."""
+PROGRESS_SECONDS = 1.0
+"""Progress alone wakes no more often; whoever looks for another reason sees it sooner."""
 FIRST_ANSWER_SECONDS = 2.0
 log = logging.getLogger(__name__)
 
@@ -39,6 +41,7 @@ class _Link:
     answer: NodeReport | Unreachable | None = None
     task: asyncio.Task[None] | None = None
     first: asyncio.Event = field(default_factory=asyncio.Event)
+    told_at: float = 0.0
 
 
 class AgentLinks:
@@ -88,18 +91,21 @@ class AgentLinks:
         await link.client.close()
 
     async def _poll(self, node: str, link: _Link) -> None:
+        pause = FIRST_PAUSE_SECONDS
         while True:
             known = link.answer.revision if isinstance(link.answer, NodeReport) else None
             try:
                 report = await link.client.report(after=known, wait_seconds=0.0 if known is None else POLL_SECONDS)
                 self._remember(link, report)
+                pause = FIRST_PAUSE_SECONDS
             except BackupError as error:
                 if not isinstance(link.answer, Unreachable):
                     log.info("the agent on %s does not answer: %s", node, error.message)
                     link.answer = Unreachable(reason=error.reason, message=error.message)
                     self._wake()
                 link.first.set()
-                await asyncio.sleep(PAUSE_SECONDS)
+                await asyncio.sleep(pause)
+                pause = min(1.2 * pause, LONGEST_PAUSE_SECONDS)
 
     def _remember(self, link: _Link, report: NodeReport) -> None:
         before = link.answer
@@ -109,4 +115,13 @@ class AgentLinks:
         link.answer = report
         link.first.set()
         if not isinstance(before, NodeReport) or before != report:
-            self._wake()
+            now = asyncio.get_running_loop().time()
+            only_progress = isinstance(before, NodeReport) and _without_progress(before) == _without_progress(report)
+            if not only_progress or now - link.told_at >= PROGRESS_SECONDS:
+                link.told_at = now
+                self._wake()
+
+
+def _without_progress(report: NodeReport) -> NodeReport:
+    steps = {step: taken.model_copy(update={"progress": Progress()}) for step, taken in report.steps.items()}
+    return report.model_copy(update={"steps": steps, "revision": 0})

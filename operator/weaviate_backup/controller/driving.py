@@ -13,8 +13,8 @@ from typing import Protocol
 from weaviate_backup.errors import BackupError
 from weaviate_backup.metrics import TICK_FAILURES
 
-SHORTEST_TICK_SECONDS = 0.2
-"""Reports may change faster than they are worth looking at."""
+SHORTEST_TICK_SECONDS = 0.05
+"""What wakes comes in bursts."""
 BACKOFF_SECONDS = (1.0, 2.0, 5.0, 10.0, 30.0)
 log = logging.getLogger(__name__)
 

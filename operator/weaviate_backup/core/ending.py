@@ -77,10 +77,12 @@ def let_go(
 
 
 def tidy(*, remains: bool, lease: Lease) -> tuple[Command, ...]:
-    """What is left to remove once all is let go; empty when nothing is."""
-    if remains:
-        return (RemoveAgents(),)
-    return (ReleaseLease(),) if lease is Lease.OURS else ()
+    """What is left to remove once all is let go; empty when nothing is.
+
+    The next operation need not wait for the pods' end: their agents hold nothing any more.
+    """
+    agents: tuple[Command, ...] = (RemoveAgents(),) if remains else ()
+    return (*agents, ReleaseLease()) if lease is Lease.OURS else agents
 
 
 def _failed(agents: Agents, name: str, step: Step) -> Failure | None:

@@ -4,7 +4,6 @@ import zlib
 from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
 from enum import StrEnum
-from typing import Protocol
 
 import zstandard
 
@@ -42,38 +41,26 @@ GZIP_WINDOW_BITS = 31
 BLOCK_BYTES = 1 << 20
 
 
-class _Compressor(Protocol):
-    def compress(self, data: bytes, /) -> bytes: ...
-
-    def flush(self) -> bytes: ...
-
-
-class _Plain:
-    """No compression, in a compressor's shape."""
-
-    def compress(self, data: bytes, /) -> bytes:
-        return data
-
-    def flush(self) -> bytes:
-        return b""
-
-
-def _compressor(compression: Compression) -> _Compressor:
-    match compression.type:
-        case CompressionType.GZIP:
-            return zlib.compressobj(compression.effort, zlib.DEFLATED, GZIP_WINDOW_BITS)
-        case CompressionType.ZSTD:
-            return zstandard.ZstdCompressor(level=compression.effort, write_content_size=False).compressobj()
-        case CompressionType.NONE:
-            return _Plain()
-
-
 def compress(blocks: Iterable[bytes], compression: Compression) -> Iterator[bytes]:
     """One stream of the given type, in blocks of at least 1 MiB but for the last."""
-    yield from gathered(_compressed(blocks, _compressor(compression)))
+    match compression.type:
+        case CompressionType.GZIP:
+            return gathered(_deflated(blocks, zlib.compressobj(compression.effort, zlib.DEFLATED, GZIP_WINDOW_BITS)))
+        case CompressionType.ZSTD:
+            compressor = zstandard.ZstdCompressor(level=compression.effort, write_content_size=False)
+            return _chunked(blocks, compressor.chunker(chunk_size=BLOCK_BYTES))
+        case CompressionType.NONE:
+            return gathered(blocks)
 
 
-def _compressed(blocks: Iterable[bytes], compressor: _Compressor) -> Iterator[bytes]:
+def _chunked(blocks: Iterable[bytes], chunker: "zstandard.ZstdCompressionChunker") -> Iterator[bytes]:
+    """The codec fills whole blocks itself, which saves joining them."""
+    for block in blocks:
+        yield from chunker.compress(block)
+    yield from chunker.finish()  # type: ignore[no-untyped-call]
+
+
+def _deflated(blocks: Iterable[bytes], compressor: "zlib._Compress") -> Iterator[bytes]:
     for block in blocks:
         yield compressor.compress(block)
     yield compressor.flush()

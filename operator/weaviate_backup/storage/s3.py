@@ -3,7 +3,8 @@
 An object of at most one part goes up in one request, a larger one as a multipart upload with a few parts in flight, so
 memory is their number times their size. Sizes are not known beforehand: parts grow, so that the 10,000 allowed hold
 terabytes.
-boto3 sends a checksum with every part, which the store verifies.
+boto3 sends a CRC32 with every part, which the store verifies. The signature covers the request but not its body, with
+or without TLS: that would be one more SHA-256 on both sides, and what counts is what is read back.
 """
 
 import io
@@ -57,13 +58,11 @@ class S3Store:
         ca_file = _as_file(ca_pem) if ca_pem else None
         if ca_file:
             weakref.finalize(self, Path(ca_file).unlink, missing_ok=True)
+        self._make_client = partial(_client, _session(credentials), location, ca_file)
         try:
-            self._client = _client(location, credentials, ca_file)
+            self._client = self._make_client()
         except (botocore.exceptions.BotoCoreError, ValueError) as error:
             raise self._failure(error, "") from error
-        self._impatient = partial(
-            _client, location, dict(credentials), ca_file, read_timeout_seconds=CHECK_READ_TIMEOUT_SECONDS
-        )
         self._options = _options(location)
         self._conditional = True
 
@@ -146,7 +145,7 @@ class S3Store:
             raise kind("DeleteIncomplete", f"{len(refused)} objects could not be deleted, first {refused[0]}")
 
     def check(self) -> None:
-        client = self._impatient()
+        client = self._make_client(read_timeout_seconds=CHECK_READ_TIMEOUT_SECONDS)
         try:
             self._ask("", lambda: client.list_objects_v2(Bucket=self._location.bucket, Prefix=self._prefix, MaxKeys=1))
         finally:
@@ -304,9 +303,26 @@ def _parts(blocks: Iterator[bytes]) -> Iterator[bytes]:
         yield b"".join(gathered)
 
 
+def _session(credentials: Mapping[str, str]) -> boto3.session.Session:
+    """Clients of one session share what boto3 reads of the protocol, which takes longer than a request."""
+    pair = ("AWS_ACCESS_KEY_ID", "AWS_SECRET_ACCESS_KEY")
+    missing = [name for name in pair if not credentials.get(name)]
+    if len(missing) == 1:
+        raise Permanent(
+            "CredentialsMissing",
+            f"the Secret of spec.s3.credentialsSecretRef has no {missing[0]}; add that key, or take both away "
+            "to use the identity of the agents",
+        )
+    return boto3.session.Session(
+        aws_access_key_id=credentials.get("AWS_ACCESS_KEY_ID") or None,
+        aws_secret_access_key=credentials.get("AWS_SECRET_ACCESS_KEY") or None,
+        aws_session_token=credentials.get("AWS_SESSION_TOKEN") or None,
+    )
+
+
 def _client(
+    session: boto3.session.Session,
     location: S3Location,
-    credentials: Mapping[str, str],
     ca_file: str | None,
     *,
     read_timeout_seconds: int = READ_TIMEOUT_SECONDS,
@@ -323,20 +339,7 @@ def _client(
         connect_timeout=CONNECT_TIMEOUT_SECONDS,
         read_timeout=read_timeout_seconds,
         max_pool_connections=CONNECTIONS,
-        s3={"addressing_style": "path" if path_style else "auto"},
-    )
-    pair = ("AWS_ACCESS_KEY_ID", "AWS_SECRET_ACCESS_KEY")
-    missing = [name for name in pair if not credentials.get(name)]
-    if len(missing) == 1:
-        raise Permanent(
-            "CredentialsMissing",
-            f"the Secret of spec.s3.credentialsSecretRef has no {missing[0]}; add that key, or take both away "
-            "to use the identity of the agents",
-        )
-    session = boto3.session.Session(
-        aws_access_key_id=credentials.get("AWS_ACCESS_KEY_ID") or None,
-        aws_secret_access_key=credentials.get("AWS_SECRET_ACCESS_KEY") or None,
-        aws_session_token=credentials.get("AWS_SESSION_TOKEN") or None,
+        s3={"addressing_style": "path" if path_style else "auto", "payload_signing_enabled": False},
     )
     return session.client("s3", endpoint_url=endpoint, config=config, verify=ca_file)
 

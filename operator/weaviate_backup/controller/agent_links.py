@@ -12,14 +12,14 @@ from dataclasses import dataclass, field
 
 from weaviate_backup.agent_client import AgentClient
 from weaviate_backup.core.orders import Reports, Unreachable
-from weaviate_backup.core.session import AGENT_PORT, NodeReport, Progress
+from weaviate_backup.core.session import AGENT_PORT, NodeReport, Progress, StepPhase
 from weaviate_backup.errors import BackupError
 
 POLL_SECONDS = 20.0
 FIRST_PAUSE_SECONDS, LONGEST_PAUSE_SECONDS = 0.1, 1.0
 """Between two attempts at an agent that does not answer: often while it starts, then ever less."""
 PROGRESS_SECONDS = 1.0
-"""Progress alone wakes no more often; whoever looks for another reason sees it sooner."""
+"""Progress alone, of all agents together, wakes no more often; whoever looks for another reason sees it sooner."""
 FIRST_ANSWER_SECONDS = 2.0
 log = logging.getLogger(__name__)
 
@@ -41,7 +41,6 @@ class _Link:
     answer: NodeReport | Unreachable | None = None
     task: asyncio.Task[None] | None = None
     first: asyncio.Event = field(default_factory=asyncio.Event)
-    told_at: float = 0.0
 
 
 class AgentLinks:
@@ -50,6 +49,7 @@ class AgentLinks:
     def __init__(self, wake: Callable[[], None]) -> None:
         self._wake = wake
         self._links: dict[str, _Link] = {}
+        self._told_at = 0.0
 
     async def follow(self, addresses: Mapping[str, AgentAddress], tls: ssl.SSLContext) -> None:
         """Follow exactly these, by node; returns once each answered or had a fair chance to."""
@@ -114,14 +114,22 @@ class AgentLinks:
             return
         link.answer = report
         link.first.set()
-        if not isinstance(before, NodeReport) or before != report:
-            now = asyncio.get_running_loop().time()
-            only_progress = isinstance(before, NodeReport) and _without_progress(before) == _without_progress(report)
-            if not only_progress or now - link.told_at >= PROGRESS_SECONDS:
-                link.told_at = now
-                self._wake()
+        if before == report:
+            return
+        now = asyncio.get_running_loop().time()
+        if not only_progressed(before, report) or now - self._told_at >= PROGRESS_SECONDS:
+            self._told_at = now
+            self._wake()
 
 
-def _without_progress(report: NodeReport) -> NodeReport:
-    steps = {step: taken.model_copy(update={"progress": Progress()}) for step, taken in report.steps.items()}
+def only_progressed(before: NodeReport | Unreachable | None, after: NodeReport) -> bool:
+    """Nothing but the counters of running steps has changed."""
+    return isinstance(before, NodeReport) and _without_counters(before) == _without_counters(after)
+
+
+def _without_counters(report: NodeReport) -> NodeReport:
+    steps = {
+        step: taken.model_copy(update={"progress": Progress()}) if taken.phase is StepPhase.RUNNING else taken
+        for step, taken in report.steps.items()
+    }
     return report.model_copy(update={"steps": steps, "revision": 0})

@@ -25,7 +25,6 @@ from weaviate_backup.agent.tasks import in_thread, together
 from weaviate_backup.agent.workspace import FROZEN, SCHEMA, Workspace
 from weaviate_backup.core.session import Frozen, StepCommand
 from weaviate_backup.errors import Permanent
-from weaviate_backup.weaviate.probing import choose_driver
 from weaviate_backup.weaviate.raft import RaftClient
 
 COLLECTIONS_AT_ONCE = 4
@@ -50,23 +49,10 @@ async def freeze(workspace: Workspace, _: StepCommand, meter: Meter) -> Frozen:
     order, endpoint = workspace.backup, workspace.weaviate
     async with AsyncExitStack() as stack:
         raft = await stack.enter_async_context(RaftClient(endpoint.host, endpoint.raft_port))
-        freezers: list[ShardFreezer] = []
-
-        async def prepare() -> None:
-            await sweep(workspace, raft)
-            driver = await choose_driver(
-                endpoint.host,
-                endpoint.data_port,
-                data_path=workspace.data_path,
-                operation_uid=workspace.uid,
-                server_version=workspace.order.server_version,
-                credentials=workspace.cluster_credentials(),
-            )
-            stack.push_async_callback(driver.close)
-            freezers.append(ShardFreezer(workspace, meter, raft=raft, driver=driver))
-
-        await together((in_thread(refuse_existing, workspace), prepare()))
-        (freezer,) = freezers
+        await together((in_thread(refuse_existing, workspace), sweep(workspace, raft)))
+        driver = await workspace.open_driver()
+        stack.push_async_callback(driver.close)
+        freezer = ShardFreezer(workspace, meter, raft=raft, driver=driver)
         await freezer.release_left_over()
         frozen = await _freeze_all(workspace, order.collections, raft, freezer)
     result = summarize(workspace, order.collections, frozen)

@@ -11,7 +11,6 @@ from weaviate_backup.agent.tasks import in_thread
 from weaviate_backup.agent.workspace import Workspace
 from weaviate_backup.core.session import StepCommand
 from weaviate_backup.errors import BackupError
-from weaviate_backup.weaviate.probing import choose_driver
 from weaviate_backup.weaviate.raft import RaftClient
 from weaviate_backup.weaviate.shard_source import ShardCut
 
@@ -42,16 +41,8 @@ async def _release_cuts(workspace: Workspace) -> None:
     pending = {(record["collection"], record["shard"]) for record in workspace.journal.of("cutting")} - done
     if not pending:
         return
-    endpoint = workspace.weaviate
     try:
-        driver = await choose_driver(
-            endpoint.host,
-            endpoint.data_port,
-            data_path=workspace.data_path,
-            operation_uid=workspace.uid,
-            server_version=workspace.order.server_version,
-            credentials=workspace.cluster_credentials(),
-        )
+        driver = await workspace.open_driver()
     except BackupError:
         return
     try:

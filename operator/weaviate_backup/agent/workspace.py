@@ -4,8 +4,6 @@ A value with a few openers; it decides nothing. Credentials are read from their 
 that a rotated Secret is used; a store lasts as long as they do.
 """
 
-import hashlib
-import json
 from dataclasses import dataclass, field
 from pathlib import Path
 
@@ -22,7 +20,9 @@ from weaviate_backup.errors import Permanent
 from weaviate_backup.settings import AgentSettings
 from weaviate_backup.storage.factory import open_store
 from weaviate_backup.storage.object_store import ObjectStore
+from weaviate_backup.weaviate.probing import choose_driver
 from weaviate_backup.weaviate.rpc import ClusterCredentials
+from weaviate_backup.weaviate.snapshot_driver import SnapshotDriver
 
 FROZEN = "frozen"
 SCHEMA = "schema"
@@ -38,8 +38,8 @@ class Workspace:
     settings: AgentSettings
     order: SessionOrder
     journal: Journal
-    _opened: dict[str, ObjectStore] = field(default_factory=dict, repr=False, compare=False)
-    """At most one store, by a hash of what opened it."""
+    _opened: dict[object, ObjectStore] = field(default_factory=dict, repr=False, compare=False)
+    """At most one store, by the secrets that opened it."""
 
     @property
     def uid(self) -> str:
@@ -97,8 +97,8 @@ class Workspace:
         authority = self.settings.ca_directory / "ca.crt"
         credentials = read_secret(self.settings.credentials_directory)
         ca_pem = authority.read_bytes() if authority.is_file() else None
-        key = hashlib.sha256(json.dumps([credentials, (ca_pem or b"").decode("latin-1")]).encode()).hexdigest()
-        store = self._opened.get(key)
+        secrets = (tuple(credentials.items()), ca_pem)
+        store = self._opened.get(secrets)
         if store is None:
             store = open_store(
                 self.order.location,
@@ -107,8 +107,19 @@ class Workspace:
                 filesystem_root=self.settings.filesystem_root,
             )
             self._opened.clear()
-            self._opened[key] = store
+            self._opened[secrets] = store
         return store
+
+    async def open_driver(self) -> SnapshotDriver:
+        """What this node's server is cut with; the caller closes it."""
+        return await choose_driver(
+            self.weaviate.host,
+            self.weaviate.data_port,
+            data_path=self.data_path,
+            operation_uid=self.uid,
+            server_version=self.order.server_version,
+            credentials=self.cluster_credentials(),
+        )
 
     def cluster_credentials(self) -> ClusterCredentials | None:
         """Of Weaviate's data port, when it asks for some."""

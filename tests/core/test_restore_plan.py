@@ -4,7 +4,7 @@ from dataclasses import replace
 
 import pytest
 
-from weaviate_backup.core.restore_plan import RestoreWishes, TargetFacts, plan_restore, version_key
+from weaviate_backup.core.restore_plan import RestoreWishes, TargetFacts, plan_restore
 from weaviate_backup.core.session import BackupContents, Failure, Inspected
 
 NODES = ("weaviate-0", "weaviate-1")
@@ -97,7 +97,8 @@ def test_what_is_not_restored_is_in_nobodys_way() -> None:
     found = inspected(directories_in_the_way=("author",))
     verdict = plan_restore(RestoreWishes(exclude=("Author",)), found, target)
     assert verdict.refusals == ()
-    assert verdict.notes == ("alias News stays with Other; set overwriteAlias to move it",)
+    (kept,) = verdict.warnings
+    assert (kept.reason, kept.message) == ("AliasKept", "alias News stays with Other; set overwriteAlias to move it")
 
 
 def test_the_directory_of_a_collection_that_exists_is_no_left_over() -> None:
@@ -108,5 +109,28 @@ def test_the_directory_of_a_collection_that_exists_is_no_left_over() -> None:
     assert reasons(RestoreWishes(), found, TARGET) == {"DirectoryInTheWay"}
 
 
-def test_versions_compare_by_number() -> None:
-    assert version_key("1.9.9") < version_key("v1.39.0-rc.1") <= version_key("1.39.0")
+@pytest.mark.parametrize(
+    ("made_by", "target", "refused", "warned"),
+    [
+        ("1.39.0", "1.38.11", {"VersionTooOld"}, set()),
+        ("1.39.1", "1.37.14", {"VersionTooOld"}, set()),
+        ("2.0.0", "1.39.1", {"VersionTooOld"}, set()),
+        ("1.37.14", "1.39.1", set(), set()),
+        ("1.39.1", "1.39.1", set(), set()),
+        ("1.39.1", "1.39.0", set(), {"PatchOlder"}),
+        ("1.39.1-rc.0", "1.39.1", set(), set()),
+    ],
+)
+def test_a_newer_release_is_refused_and_a_newer_patch_is_told(
+    made_by: str, target: str, refused: set[str], warned: set[str]
+) -> None:
+    found = inspected(CONTENTS.model_copy(update={"server_version": made_by}))
+    verdict = plan_restore(RestoreWishes(), found, replace(TARGET, version=target))
+    assert {each.reason for each in verdict.refusals} == refused
+    assert {each.reason for each in verdict.warnings} == warned
+
+
+def test_what_a_backup_warns_of_is_passed_on() -> None:
+    warning = Failure(reason="NotVerifiable", message="no checksums", transient=False)
+    verdict = plan_restore(RestoreWishes(), inspected(CONTENTS.model_copy(update={"warnings": (warning,)})), TARGET)
+    assert (verdict.refusals, verdict.warnings) == ((), (warning,))

@@ -1,4 +1,4 @@
-"""Reads a stored backup, ours or a server's: descriptors, manifests when there are some, and what must be fetched.
+"""Reads the documents of a stored backup, ours or a server's: descriptors, and manifests when there are some.
 
 Manifests are believed only as far as the hashes above them reach: `manifest.json` names the hash of every node's
 manifest, that names the hash of the node's descriptor and of every part. Large manifests are read line by line.
@@ -7,15 +7,14 @@ manifest, that names the hash of the node's descriptor and of every part. Large 
 import hashlib
 import io
 import json
-from collections.abc import Iterable, Iterator
-from dataclasses import dataclass, field
+from collections.abc import Iterator
+from dataclasses import dataclass
 from functools import cached_property
 from typing import Any
 
 from weaviate_backup.agent.storing import find_document, read_document
 from weaviate_backup.errors import BackupError, ObjectNotFound, Permanent
 from weaviate_backup.layout import keys
-from weaviate_backup.layout.compression import CompressionType
 from weaviate_backup.layout.descriptors import (
     BackupConfig,
     ClassDescriptor,
@@ -46,50 +45,47 @@ class RestoredClass:
     aliases: tuple[str, ...]
 
 
-@dataclass(frozen=True)
-class WantedChunk:
-    """One object to fetch. `parts`: (path, offset) -> SHA-256, None when the backup does not tell."""
-
-    collection: str
-    number: int
-    key: str
-    compression: CompressionType
-    source_bytes: int
-    parts: dict[tuple[str, int], str] | None
-
-
-@dataclass
-class WantedFiles:
-    """What a node's part of a collection consists of. `sizes` is empty when the backup does not tell them."""
-
-    chunks: list[WantedChunk] = field(default_factory=list)
-    names: set[str] = field(default_factory=set)
-    sizes: dict[str, int] = field(default_factory=dict)
-    total_bytes: int = 0
-
-
 class BackupReader:
     """One backup in a store; documents are read when they are asked for, and once."""
 
     def __init__(self, store: ObjectStore, backup_id: str) -> None:
         self._store = store
-        self._backup_id = backup_id
+        self.backup_id = backup_id
         self._descriptors: dict[str, NodeDescriptor] = {}
 
     @cached_property
     def config(self) -> BackupConfig:
-        key = keys.backup_config(self._backup_id)
+        key = keys.backup_config(self.backup_id)
         try:
             return parse_backup_config(read_document(self._store, key), key=key)
         except ObjectNotFound as error:
             raise Permanent(
-                "BackupNotFound", f"no backup {self._backup_id!r} in this location: {key} is not there"
+                "BackupNotFound", f"no backup {self.backup_id!r} in this location: {key} is not there"
             ) from error
+
+    @cached_property
+    def bases(self) -> tuple["BackupReader", ...]:
+        """What an incremental backup of a server builds on, the newest first. Their rules are the caller's to check."""
+        readers: list[BackupReader] = []
+        known, next_id = {self.backup_id}, self.config.base_backup_id
+        while next_id:
+            if next_id in known:
+                raise Permanent("BaseUnusable", f"backup {self.backup_id!r} builds on {next_id!r}, which builds on it")
+            known.add(next_id)
+            readers.append(BackupReader(self._store, next_id))
+            try:
+                next_id = readers[-1].config.base_backup_id
+            except Permanent as error:
+                if error.reason != "BackupNotFound":
+                    raise
+                message = f"backup {self.backup_id!r} builds on {next_id!r}, which is not in this location any more"
+                raise Permanent("BaseMissing", message) from error
+        return tuple(readers)
 
     @cached_property
     def manifest(self) -> BackupManifest | None:
         """None for a backup that a server made."""
-        key = keys.manifest(self._backup_id)
+        key = keys.manifest(self.backup_id)
         content = find_document(self._store, key)
         return None if content is None else decode_backup_manifest(content, key=key)
 
@@ -107,7 +103,7 @@ class BackupReader:
     def descriptor(self, node: str) -> NodeDescriptor:
         """What a node holds; checked against its manifest when there is one."""
         if node not in self._descriptors:
-            key = keys.node_descriptor(self._backup_id, node)
+            key = keys.node_descriptor(self.backup_id, node)
             try:
                 content = read_document(self._store, key)
             except ObjectNotFound as error:
@@ -122,10 +118,10 @@ class BackupReader:
     def manifest_lines(self, node: str) -> Iterator[NodeHeader | ShardRecord | ChunkLine]:
         """A node's manifest, header first, once its hash is the one that the backup's manifest names."""
         assert self.manifest is not None
-        key = keys.node_manifest(self._backup_id, node)
+        key = keys.node_manifest(self.backup_id, node)
         entry = self.manifest.nodes.get(node)
         if entry is None:
-            raise Permanent("BackupIncomplete", f"the manifest of backup {self._backup_id!r} has no node {node}")
+            raise Permanent("BackupIncomplete", f"the manifest of backup {self.backup_id!r} has no node {node}")
         try:
             content = read_document(self._store, key)
         except ObjectNotFound as error:
@@ -136,7 +132,7 @@ class BackupReader:
     def class_descriptor(self, node: str, collection: str) -> ClassDescriptor:
         found = self.descriptor(node).collection(collection)
         if found is None:
-            raise Permanent("CollectionNotFound", f"backup {self._backup_id!r} holds no collection {collection!r}")
+            raise Permanent("CollectionNotFound", f"backup {self.backup_id!r} holds no collection {collection!r}")
         return found
 
     def restored_class(self, collection: str) -> RestoredClass:
@@ -148,65 +144,6 @@ class BackupReader:
             state=_json_object(descriptor.sharding_state, f"sharding state of {collection}"),
             aliases=tuple(aliases_of(descriptor)),
         )
-
-    def wanted_files(self, node: str, collections: Iterable[str]) -> dict[str, WantedFiles]:
-        """What must be fetched of the collections of a node. One that the node does not hold wants nothing."""
-        if node not in self.config.nodes:
-            raise Permanent("NodeNotFound", f"backup {self._backup_id!r} has no node {node!r}")
-        wanted = {name: WantedFiles() for name in collections}
-        if self.manifest is not None:
-            self._want_by_manifest(node, wanted)
-            return wanted
-        for name, files in wanted.items():
-            descriptor = self.descriptor(node).collection(name)
-            if descriptor is not None and descriptor.shards:
-                self._want_by_descriptor(node, descriptor, files)
-        return wanted
-
-    def _want_by_manifest(self, node: str, wanted: dict[str, WantedFiles]) -> None:
-        compression = self.descriptor(node).compression_type
-        for line in self.manifest_lines(node):
-            if not isinstance(line, ChunkLine) or line.collection not in wanted:
-                continue
-            files = wanted[line.collection]
-            source_bytes = 0
-            for path, offset, length, _ in line.files:
-                files.names.add(path)
-                files.sizes[path] = max(files.sizes.get(path, 0), offset + length)
-                source_bytes += length
-            files.total_bytes += source_bytes
-            parts = {(path, offset): sha256 for path, offset, _, sha256 in line.files}
-            files.chunks.append(
-                self._chunk(node, line.collection, line.number, compression, source_bytes=source_bytes, parts=parts)
-            )
-
-    def _want_by_descriptor(self, node: str, descriptor: ClassDescriptor, files: WantedFiles) -> None:
-        if any(shard.incremental for shard in descriptor.shards):
-            raise Permanent(
-                "IncrementalBackup",
-                f"{descriptor.name} lies partly in older backups, which this version cannot read; restore it with "
-                "Weaviate's own restore",
-            )
-        compression = self.descriptor(node).compression_type
-        files.names.update(name for shard in descriptor.shards for name in shard.files)
-        files.total_bytes = descriptor.pre_compression_size_bytes
-        files.chunks.extend(
-            self._chunk(node, descriptor.name, number, compression, source_bytes=0, parts=None)
-            for number in descriptor.chunk_numbers
-        )
-
-    def _chunk(
-        self,
-        node: str,
-        collection: str,
-        number: int,
-        compression: CompressionType,
-        *,
-        source_bytes: int,
-        parts: dict[tuple[str, int], str] | None,
-    ) -> WantedChunk:
-        key = keys.chunk(self._backup_id, node, collection, number)
-        return WantedChunk(collection, number, key, compression, source_bytes=source_bytes, parts=parts)
 
 
 def aliases_of(descriptor: ClassDescriptor) -> list[str]:
@@ -238,7 +175,7 @@ def _check_hash(key: str, content: bytes, expected: str) -> None:
 def _json_object(content: bytes, what: str) -> Json:
     try:
         value = json.loads(content)
-    except ValueError as error:
+    except (ValueError, RecursionError) as error:
         raise Permanent("HostileBackup", f"the {what} is not JSON") from error
     if not isinstance(value, dict):
         raise Permanent("HostileBackup", f"the {what} is no JSON object")

@@ -4,12 +4,14 @@ Names were judged by the reader before anything is opened. Parts are written at 
 parts of one file come in different chunks at the same time; a file that must not exist yet is never followed as a link.
 """
 
+import errno
 import hashlib
 import os
+import threading
 from pathlib import Path
 
-from weaviate_backup.agent.backup_reading import WantedChunk
 from weaviate_backup.agent.meter import Meter
+from weaviate_backup.agent.wanted_files import WantedChunk
 from weaviate_backup.errors import Permanent
 from weaviate_backup.layout.chunk_reader import ReadEntry, read_chunk
 from weaviate_backup.storage.object_store import ObjectStore
@@ -22,15 +24,23 @@ CHUNK_REASONS = frozenset({"BackupDamaged", "HostileBackup"})
 """What the reader says of a chunk without knowing its key."""
 
 
+IMPOSSIBLE_NAME = frozenset(
+    {errno.ENOTDIR, errno.EISDIR, errno.EEXIST, errno.ENAMETOOLONG, errno.ELOOP, errno.EINVAL, errno.EFBIG}
+)
+"""How a file system refuses what no server can have had: a file and a folder of one name, parts too long, too far."""
+
+
 class ChunkReceiver:
     """Writes below `directory/<Class>/`. Used from many threads at once.
 
-    No chunk may hold more than its manifest says, or than `limit_bytes` when there is none.
+    No chunk may hold more than its manifest says; those without one not more than `limit_bytes`, all together.
     """
 
     def __init__(self, store: ObjectStore, directory: Path, meter: Meter, *, limit_bytes: int) -> None:
         self._store = store
         self._limit_bytes = limit_bytes
+        self._left_bytes = limit_bytes
+        self._lock = threading.Lock()
         self._directory = directory
         self._meter = meter
 
@@ -51,15 +61,51 @@ class ChunkReceiver:
             for entry in read_chunk(
                 stream, compression=chunk.compression, collection=chunk.collection, limit_bytes=limit_bytes
             ):
-                self._write(target, entry, chunk)
-                seen.add((entry.path, entry.offset))
+                if chunk.only is None or entry.path == chunk.only:
+                    self._write(target, entry, chunk)
+                    seen.add((entry.path, entry.offset))
         missing = chunk.parts.keys() - seen if chunk.parts is not None else ()
         if missing:
             path, offset = min(missing)
             raise Permanent("BackupDamaged", f"{chunk.key} lacks {path} from byte {offset}")
+        if chunk.only is not None and not seen:
+            raise Permanent("BackupDamaged", f"{chunk.key} lacks {chunk.only}")
 
     def _write(self, target: Path, entry: ReadEntry, chunk: WantedChunk) -> None:
-        path = target / entry.path
+        expected = None
+        if chunk.parts is None:
+            self._allow(entry)
+        else:
+            expected = chunk.parts.get((entry.path, entry.offset))
+            if expected is None:
+                raise Permanent("HostileBackup", f"{chunk.key} holds {entry.path}, which its manifest does not name")
+        try:
+            digest = self._write_file(target / entry.path, entry)
+        except OSError as error:
+            if error.errno not in IMPOSSIBLE_NAME:
+                raise
+            message = f"{chunk.key}: {entry.path} cannot be a file beside the others: {error.strerror}"
+            raise Permanent("HostileBackup", message) from error
+        self._meter.add(files_done=1)
+        if expected is not None and expected != digest:
+            raise Permanent("BackupDamaged", f"{chunk.key}: {entry.path} is not what was backed up (SHA-256 differs)")
+
+    def _allow(self, entry: ReadEntry) -> None:
+        """Bounded though nothing tells sizes: neither may many chunks fill the volume, nor one file reach past it."""
+        if entry.offset + entry.length_bytes > self._limit_bytes:
+            where = f"bytes {entry.offset} to {entry.offset + entry.length_bytes}"
+            raise Permanent("HostileBackup", f"{entry.path} has {where}, the volume has {self._limit_bytes} free")
+        with self._lock:
+            self._left_bytes -= entry.length_bytes
+            exceeded = self._left_bytes < 0
+        if exceeded:
+            message = (
+                f"the backup's chunks hold more than the {self._limit_bytes} bytes that are free on the data volume"
+            )
+            raise Permanent("NotEnoughSpace", f"{message}, and more than the backup says; enlarge it")
+
+    def _write_file(self, path: Path, entry: ReadEntry) -> str:
+        """The SHA-256 of what was written."""
         path.parent.mkdir(mode=0o755, parents=True, exist_ok=True)
         flags = os.O_WRONLY | os.O_CREAT | os.O_NOFOLLOW | os.O_CLOEXEC
         digest, position = hashlib.sha256(), entry.offset
@@ -74,11 +120,4 @@ class ChunkReceiver:
                 position += len(block)
         finally:
             os.close(file)
-        self._meter.add(files_done=1)
-        if chunk.parts is None:
-            return
-        expected = chunk.parts.get((entry.path, entry.offset))
-        if expected is None:
-            raise Permanent("HostileBackup", f"{chunk.key} holds {entry.path}, which its manifest does not name")
-        if expected != digest.hexdigest():
-            raise Permanent("BackupDamaged", f"{chunk.key}: {entry.path} is not what was backed up (SHA-256 differs)")
+        return digest.hexdigest()

@@ -11,13 +11,14 @@ from collections.abc import Sequence
 from concurrent.futures import FIRST_EXCEPTION, ThreadPoolExecutor, wait
 from pathlib import Path
 
-from weaviate_backup.agent.backup_reading import BackupReader, WantedChunk, WantedFiles
+from weaviate_backup.agent.backup_reading import BackupReader
 from weaviate_backup.agent.chunk_receiver import ChunkReceiver
 from weaviate_backup.agent.durability import boot_id, sync_file_system
 from weaviate_backup.agent.meter import Meter
 from weaviate_backup.agent.place import refuse_in_the_way
 from weaviate_backup.agent.release import sweep
 from weaviate_backup.agent.tasks import in_thread
+from weaviate_backup.agent.wanted_files import WantedChunk, WantedFiles, wanted_files
 from weaviate_backup.agent.workspace import RESTORE, Workspace
 from weaviate_backup.core.session import StepCommand
 from weaviate_backup.errors import Permanent
@@ -41,13 +42,13 @@ def _download(workspace: Workspace, collections: tuple[str, ...], meter: Meter) 
     if source is not None:
         store = workspace.open_store()
         reader = BackupReader(store, workspace.backup_id)
-        wanted = reader.wanted_files(source, collections)
+        wanted = wanted_files(reader, source, collections)
         for name in collections:
             refuse_in_the_way(workspace.data_path, name)
         chunks = [chunk for files in wanted.values() for chunk in files.chunks]
         meter.expect(
             bytes_total=sum(files.total_bytes for files in wanted.values()),
-            files_total=sum(len(files.sizes or files.names) for files in wanted.values()),
+            files_total=sum(len(files.names) for files in wanted.values()),
         )
         refuse_without_space(workspace.data_path, wanted, already=_bytes_there(workspace.directory / RESTORE))
         free = free_bytes(workspace.data_path)
@@ -63,18 +64,18 @@ def _receive_all(workspace: Workspace, receiver: ChunkReceiver, chunks: Sequence
     """The first failure stops the others."""
     boot = boot_id()
     there = {
-        (record["collection"], int(record["number"]))
+        (record.get("key"), record.get("only"))
         for record in workspace.journal.of("fetched")
         if boot and record["boot"] == boot
     }
 
     def receive(chunk: WantedChunk) -> None:
         meter.check()
-        if (chunk.collection, chunk.number) in there:
+        if (chunk.key, chunk.only) in there:
             meter.add(bytes_done=chunk.source_bytes, bytes_reused=chunk.source_bytes)
             return
         receiver.receive(chunk)
-        workspace.journal.append("fetched", sync=False, collection=chunk.collection, number=chunk.number, boot=boot)
+        workspace.journal.append("fetched", sync=False, key=chunk.key, only=chunk.only, boot=boot)
 
     with ThreadPoolExecutor(workspace.streams, thread_name_prefix="fetch") as pool:
         futures = [pool.submit(receive, chunk) for chunk in chunks]
@@ -89,15 +90,13 @@ def _receive_all(workspace: Workspace, receiver: ChunkReceiver, chunks: Sequence
 
 def check_complete(directory: Path, collection: str, wanted: WantedFiles) -> None:
     """Every file that the backup says it holds is there, with its size where that is known."""
-    if not wanted.names:
-        return
     for name in wanted.names:
         path = directory / name
         try:
             size_bytes = path.stat().st_size
         except FileNotFoundError as error:
             raise Permanent("BackupIncomplete", f"the chunks of {collection} hold no {name}") from error
-        expected = wanted.sizes.get(name) if wanted.sizes else None
+        expected = wanted.sizes.get(name)
         if expected is not None and size_bytes != expected:
             raise Permanent("BackupIncomplete", f"{name} has {size_bytes} bytes instead of {expected}")
 

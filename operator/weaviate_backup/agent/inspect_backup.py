@@ -4,22 +4,30 @@ Works for stock backups, too; those without our manifests are told apart as not 
 in the result, so that all of it is told at once; only a backup that cannot be found or read at all fails the step.
 """
 
-import json
 from collections import defaultdict
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
+from typing import Any
 
-from weaviate_backup.agent.backup_reading import BackupReader, WantedFiles, aliases_of
+from weaviate_backup.agent.backup_reading import BackupReader
 from weaviate_backup.agent.download import free_bytes
 from weaviate_backup.agent.meter import Meter
 from weaviate_backup.agent.place import directories_in_the_way
 from weaviate_backup.agent.runner import failure_of
 from weaviate_backup.agent.storing import prefix_of
 from weaviate_backup.agent.tasks import in_thread
+from weaviate_backup.agent.wanted_files import WantedFiles, wanted_files
 from weaviate_backup.agent.workspace import Workspace
 from weaviate_backup.core.session import BackupContents, Failure, Inspected, RestoreOrder, StepCommand
 from weaviate_backup.errors import Permanent
-from weaviate_backup.layout.descriptors import STRUCTURE_VERSION
+from weaviate_backup.layout.acceptance import judge_base, judge_config, judge_leader, judge_node
+from weaviate_backup.layout.integrity import Finding, compare_shards, summarize
 from weaviate_backup.storage.object_store import ObjectStore
+
+PROBLEM_LIMIT = 16
+NOT_VERIFIABLE = (
+    "a server made this backup, without checksums: it is checked that every chunk and every file is there and can be "
+    "unpacked, and how large big files are; not that each byte is as it was"
+)
 
 
 async def inspect(workspace: Workspace, _: StepCommand, meter: Meter) -> Inspected:
@@ -38,8 +46,8 @@ def _inspect(workspace: Workspace, meter: Meter) -> Inspected:
     required, problems = 0, list[Failure]()
     if work.source_node is not None:
         try:
-            wanted = reader.wanted_files(work.source_node, contents.collections)
-            required, problems = _look_at_objects(store, workspace.backup_id, work.source_node, wanted)
+            wanted = wanted_files(reader, work.source_node, contents.collections)
+            required, problems = _look_at_objects(store, work.source_node, wanted)
         except Permanent as error:
             problems = [failure_of(error)]
     return Inspected(
@@ -54,63 +62,100 @@ def _inspect(workspace: Workspace, meter: Meter) -> Inspected:
 def read_contents_of(reader: BackupReader, meter: Meter) -> BackupContents:
     """The backup as a whole, and what is wrong with its documents."""
     config = reader.config
-    problems = list(_judge(reader))
+    problems = [_problem(found) for found in judge_config(config, backup_id=reader.backup_id)]
+    problems += _judge_bases(reader)
+    leader = ""
+    try:
+        leader = reader.leader
+    except Permanent as error:
+        problems.append(failure_of(error))
     aliases: dict[str, str] = {}
-    nodes_of: dict[str, list[str]] = defaultdict(list)
-    for node in sorted(config.nodes):
+    states: dict[str, Mapping[str, Any]] = {}
+    held: dict[str, dict[str, set[str]]] = {}
+    for node in sorted({*config.nodes, leader} - {""}):
         meter.check()
         try:
-            for each in reader.descriptor(node).classes:
-                if each.shards:
-                    nodes_of[each.name].append(node)
-                if node == reader.leader:
-                    json.loads(each.class_json), json.loads(each.sharding_state)
-                    aliases |= dict.fromkeys(aliases_of(each), each.name)
+            descriptor = reader.descriptor(node)
+            problems += [_problem(found) for found in judge_node(descriptor, config=config, node=node)]
+            held[node] = {each.name: {shard.name for shard in each.shards} for each in descriptor.classes}
+            if node != leader:
+                continue
+            problems += [_problem(found) for found in judge_leader(descriptor, config=config, node=node)]
+            for each in descriptor.classes:
+                restored = reader.restored_class(each.name)
+                states[each.name] = restored.state
+                aliases |= dict.fromkeys(restored.aliases, each.name)
         except Permanent as error:
             problems.append(failure_of(error))
-        except ValueError:
-            problems.append(_problem("HostileBackup", f"the descriptor of {node} holds a schema that is not JSON"))
+    lost, warnings = _shards_not_held(reader, states, held)
+    nodes_of: dict[str, list[str]] = defaultdict(list)
+    for node, collections in held.items():
+        for name, shards in collections.items():
+            if shards:
+                nodes_of[name].append(node)
     return BackupContents(
         server_version=config.server_version,
         layout_version=config.version,
         status=config.status,
-        leader=reader.leader,
+        leader=leader,
         nodes=tuple(sorted(config.nodes)),
         collections=config.collections,
         aliases=aliases,
         nodes_of_collections={name: tuple(nodes) for name, nodes in sorted(nodes_of.items())},
         verifiable=reader.manifest is not None,
         bytes_total=reader.manifest.source_bytes if reader.manifest else config.pre_compression_size_bytes,
-        problems=tuple(problems),
+        problems=tuple(dict.fromkeys((*problems, *lost))),
+        warnings=tuple(warnings),
     )
 
 
-def _judge(reader: BackupReader) -> Iterator[Failure]:
-    config = reader.config
-    if not config.nodes:
-        yield _problem("BackupIncomplete", "the backup names no node")
-    if config.error:
-        yield _problem("BackupNotSuccessful", f"the backup says of itself: {config.error[:200]}")
-    if config.version.partition(".")[0] > STRUCTURE_VERSION.partition(".")[0]:
-        yield _problem("FormatTooNew", f"the backup has structure {config.version}, this version reads 2")
-    if config.base_backup_id:
-        yield _problem("IncrementalBackup", f"the backup builds on {config.base_backup_id}; use Weaviate's own restore")
+def _judge_bases(reader: BackupReader) -> Iterator[Failure]:
+    """Every backup of the chain, each beside the one that builds on it."""
+    try:
+        child = reader.config
+        for base in reader.bases:
+            yield from (_problem(found) for found in judge_base(base.config, child=child, base_id=base.backup_id))
+            child = base.config
+    except Permanent as error:
+        yield failure_of(error)
 
 
-def _look_at_objects(
-    store: ObjectStore, backup_id: str, node: str, wanted: dict[str, WantedFiles]
-) -> tuple[int, list[Failure]]:
+def _shards_not_held(
+    reader: BackupReader, states: Mapping[str, Mapping[str, Any]], held: Mapping[str, Mapping[str, set[str]]]
+) -> tuple[list[Failure], list[Failure]]:
+    """What a server's backup lacks of what its sharding states name: defects, and what would come back empty.
+
+    Servers before 1.35.17, 1.36.10 and 1.37 leave inactive tenants out without a word, and a tenant may be made while a
+    backup runs. Our own backups were compared before they were completed.
+    """
+    if reader.manifest is not None:
+        return [], []
+    findings = compare_shards(states, held)
+    tenants = [each for each in findings if states[each.subject.split("/")[0]].get("partitioningEnabled")]
+    lost = [
+        _problem(Finding("BackupIncomplete", each.subject, each.message)) for each in findings if each not in tenants
+    ]
+    warnings = [_problem(Finding("NotVerifiable", "", NOT_VERIFIABLE))]
+    if tenants:
+        message = f"{len(tenants)} tenants are not in the backup and come back empty: {summarize(tenants)}"
+        warnings.append(_problem(Finding("TenantsMissing", "", message)))
+    return lost[:PROBLEM_LIMIT], warnings
+
+
+def _look_at_objects(store: ObjectStore, node: str, wanted: dict[str, WantedFiles]) -> tuple[int, list[Failure]]:
     """Bytes this node will need, and the chunks that are not in the store."""
-    listed = {each.key: each.size_bytes for each in store.list(f"{prefix_of(backup_id)}{node}/")}
     chunks = [chunk for files in wanted.values() for chunk in files.chunks]
+    backup_ids = sorted({chunk.key.partition("/")[0] for chunk in chunks})
+    prefixes = [f"{prefix_of(backup_id)}{node}/" for backup_id in backup_ids]
+    listed = {each.key: each.size_bytes for prefix in prefixes for each in store.list(prefix)}
     missing = sorted(chunk.key for chunk in chunks if chunk.key not in listed)
     problems = []
     if missing:
         message = f"{len(missing)} of {len(chunks)} objects are missing, first {missing[0]}"
-        problems.append(_problem("BackupIncomplete", message))
+        problems.append(_problem(Finding("BackupIncomplete", missing[0], message)))
     stored = sum(listed.get(chunk.key, 0) for chunk in chunks)
     return max(stored, sum(files.total_bytes for files in wanted.values())), problems
 
 
-def _problem(reason: str, message: str) -> Failure:
-    return Failure(reason=reason, message=message, transient=False)
+def _problem(found: Finding) -> Failure:
+    return Failure(reason=found.reason, message=found.message, transient=False)

@@ -26,10 +26,9 @@ from weaviate_backup.layout import keys
 from weaviate_backup.layout.descriptors import NodeDescriptor, encode
 from weaviate_backup.layout.manifests import NodeHeader, encode_node_manifest
 from weaviate_backup.layout.packing import PlannedChunk, SourceFile, pack
+from weaviate_backup.layout.versions import reads_split_files
 from weaviate_backup.storage.object_store import ObjectStore
 
-SPLIT_BYTES = 1 << 30
-"""Every server that our drivers can cut reads split files."""
 DISTRIBUTION = "weaviate-backup-operator"
 
 
@@ -132,10 +131,11 @@ def shards_by_collection(workspace: Workspace, collections: Iterable[str]) -> di
 def plan_chunks(workspace: Workspace, shards: dict[str, list[str]]) -> tuple[PlannedChunk, ...]:
     """The same ones each time, since the frozen set does not change."""
     order = workspace.backup
+    split_bytes = order.split_file_bytes if reads_split_files(workspace.order.server_version) else None
     planned: list[PlannedChunk] = []
     for collection, names in sorted(shards.items()):
         files = {shard: list_files(workspace.directory / FROZEN, collection, shard) for shard in names}
-        planned += pack(collection, files, target_bytes=order.chunk_size_bytes, split_bytes=SPLIT_BYTES)
+        planned += pack(collection, files, target_bytes=order.chunk_size_bytes, split_bytes=split_bytes)
     return tuple(planned)
 
 

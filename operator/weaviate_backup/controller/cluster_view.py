@@ -11,7 +11,7 @@ from dataclasses import dataclass
 from typing import Any
 
 from weaviate_backup.api.operation_spec import Authentication
-from weaviate_backup.core.restore_plan import TargetFacts, version_key
+from weaviate_backup.core.restore_plan import TargetFacts
 from weaviate_backup.core.topology import (
     ClusterView,
     claim_names,
@@ -20,6 +20,7 @@ from weaviate_backup.core.topology import (
 )
 from weaviate_backup.errors import Permanent, Transient
 from weaviate_backup.kube import CLAIMS, CONFIG_MAPS, PODS, SECRETS, STATEFUL_SETS, Kube
+from weaviate_backup.layout.versions import version_key
 from weaviate_backup.weaviate.raft import RaftClient
 from weaviate_backup.weaviate.rest import RestClient
 

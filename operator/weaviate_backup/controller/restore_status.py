@@ -184,6 +184,6 @@ def _planned(
         refusals=refusals[:MAX_NAMES],
         refusals_omitted=max(0, len(refusals) - MAX_NAMES),
     )
-    warnings = tuple(Finding(reason="AliasKept", message=note[:256]) for note in verdict.notes[:16])
+    warnings = tuple(Finding(reason=each.reason[:64], message=each.message[:256]) for each in verdict.warnings[:16])
     covered = CollectionsStatus(count=len(verdict.collections), names=bounded(verdict.collections, limit=MAX_NAMES))
     return {"plan": made, "collections": covered, "warnings": warnings}

@@ -12,6 +12,7 @@ from weaviate_backup.core.orders import conflict
 from weaviate_backup.core.selection import select
 from weaviate_backup.core.session import BackupContents, Failure, Inspected
 from weaviate_backup.errors import Permanent
+from weaviate_backup.layout.versions import minor_key, version_key
 
 
 @dataclass(frozen=True)
@@ -34,12 +35,12 @@ class RestoreWishes:
 
 @dataclass(frozen=True)
 class RestoreVerdict:
-    """`refusals` empty: it can start. `notes`: what it will not do, for people."""
+    """`refusals` empty: it can start. `warnings`: what it will not do, and what cannot be checked."""
 
     collections: tuple[str, ...]
     bytes_required: Mapping[str, int]
     refusals: tuple[Failure, ...]
-    notes: tuple[str, ...] = ()
+    warnings: tuple[Failure, ...] = ()
 
 
 def plan_restore(wishes: RestoreWishes, inspected: Mapping[str, Inspected], target: TargetFacts) -> RestoreVerdict:
@@ -54,7 +55,7 @@ def plan_restore(wishes: RestoreWishes, inspected: Mapping[str, Inspected], targ
     except Permanent as refusal:
         refusals.append(conflict(refusal.reason, refusal.message))
     refusals += _refuse_collections(chosen, target)
-    alias_refusals, notes = _check_aliases(contents, chosen, wishes, target)
+    alias_refusals, kept = _check_aliases(contents, chosen, wishes, target)
     refusals += alias_refusals
     for node, found in sorted(inspected.items()):
         gone = tuple(name for name in chosen if name.lower() not in {each.lower() for each in target.collections})
@@ -63,24 +64,31 @@ def plan_restore(wishes: RestoreWishes, inspected: Mapping[str, Inspected], targ
         collections=chosen,
         bytes_required={node: found.bytes_required for node, found in sorted(inspected.items())},
         refusals=tuple(dict.fromkeys(refusals)),
-        notes=tuple(notes),
+        warnings=(*contents.warnings, *_warn_of_patch(contents, target), *kept),
     )
-
-
-def version_key(version: str) -> tuple[int, ...]:
-    """`1.39.1-rc.0` → (1, 39, 1): a pre-release counts as its release."""
-    core = version.lstrip("v").partition("-")[0].partition("+")[0]
-    return tuple(int(part) if part.isdigit() else 0 for part in core.split("."))
 
 
 def _refuse_backup(contents: BackupContents, target: TargetFacts) -> list[Failure]:
     refusals = list(contents.problems)
     if contents.status != "SUCCESS":
         refusals.append(conflict("BackupNotSuccessful", f"the backup's status is {contents.status}, not SUCCESS"))
-    if version_key(target.version) < version_key(contents.server_version):
+    if minor_key(target.version) < minor_key(contents.server_version):
         message = f"the backup was made by Weaviate {contents.server_version}, the target runs {target.version}"
         refusals.append(conflict("VersionTooOld", f"{message}; upgrade the target first"))
     return refusals
+
+
+def _warn_of_patch(contents: BackupContents, target: TargetFacts) -> list[Failure]:
+    """File formats change with minor releases, and servers take a newer one's files without a word. Within a minor
+    release they stay, and rolling back a bad patch is when a restore is needed most: no reason to refuse.
+    """
+    same_line = minor_key(target.version) == minor_key(contents.server_version)
+    if not same_line or version_key(target.version) >= version_key(contents.server_version):
+        return []
+    message = (
+        f"the backup was made by Weaviate {contents.server_version}, the target runs {target.version}, an older patch"
+    )
+    return [conflict("PatchOlder", f"{message} of the same release")]
 
 
 def _refuse_nodes(contents: BackupContents, wishes: RestoreWishes, target: TargetFacts) -> list[Failure]:
@@ -128,8 +136,8 @@ def _refuse_collections(chosen: tuple[str, ...], target: TargetFacts) -> list[Fa
 
 def _check_aliases(
     contents: BackupContents, chosen: tuple[str, ...], wishes: RestoreWishes, target: TargetFacts
-) -> tuple[list[Failure], list[str]]:
-    refusals, notes = [], []
+) -> tuple[list[Failure], list[Failure]]:
+    refusals, kept = [], []
     existing = {name.lower() for name in target.collections}
     for alias, collection in sorted(contents.aliases.items()):
         if collection not in chosen:
@@ -138,8 +146,9 @@ def _check_aliases(
             message = f"alias {alias} of {collection} has the name of a collection of the target"
             refusals.append(conflict("CollectionInTheWay", message))
         elif alias in target.aliases and not wishes.overwrite_alias:
-            notes.append(f"alias {alias} stays with {target.aliases[alias]}; set overwriteAlias to move it")
-    return refusals, notes
+            message = f"alias {alias} stays with {target.aliases[alias]}; set overwriteAlias to move it"
+            kept.append(conflict("AliasKept", message))
+    return refusals, kept
 
 
 def _refuse_disk(node: str, found: Inspected, gone: tuple[str, ...], *, everything: bool) -> list[Failure]:

@@ -63,6 +63,8 @@ class BackupOrder(Wire):
     collections: tuple[str, ...]
     chunk_size_bytes: int
     compression_level: CompressionLevel
+    split_file_bytes: int = Field(default=1 << 30, ge=1)
+    """Larger files are split over several chunks, where the server can read that."""
 
 
 class RestoreOrder(Wire):
@@ -231,6 +233,8 @@ class BackupContents(Wire):
     verifiable: bool
     bytes_total: int
     problems: tuple[Failure, ...] = ()
+    warnings: tuple[Failure, ...] = ()
+    """What does not keep it from being restored, but should be known."""
 
 
 class Inspected(Wire):

@@ -8,9 +8,9 @@ themselves and hold 64-bit numbers, so they are carried as bytes and never pass 
 import base64
 import binascii
 from datetime import UTC, datetime
-from typing import Annotated, Any
+from typing import Annotated
 
-from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, PlainSerializer, ValidationError
+from pydantic import AfterValidator, BaseModel, BeforeValidator, ConfigDict, Field, PlainSerializer, ValidationError
 
 from weaviate_backup.errors import Permanent, excerpt
 from weaviate_backup.layout.compression import CompressionType
@@ -20,6 +20,7 @@ SUCCESS = "SUCCESS"
 NEVER = datetime(1, 1, 1, tzinfo=UTC)
 """Go's zero time: what a server writes where it has no time."""
 NO_ALIASES = b"[]"
+NAME_LIMIT = 255
 
 
 def _decode(value: object) -> object:
@@ -48,8 +49,26 @@ def _none_is_empty_list(value: object) -> object:
     return () if value is None else value
 
 
+def _plain(name: str) -> str:
+    """Names become parts of keys and of paths."""
+    if not name or len(name) > NAME_LIMIT or name in (".", "..") or any(each in name for each in "/\\\0"):
+        raise ValueError(f"{excerpt(name, 40)!r} is no name")
+    return name
+
+
+def _plain_or_empty(name: str) -> str:
+    return _plain(name) if name else name
+
+
+def _absent_is_gzip(value: object) -> object:
+    return value or CompressionType.GZIP
+
+
 Base64Bytes = Annotated[bytes, BeforeValidator(_decode), PlainSerializer(_encode, when_used="json")]
 OptionalBase64Bytes = Annotated[bytes | None, BeforeValidator(_decode), PlainSerializer(_encode, when_used="json")]
+Name = Annotated[str, AfterValidator(_plain)]
+ChunkNumber = Annotated[str, Field(pattern=r"^[0-9]{1,10}$")]
+Size = Annotated[int, Field(ge=0)]
 Time = Annotated[datetime, PlainSerializer(_encode_time, when_used="json")]
 
 
@@ -61,8 +80,26 @@ class BigFile(Descriptor):
     """A file with chunks of its own, as incremental backups refer to it. `modifiedAt` has nanoseconds: kept as text."""
 
     chunk_keys: Annotated[tuple[str, ...], BeforeValidator(_none_is_empty_list), Field(alias="chunkKeys")] = ()
-    size: int = 0
+    size: Size = 0
     modified_at: Annotated[str, Field(alias="modifiedAt")] = ""
+
+
+class FileInBase(Descriptor):
+    """A file that an older backup holds. `chunk_keys` are relative to the node's folder there: `Note/chunk-7`."""
+
+    file: str
+    chunk_keys: Annotated[tuple[str, ...], BeforeValidator(_none_is_empty_list), Field(alias="chunkKeys")] = ()
+
+
+FilesInBase = Annotated[tuple[FileInBase, ...], BeforeValidator(_none_is_empty_list)]
+
+
+class Incremental(Descriptor):
+    """Files that a server did not store again: identifier of the backup that holds them -> files."""
+
+    files_per_backup: Annotated[
+        dict[Name, FilesInBase], BeforeValidator(_none_is_empty), Field(alias="filesPerBackup")
+    ] = {}
 
 
 class ShardDescriptor(Descriptor):
@@ -71,30 +108,30 @@ class ShardDescriptor(Descriptor):
     `incremental` names files that lie in older backups of a server's incremental chain.
     """
 
-    name: str
+    name: Name
     node: str
     files: Annotated[tuple[str, ...], BeforeValidator(_none_is_empty_list)] = ()
     big_files: Annotated[
         dict[str, BigFile], BeforeValidator(_none_is_empty), Field(alias="bigFilesChunk", exclude_if=lambda it: not it)
     ] = {}
     incremental: Annotated[
-        dict[str, Any],
+        Incremental,
         BeforeValidator(_none_is_empty),
-        Field(alias="incrementalBackupInfo", exclude_if=lambda it: not it),
-    ] = {}
+        Field(alias="incrementalBackupInfo", exclude_if=lambda it: not it.files_per_backup),
+    ] = Incremental()
 
 
 class ClassDescriptor(Descriptor):
     """A collection on one node. Without shards the node brings back nothing of it but its schema."""
 
-    name: str
+    name: Name
     backup_id: Annotated[str, Field(alias="backupId")] = ""
     shards: Annotated[tuple[ShardDescriptor, ...], BeforeValidator(_none_is_empty_list)] = ()
     sharding_state: Annotated[Base64Bytes, Field(alias="shardingState")]
     class_json: Annotated[Base64Bytes, Field(alias="schema")]
     aliases: OptionalBase64Bytes = NO_ALIASES
     aliases_included: Annotated[bool, Field(alias="aliasesIncluded")] = False
-    chunks: Annotated[dict[str, tuple[str, ...] | None], BeforeValidator(_none_is_empty)] = {}
+    chunks: Annotated[dict[ChunkNumber, tuple[str, ...] | None], BeforeValidator(_none_is_empty)] = {}
     """Number of the chunk -> names of the shards in it; only the numbers matter to a server."""
     pre_compression_size_bytes: Annotated[int, Field(alias="preCompressionSizeBytes")] = 0
 
@@ -117,8 +154,12 @@ class NodeDescriptor(Descriptor):
     server_version: Annotated[str, Field(alias="serverVersion")]
     error: str = ""
     pre_compression_size_bytes: Annotated[int, Field(alias="preCompressionSizeBytes")] = 0
-    compression_type: Annotated[CompressionType, Field(alias="compressionType")] = CompressionType.GZIP
-    base_backup_id: Annotated[str, Field(alias="baseBackupId", exclude_if=lambda it: not it)] = ""
+    compression_type: Annotated[CompressionType, BeforeValidator(_absent_is_gzip), Field(alias="compressionType")] = (
+        CompressionType.GZIP
+    )
+    base_backup_id: Annotated[
+        str, AfterValidator(_plain_or_empty), Field(alias="baseBackupId", exclude_if=lambda it: not it)
+    ] = ""
 
     def collection(self, name: str) -> ClassDescriptor | None:
         return next((each for each in self.classes if each.name == name), None)
@@ -127,7 +168,7 @@ class NodeDescriptor(Descriptor):
 class NodeSummary(Descriptor):
     """One node's line in the global descriptor."""
 
-    classes: Annotated[tuple[str, ...], BeforeValidator(_none_is_empty_list)] = ()
+    classes: Annotated[tuple[Name, ...], BeforeValidator(_none_is_empty_list)] = ()
     status: str = SUCCESS
     error: str = ""
     pre_compression_size_bytes: Annotated[int, Field(alias="preCompressionSizeBytes")] = 0
@@ -139,16 +180,18 @@ class BackupConfig(Descriptor):
     started_at: Annotated[Time, Field(alias="startedAt")]
     completed_at: Annotated[Time, Field(alias="completedAt")] = NEVER
     id: str
-    nodes: Annotated[dict[str, NodeSummary], BeforeValidator(_none_is_empty)] = {}
+    nodes: Annotated[dict[Name, NodeSummary], BeforeValidator(_none_is_empty)] = {}
     node_mapping: dict[str, str] | None = None
     status: str = SUCCESS
     version: str = STRUCTURE_VERSION
     server_version: Annotated[str, Field(alias="serverVersion")]
-    leader: str = ""
+    leader: Annotated[str, AfterValidator(_plain_or_empty)] = ""
     error: str = ""
     pre_compression_size_bytes: Annotated[int, Field(alias="preCompressionSizeBytes")] = 0
-    compression_type: Annotated[CompressionType, Field(alias="compressionType")] = CompressionType.GZIP
-    base_backup_id: Annotated[str, Field(alias="baseBackupId")] = ""
+    compression_type: Annotated[CompressionType, BeforeValidator(_absent_is_gzip), Field(alias="compressionType")] = (
+        CompressionType.GZIP
+    )
+    base_backup_id: Annotated[str, AfterValidator(_plain_or_empty), Field(alias="baseBackupId")] = ""
 
     @property
     def collections(self) -> tuple[str, ...]:

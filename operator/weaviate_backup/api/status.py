@@ -28,9 +28,26 @@ class WeaviateStatus(StrEnum):
     STARTED = "STARTED"
     TRANSFERRING = "TRANSFERRING"
     TRANSFERRED = "TRANSFERRED"
+    FINALIZING = "FINALIZING"
+    CANCELLING = "CANCELLING"
     SUCCESS = "SUCCESS"
     FAILED = "FAILED"
     CANCELED = "CANCELED"
+
+    @property
+    def is_terminal(self) -> bool:
+        return self in (WeaviateStatus.SUCCESS, WeaviateStatus.FAILED, WeaviateStatus.CANCELED)
+
+
+class ServerRequest(ApiModel):
+    """Method Server: the request to Weaviate's own backup API, written before it is sent."""
+
+    node: NodeName
+    """The node that was asked, and coordinates the others."""
+    process: Text
+    """Which of its processes: the uid of its pod and how often it had restarted."""
+    accepted: bool = False
+    """Weaviate said that it began, or was seen at work."""
 
 
 class NodePhase(StrEnum):
@@ -191,6 +208,7 @@ class OperationStatus(ApiModel):
     """The longest time for which any shard took no background work."""
     failure: Finding | None = None
     """Why the operation is aborting, failed or was canceled."""
+    server_request: ServerRequest | None = None
     outcome: Text | None = None
     """What an aborting operation ends as: Failed or Canceled."""
     cleaned_up: bool = False

@@ -12,7 +12,7 @@ Rules that hold at every step, and that the exploration test tries to break:
 * Failed and Canceled come after every planned node released what it holds, or its lease ran out.
 """
 
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass, replace
 from datetime import datetime
 
@@ -29,10 +29,12 @@ from weaviate_backup.core.orders import (
     NodeState,
     Outcome,
     PlannedBackup,
+    ServerRun,
     conflict,
     seconds_since,
 )
-from weaviate_backup.core.session import Committed, Failure, NodeReport, Step, StepCommand
+from weaviate_backup.core.server_following import ServerSight
+from weaviate_backup.core.session import Audited, Committed, Failure, NodeReport, Step, StepCommand
 from weaviate_backup.core.stepping import Advance, Agents, Chain, advance, observe
 from weaviate_backup.core.verification import (
     can_no_longer_commit,
@@ -61,7 +63,7 @@ class BackupState:
     """What a backup remembers.
 
     `missing`: planned collections that were gone at the cut. `wrote`: bytes may be in the store. `committer`: the agent
-    that may have been told to commit.
+    that may have been told to commit. `server`, `audited`: of method Server.
     """
 
     phase: BackupPhase = BackupPhase.PENDING
@@ -75,6 +77,8 @@ class BackupState:
     reason: str = ""
     message: str = ""
     cleaned_up: bool = False
+    server: ServerRun | None = None
+    audited: Audited | None = None
 
     def node(self, name: str) -> NodeState | None:
         return next((node for node in self.nodes if node.name == name), None)
@@ -82,7 +86,10 @@ class BackupState:
 
 @dataclass(frozen=True)
 class BackupWorld:
-    """What is seen in this tick. `proposal`: what would be planned now; `remains`: pods or Secrets still exist."""
+    """What is seen in this tick. `proposal`: what would be planned now; `remains`: pods or Secrets still exist.
+
+    `server`: Weaviate's own engine, for method Server; None while it cannot be asked.
+    """
 
     agents: Agents
     lease: Lease
@@ -92,6 +99,7 @@ class BackupWorld:
     proposal: PlannedBackup | None = None
     plan: PlannedBackup | None = None
     remains: bool = False
+    server: ServerSight | None = None
 
 
 @dataclass(frozen=True)
@@ -103,45 +111,60 @@ class BackupDecision:
     look_again_seconds: float | None
 
 
+Work = Callable[[BackupRequest, BackupState, PlannedBackup, BackupWorld, datetime], BackupDecision]
+
+
+@dataclass(frozen=True)
+class BackupWork:
+    """What one method does in each phase between Pending and the end. `agents`: whom it needs, of a plan."""
+
+    agents: Callable[[PlannedBackup], tuple[str, ...]]
+    preparing: Work
+    uploading: Work
+    finalizing: Work
+    aborting: Callable[[BackupRequest, BackupState, BackupWorld, datetime], BackupDecision]
+
+
 def decide_backup(  # noqa: PLR0911 (one return per phase)
-    request: BackupRequest, state: BackupState, world: BackupWorld, now: datetime
+    request: BackupRequest, state: BackupState, world: BackupWorld, now: datetime, work: BackupWork | None = None
 ) -> BackupDecision:
-    """One tick."""
+    """One tick. `work` None: by agents."""
+    work = work or BY_AGENTS
     if state.phase_since is None:
         state = replace(state, phase_since=now)
     if state.phase.is_terminal:
         return _clean_up(request, state, world, now)
-    stop = _reason_to_stop(request, state, now)
-    if stop:
-        return _stop(state, outcome=stop[0], failure=stop[1], now=now)
+    why = _reason_to_stop(request, state, now)
+    if why:
+        return stop(state, outcome=why[0], failure=why[1], now=now)
     if state.phase is BackupPhase.PENDING:
-        return _pending(request, state, world, now)
+        return _pending(request, state, world, now, work)
     if state.phase is BackupPhase.ABORTING:
-        return _aborting(request, state, world, now)
+        return work.aborting(request, state, world, now)
     if world.plan is None:
         lost = conflict("PlanLost", "the Secret with this operation's plan and certificates was deleted")
-        return _stop(state, outcome=Outcome.FAILED, failure=lost, now=now)
+        return stop(state, outcome=Outcome.FAILED, failure=lost, now=now)
     if state.phase is BackupPhase.PREPARING:
-        return _preparing(request, state, world.plan, world, now)
+        return work.preparing(request, state, world.plan, world, now)
     if state.phase is BackupPhase.UPLOADING:
-        return _uploading(request, state, world.plan, world, now)
-    return _finalizing(request, state, world.plan, world, now)
+        return work.uploading(request, state, world.plan, world, now)
+    return work.finalizing(request, state, world.plan, world, now)
 
 
 def alive_collections(plan: PlannedBackup, state: BackupState) -> tuple[str, ...]:
     return tuple(name for name in plan.collections if name not in state.missing)
 
 
-def _enter(phase: BackupPhase, state: BackupState, now: datetime) -> BackupDecision:
+def enter(phase: BackupPhase, state: BackupState, now: datetime) -> BackupDecision:
     nodes = tuple(replace(node, attempts=0, retry_at=None) for node in state.nodes)
     return BackupDecision(replace(state, phase=phase, phase_since=now, nodes=nodes), (), 0.0)
 
 
-def _stop(state: BackupState, *, outcome: Outcome, failure: Failure, now: datetime) -> BackupDecision:
+def stop(state: BackupState, *, outcome: Outcome, failure: Failure, now: datetime) -> BackupDecision:
     """Aborts what has begun; what has not ends at once."""
     stopped = replace(state, outcome=outcome, reason=failure.reason, message=failure.message)
     begun = state.phase is not BackupPhase.PENDING
-    return _enter(BackupPhase.ABORTING if begun else BackupPhase(outcome), stopped, now)
+    return enter(BackupPhase.ABORTING if begun else BackupPhase(outcome), stopped, now)
 
 
 def _reason_to_stop(request: BackupRequest, state: BackupState, now: datetime) -> tuple[Outcome, Failure] | None:
@@ -157,7 +180,9 @@ def _reason_to_stop(request: BackupRequest, state: BackupState, now: datetime) -
     return None
 
 
-def _pending(request: BackupRequest, state: BackupState, world: BackupWorld, now: datetime) -> BackupDecision:
+def _pending(
+    request: BackupRequest, state: BackupState, world: BackupWorld, now: datetime, work: BackupWork
+) -> BackupDecision:
     gate = Gate(
         lease=world.lease,
         lease_holder=world.lease_holder,
@@ -168,35 +193,34 @@ def _pending(request: BackupRequest, state: BackupState, world: BackupWorld, now
     )
     verdict = admit(gate, created_at=request.created_at, now=now)
     if isinstance(verdict, Refused):
-        return _stop(state, outcome=Outcome.FAILED, failure=conflict(verdict.reason, verdict.message), now=now)
+        return stop(state, outcome=Outcome.FAILED, failure=conflict(verdict.reason, verdict.message), now=now)
     if isinstance(verdict, Wait):
         if verdict.reason:
             state = replace(state, reason=verdict.reason, message=verdict.message)
         return BackupDecision(state, verdict.commands, verdict.look_again_seconds)
     assert world.plan is not None
-    names = world.plan.nodes if len(world.plan.nodes) > 1 else (*world.plan.nodes, STORE_WORKER)
-    nodes = tuple(NodeState(name=name) for name in names)
-    return _enter(BackupPhase.PREPARING, replace(state, nodes=nodes, reason="", message=""), now)
+    nodes = tuple(NodeState(name=name) for name in work.agents(world.plan))
+    return enter(BackupPhase.PREPARING, replace(state, nodes=nodes, reason="", message=""), now)
 
 
 def _preparing(
     request: BackupRequest, state: BackupState, plan: PlannedBackup, world: BackupWorld, now: datetime
 ) -> BackupDecision:
     freeze = StepCommand(operation_uid=request.uid, step=Step.FREEZE)
-    step = _step(state, world, dict.fromkeys(plan.nodes, (freeze,)), now, done_phase=NodePhase.FROZEN)
+    step = advance_or_stop(state, world, dict.fromkeys(plan.nodes, (freeze,)), now, done_phase=NodePhase.FROZEN)
     if isinstance(step, BackupDecision):
         return step
     state = replace(state, nodes=step.nodes)
     if step.done:
         reports = [report for name in plan.nodes if (report := world.agents.report(name))]
         gone = {name for report in reports if report.frozen for name in report.frozen.missing_collections}
-        return _enter(BackupPhase.UPLOADING, replace(state, missing=tuple(sorted(gone)), wrote=True), now)
+        return enter(BackupPhase.UPLOADING, replace(state, missing=tuple(sorted(gone)), wrote=True), now)
     if seconds_since(state.phase_since, now) > PREPARING_SECONDS:
         waiting = [node for node in step.nodes if node.phase is not NodePhase.FROZEN and node.name != STORE_WORKER]
         detail = "; ".join(f"{node.name}: {node.message or node.phase}" for node in waiting)
         failure = conflict("PreparingTimedOut", f"not all nodes froze within {PREPARING_SECONDS} s ({detail})")
-        return _stop(state, outcome=Outcome.FAILED, failure=failure, now=now)
-    return BackupDecision(state, (*_keep_lease(world), *step.commands), step.look_again_seconds)
+        return stop(state, outcome=Outcome.FAILED, failure=failure, now=now)
+    return BackupDecision(state, (*keep_lease(world), *step.commands), step.look_again_seconds)
 
 
 def _uploading(
@@ -205,13 +229,15 @@ def _uploading(
     freeze = StepCommand(operation_uid=request.uid, step=Step.FREEZE)
     collections = alive_collections(plan, state)
     upload = StepCommand(operation_uid=request.uid, step=Step.UPLOAD, collections=collections)
-    step = _step(state, world, dict.fromkeys(plan.nodes, (freeze, upload)), now, done_phase=NodePhase.UPLOADED)
+    step = advance_or_stop(
+        state, world, dict.fromkeys(plan.nodes, (freeze, upload)), now, done_phase=NodePhase.UPLOADED
+    )
     if isinstance(step, BackupDecision):
         return step
     state = replace(state, nodes=step.nodes)
     if step.done:
-        return _enter(BackupPhase.FINALIZING, state, now)
-    commands = (*_keep_lease(world), *step.commands, *_warm_store_worker(state, world))
+        return enter(BackupPhase.FINALIZING, state, now)
+    commands = (*keep_lease(world), *step.commands, *_warm_store_worker(state, world))
     return BackupDecision(state, commands, step.look_again_seconds)
 
 
@@ -222,7 +248,7 @@ def _finalizing(
     nodes, mismatch = remember_verified(observe(remembered, world.agents, now), plan=plan, agents=world.agents)
     state = replace(state, nodes=nodes)
     if mismatch and not state.committer:
-        return _stop(state, outcome=Outcome.FAILED, failure=mismatch, now=now)
+        return stop(state, outcome=Outcome.FAILED, failure=mismatch, now=now)
     unverified = [node.name for node in nodes if node.name in plan.nodes and node.phase is not NodePhase.VERIFIED]
     if unverified:
         chains: dict[str, Chain] = {}
@@ -242,7 +268,7 @@ def _finalizing(
     report = world.agents.report(committer.name)
     if report is not None and report.committed is not None:
         done = replace(state, committed=report.committed, reason="", message="")
-        return _enter(BackupPhase.COMPLETED, done, now)
+        return enter(BackupPhase.COMPLETED, done, now)
     return _order(state, world, {committer.name: (command,)}, remembered, now)
 
 
@@ -257,7 +283,7 @@ def _order(
     step = advance(state.nodes, chains=chains, remembered=remembered, agents=world.agents, now=now)
     state = replace(state, nodes=step.nodes)
     if step.failure and world.agents.report(step.failure[0]) is not None:
-        return _stop(state, outcome=Outcome.FAILED, failure=_at(step.failure), now=now)
+        return stop(state, outcome=Outcome.FAILED, failure=_at(step.failure), now=now)
     return BackupDecision(state, step.commands, step.look_again_seconds)
 
 
@@ -273,7 +299,7 @@ def _aborting(request: BackupRequest, state: BackupState, world: BackupWorld, no
     )
     state = replace(state, nodes=going.nodes)
     if going.settled:
-        return _enter(BackupPhase(state.outcome or Outcome.FAILED), state, now)
+        return enter(BackupPhase(state.outcome or Outcome.FAILED), state, now)
     return BackupDecision(state, going.commands, going.look_again_seconds)
 
 
@@ -299,7 +325,7 @@ def _clean_up(request: BackupRequest, state: BackupState, world: BackupWorld, no
     return BackupDecision(replace(state, cleaned_up=True), (), 0.0)
 
 
-def _step(
+def advance_or_stop(
     state: BackupState, world: BackupWorld, chains: Mapping[str, Chain], now: datetime, *, done_phase: NodePhase
 ) -> Advance | BackupDecision:
     """Advances the chains, or aborts because of what cannot be cured."""
@@ -312,10 +338,10 @@ def _step(
     step = advance(nodes, chains=chains, remembered=state.nodes, agents=world.agents, now=now, reached=reached)
     state = replace(state, nodes=step.nodes)
     if step.failure:
-        return _stop(state, outcome=Outcome.FAILED, failure=_at(step.failure), now=now)
+        return stop(state, outcome=Outcome.FAILED, failure=_at(step.failure), now=now)
     if world.lease is Lease.OTHERS:
         failure = conflict("LeaseLost", f"{world.lease_holder} holds the StatefulSet's lease now")
-        return _stop(state, outcome=Outcome.FAILED, failure=failure, now=now)
+        return stop(state, outcome=Outcome.FAILED, failure=failure, now=now)
     return step
 
 
@@ -338,10 +364,20 @@ def _warm_store_worker(state: BackupState, world: BackupWorld) -> tuple[Command,
     return ()
 
 
-def _keep_lease(world: BackupWorld) -> tuple[Command, ...]:
+def keep_lease(world: BackupWorld) -> tuple[Command, ...]:
     return (AcquireLease(),) if world.lease is Lease.FREE else ()
 
 
 def _at(failure: tuple[str, Failure]) -> Failure:
     name, cause = failure
     return conflict(cause.reason, f"{name}: {cause.message}")
+
+
+def _agents(plan: PlannedBackup) -> tuple[str, ...]:
+    """With a single node, a worker beside it, which verifies."""
+    return plan.nodes if len(plan.nodes) > 1 else (*plan.nodes, STORE_WORKER)
+
+
+BY_AGENTS = BackupWork(
+    agents=_agents, preparing=_preparing, uploading=_uploading, finalizing=_finalizing, aborting=_aborting
+)

@@ -159,7 +159,48 @@ class RecordEvent:
     warning: bool = False
 
 
-Command = EnsureAgents | PutSession | TakeStep | AcquireLease | StorePlan | RemoveAgents | ReleaseLease | RecordEvent
+class ServerVerb(StrEnum):
+    """What Weaviate's own backup engine can be asked to do."""
+
+    CREATE = "create"
+    CANCEL = "cancel"
+    RESTORE = "restore"
+    CANCEL_RESTORE = "cancel restore"
+
+
+@dataclass(frozen=True)
+class ServerRun:
+    """An operation of the server's own engine, as remembered before it is asked for.
+
+    `node` coordinates it, in the memory of one process: `process` tells that from a later one (pod uid and restarts).
+    `accepted`: the server said that it began, or was seen at work on it.
+    """
+
+    node: str
+    process: str
+    accepted: bool = False
+
+
+@dataclass(frozen=True)
+class CallServer:
+    """A request to the coordinating node, if it is still that process. `collections`: to back up or restore."""
+
+    verb: ServerVerb
+    run: ServerRun
+    collections: tuple[str, ...] = ()
+
+
+Command = (
+    EnsureAgents
+    | PutSession
+    | TakeStep
+    | AcquireLease
+    | StorePlan
+    | RemoveAgents
+    | ReleaseLease
+    | RecordEvent
+    | CallServer
+)
 Commands = tuple[Command, ...]
 Reports = Mapping[str, NodeReport | Unreachable]
 

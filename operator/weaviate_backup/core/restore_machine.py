@@ -11,7 +11,7 @@ Rules that hold at every step, and that the exploration test tries to break:
 * from Applying on there is no way back: cancel is not heard, a failure names what was done.
 """
 
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field, replace
 from datetime import datetime
 
@@ -26,10 +26,12 @@ from weaviate_backup.core.orders import (
     NodeState,
     Outcome,
     PlannedRestore,
+    ServerRun,
     conflict,
     seconds_since,
 )
 from weaviate_backup.core.restore_plan import RestoreVerdict, RestoreWishes, TargetFacts, plan_restore
+from weaviate_backup.core.server_following import Recovered, ServerSight
 from weaviate_backup.core.session import Applied, Failure, NodeReport, Step, StepCommand, StepPhase
 from weaviate_backup.core.stepping import Advance, Agents, Chain, advance, observe
 
@@ -52,7 +54,7 @@ class RestoreRequest:
 
 @dataclass(frozen=True)
 class RestoreState:
-    """What a restore remembers. `applier`: the agent that may have been told to apply."""
+    """What a restore remembers. `applier`: the agent that may have been told to apply. `server`: of method Server."""
 
     phase: RestorePhase = RestorePhase.PENDING
     phase_since: datetime | None = None
@@ -65,11 +67,15 @@ class RestoreState:
     reason: str = ""
     message: str = ""
     cleaned_up: bool = False
+    server: ServerRun | None = None
 
 
 @dataclass(frozen=True)
 class RestoreWorld:
-    """What is seen in this tick. `target`: None while it cannot be asked."""
+    """What is seen in this tick. `target`: None while it cannot be asked.
+
+    `server`, `recovered`: of method Server, likewise; the latter what is there of the collections by now.
+    """
 
     agents: Agents
     lease: Lease
@@ -80,6 +86,8 @@ class RestoreWorld:
     plan: PlannedRestore | None = None
     target: TargetFacts | None = None
     remains: bool = False
+    server: ServerSight | None = None
+    recovered: Recovered | None = None
 
 
 @dataclass(frozen=True)
@@ -91,43 +99,69 @@ class RestoreDecision:
     look_again_seconds: float | None
 
 
-def decide_restore(  # noqa: PLR0911 (one return per phase)
-    request: RestoreRequest, state: RestoreState, world: RestoreWorld, now: datetime
+Work = Callable[[RestoreRequest, RestoreState, PlannedRestore, RestoreWorld, datetime], RestoreDecision]
+
+
+@dataclass(frozen=True)
+class RestoreWork:
+    """What one method does in each phase between Pending and the end. `agents`: whom it needs, of a plan.
+
+    `may_stop`: by reason of the clock or, with `wished`, of a person.
+    """
+
+    agents: Callable[[PlannedRestore], tuple[str, ...]]
+    may_stop: Callable[[RestoreState, RestoreWorld, bool], bool]
+    validating: Work
+    downloading: Work
+    applying: Work
+    verifying: Work
+    aborting: Callable[[RestoreRequest, RestoreState, RestoreWorld, datetime], RestoreDecision]
+
+
+def decide_restore(
+    request: RestoreRequest, state: RestoreState, world: RestoreWorld, now: datetime, work: RestoreWork | None = None
 ) -> RestoreDecision:
-    """One tick."""
+    """One tick. `work` None: by agents."""
+    work = work or BY_AGENTS
     if state.phase_since is None:
         state = replace(state, phase_since=now)
     if state.phase.is_terminal:
         return _clean_up(request, state, world, now)
-    stop = _reason_to_stop(request, state, world, now)
-    if stop:
-        return _stop(state, outcome=stop[0], failure=stop[1], now=now)
+    why = _reason_to_stop(request, state, world, now, work)
+    if why:
+        return stop(state, outcome=why[0], failure=why[1], now=now)
     if state.phase is RestorePhase.PENDING:
-        return _pending(request, state, world, now)
+        return _pending(request, state, world, now, work)
     if state.phase is RestorePhase.ABORTING:
-        return _aborting(request, state, world, now)
+        return work.aborting(request, state, world, now)
     if world.plan is None:
         lost = conflict("PlanLost", "the Secret with this operation's plan and certificates was deleted")
-        return _stop(state, outcome=Outcome.FAILED, failure=lost, now=now)
-    if state.phase is RestorePhase.VALIDATING:
-        return _validating(request, state, world.plan, world, now)
-    if state.phase is RestorePhase.APPLYING:
-        return _applying(request, state, world.plan, world, now)
-    download = state.phase is RestorePhase.DOWNLOADING
-    command = StepCommand(
-        operation_uid=request.uid,
-        step=Step.DOWNLOAD if download else Step.CONFIRM,
-        collections=state.collections,
-    )
-    reached = NodePhase.DOWNLOADED if download else NodePhase.CONFIRMED
-    step = _step(state, world, dict.fromkeys(world.plan.nodes, (command,)), now, done_phase=reached)
-    if isinstance(step, RestoreDecision):
-        return step
-    state = replace(state, nodes=step.nodes)
-    if step.done:
-        after = RestorePhase.APPLYING if download else RestorePhase.COMPLETED
-        return _enter(after, replace(state, reason="", message=""), now)
-    return RestoreDecision(state, (*_keep_lease(world), *step.commands), step.look_again_seconds)
+        return stop(state, outcome=Outcome.FAILED, failure=lost, now=now)
+    at_work = {
+        RestorePhase.VALIDATING: work.validating,
+        RestorePhase.DOWNLOADING: work.downloading,
+        RestorePhase.APPLYING: work.applying,
+        RestorePhase.VERIFYING: work.verifying,
+    }
+    return at_work[state.phase](request, state, world.plan, world, now)
+
+
+def _on_all_nodes(step: Step, reached: NodePhase, after: RestorePhase) -> Work:
+    """Every node takes the one step, then the next phase begins."""
+
+    def work(
+        request: RestoreRequest, state: RestoreState, plan: PlannedRestore, world: RestoreWorld, now: datetime
+    ) -> RestoreDecision:
+        command = StepCommand(operation_uid=request.uid, step=step, collections=state.collections)
+        taken = advance_or_stop(state, world, dict.fromkeys(plan.nodes, (command,)), now, done_phase=reached)
+        if isinstance(taken, RestoreDecision):
+            return taken
+        state = replace(state, nodes=taken.nodes)
+        if taken.done:
+            return enter(after, replace(state, reason="", message=""), now)
+        return RestoreDecision(state, (*keep_lease(world), *taken.commands), taken.look_again_seconds)
+
+    return work
 
 
 def source_node(target_node: str, *, backup_nodes: tuple[str, ...], node_mapping: Mapping[str, str]) -> str | None:
@@ -135,32 +169,38 @@ def source_node(target_node: str, *, backup_nodes: tuple[str, ...], node_mapping
     return next((node for node in backup_nodes if node_mapping.get(node, node) == target_node), None)
 
 
-def _enter(phase: RestorePhase, state: RestoreState, now: datetime) -> RestoreDecision:
+def enter(phase: RestorePhase, state: RestoreState, now: datetime) -> RestoreDecision:
     nodes = tuple(replace(node, attempts=0, retry_at=None) for node in state.nodes)
     return RestoreDecision(replace(state, phase=phase, phase_since=now, nodes=nodes), (), 0.0)
 
 
-def _stop(state: RestoreState, *, outcome: Outcome, failure: Failure, now: datetime) -> RestoreDecision:
+def stop(state: RestoreState, *, outcome: Outcome, failure: Failure, now: datetime) -> RestoreDecision:
     """Aborts what has begun; what has not ends at once."""
     stopped = replace(state, outcome=outcome, reason=failure.reason, message=failure.message)
     begun = state.phase is not RestorePhase.PENDING
-    return _enter(RestorePhase.ABORTING if begun else RestorePhase(outcome), stopped, now)
+    return enter(RestorePhase.ABORTING if begun else RestorePhase(outcome), stopped, now)
 
 
 def _reason_to_stop(
-    request: RestoreRequest, state: RestoreState, world: RestoreWorld, now: datetime
+    request: RestoreRequest, state: RestoreState, world: RestoreWorld, now: datetime, work: RestoreWork
 ) -> tuple[Outcome, Failure] | None:
+    if state.phase is RestorePhase.ABORTING:
+        return None
     late = seconds_since(request.created_at, now) > request.timeout_seconds
-    if late and state.phase is not RestorePhase.ABORTING and not _may_be_applying(state, world):
+    if late and work.may_stop(state, world, False):
         message = f"not completed within {request.timeout_seconds:.0f} s (spec.timeout) while {state.phase}"
         return Outcome.FAILED, conflict("TimedOut", f"{message}: {state.message}" if state.message else message)
-    if state.phase in POINT_OF_NO_RETURN:
+    if not work.may_stop(state, world, True):
         return None
     if request.deleting:
         return Outcome.CANCELED, conflict("Deleted", "the object was deleted while its restore ran")
     if request.cancel:
         return Outcome.CANCELED, conflict("Canceled", "spec.cancel was set")
     return None
+
+
+def _may_stop(state: RestoreState, world: RestoreWorld, wished: bool) -> bool:
+    return state.phase not in POINT_OF_NO_RETURN if wished else not _may_be_applying(state, world)
 
 
 def _may_be_applying(state: RestoreState, world: RestoreWorld) -> bool:
@@ -172,7 +212,9 @@ def _may_be_applying(state: RestoreState, world: RestoreWorld) -> bool:
     return step is None or step.phase is not StepPhase.FAILED
 
 
-def _pending(request: RestoreRequest, state: RestoreState, world: RestoreWorld, now: datetime) -> RestoreDecision:
+def _pending(
+    request: RestoreRequest, state: RestoreState, world: RestoreWorld, now: datetime, work: RestoreWork
+) -> RestoreDecision:
     gate = Gate(
         lease=world.lease,
         lease_holder=world.lease_holder,
@@ -183,43 +225,50 @@ def _pending(request: RestoreRequest, state: RestoreState, world: RestoreWorld, 
     )
     verdict = admit(gate, created_at=request.created_at, now=now)
     if isinstance(verdict, Refused):
-        return _stop(state, outcome=Outcome.FAILED, failure=conflict(verdict.reason, verdict.message), now=now)
+        return stop(state, outcome=Outcome.FAILED, failure=conflict(verdict.reason, verdict.message), now=now)
     if isinstance(verdict, Wait):
         if verdict.reason:
             state = replace(state, reason=verdict.reason, message=verdict.message)
         return RestoreDecision(state, verdict.commands, verdict.look_again_seconds)
     assert world.plan is not None
-    nodes = tuple(NodeState(name=name) for name in world.plan.nodes)
-    return _enter(RestorePhase.VALIDATING, replace(state, nodes=nodes, reason="", message=""), now)
+    nodes = tuple(NodeState(name=name) for name in work.agents(world.plan))
+    return enter(RestorePhase.VALIDATING, replace(state, nodes=nodes, reason="", message=""), now)
 
 
 def _validating(
     request: RestoreRequest, state: RestoreState, plan: PlannedRestore, world: RestoreWorld, now: datetime
 ) -> RestoreDecision:
+    return validate(request, state, plan.nodes, world, now)
+
+
+def validate(
+    request: RestoreRequest, state: RestoreState, inspectors: tuple[str, ...], world: RestoreWorld, now: datetime
+) -> RestoreDecision:
+    """What the inspecting agents read and what the target is, against each other: go on, or every reason not to."""
     inspect = StepCommand(operation_uid=request.uid, step=Step.INSPECT)
-    step = _step(state, world, dict.fromkeys(plan.nodes, (inspect,)), now, done_phase=NodePhase.INSPECTED)
+    step = advance_or_stop(state, world, dict.fromkeys(inspectors, (inspect,)), now, done_phase=NodePhase.INSPECTED)
     if isinstance(step, RestoreDecision):
         return step
     state = replace(state, nodes=step.nodes)
     if not step.done:
-        return RestoreDecision(state, (*_keep_lease(world), *step.commands), step.look_again_seconds)
+        return RestoreDecision(state, (*keep_lease(world), *step.commands), step.look_again_seconds)
     inspected = {
         name: report.inspected
-        for name in plan.nodes
+        for name in inspectors
         if (report := world.agents.report(name)) is not None and report.inspected is not None
     }
-    if world.target is None or len(inspected) != len(plan.nodes):
+    if world.target is None or len(inspected) != len(inspectors):
         return RestoreDecision(replace(state, reason="Planning", message="looking at the target"), (), 1.0)
     verdict = plan_restore(request.wishes, inspected, world.target)
     state = replace(state, verdict=verdict, collections=verdict.collections)
     if verdict.refusals:
         message = "; ".join(refusal.message for refusal in verdict.refusals)
         failure = conflict(verdict.refusals[0].reason, message)
-        return _stop(state, outcome=Outcome.FAILED, failure=failure, now=now)
+        return stop(state, outcome=Outcome.FAILED, failure=failure, now=now)
     if request.dry_run:
         done = replace(state, reason="DryRun", message="the plan has passed; nothing was written")
-        return _enter(RestorePhase.COMPLETED, done, now)
-    return _enter(RestorePhase.DOWNLOADING, replace(state, reason="", message=""), now)
+        return enter(RestorePhase.COMPLETED, done, now)
+    return enter(RestorePhase.DOWNLOADING, replace(state, reason="", message=""), now)
 
 
 def _applying(
@@ -230,7 +279,9 @@ def _applying(
     if state.applier is None:
         download = StepCommand(operation_uid=uid, step=Step.DOWNLOAD, collections=state.collections)
         place = StepCommand(operation_uid=uid, step=Step.PLACE, collections=state.collections)
-        step = _step(state, world, dict.fromkeys(plan.nodes, (download, place)), now, done_phase=NodePhase.PLACED)
+        step = advance_or_stop(
+            state, world, dict.fromkeys(plan.nodes, (download, place)), now, done_phase=NodePhase.PLACED
+        )
         if isinstance(step, RestoreDecision):
             return step
         state = replace(state, nodes=step.nodes)
@@ -243,13 +294,13 @@ def _applying(
         collections=state.collections,
         overwrite_alias=request.wishes.overwrite_alias,
     )
-    step = _step(state, world, {state.applier: (command,)}, now, done_phase=NodePhase.PLACED)
+    step = advance_or_stop(state, world, {state.applier: (command,)}, now, done_phase=NodePhase.PLACED)
     if isinstance(step, RestoreDecision):
         return step
     state = replace(state, nodes=step.nodes)
     report = world.agents.report(state.applier or "")
     if step.done and report is not None:
-        return _enter(RestorePhase.VERIFYING, replace(state, applied=report.applied), now)
+        return enter(RestorePhase.VERIFYING, replace(state, applied=report.applied), now)
     return RestoreDecision(state, step.commands, step.look_again_seconds)
 
 
@@ -264,7 +315,7 @@ def _aborting(request: RestoreRequest, state: RestoreState, world: RestoreWorld,
     )
     state = replace(state, nodes=going.nodes)
     if going.settled:
-        return _enter(RestorePhase(state.outcome or Outcome.FAILED), state, now)
+        return enter(RestorePhase(state.outcome or Outcome.FAILED), state, now)
     return RestoreDecision(state, going.commands, going.look_again_seconds)
 
 
@@ -290,7 +341,7 @@ def _clean_up(request: RestoreRequest, state: RestoreState, world: RestoreWorld,
     return RestoreDecision(replace(state, cleaned_up=True), (), 0.0)
 
 
-def _step(
+def advance_or_stop(
     state: RestoreState, world: RestoreWorld, chains: Mapping[str, Chain], now: datetime, *, done_phase: NodePhase
 ) -> Advance | RestoreDecision:
     """Advances the chains, or aborts because of what cannot be cured."""
@@ -304,10 +355,10 @@ def _step(
     if step.failure and not (state.applier and world.agents.report(step.failure[0]) is None):
         name, cause = step.failure
         failure = conflict(cause.reason, f"{name}: {cause.message}{_what_was_done(state)}")
-        return _stop(state, outcome=Outcome.FAILED, failure=failure, now=now)
+        return stop(state, outcome=Outcome.FAILED, failure=failure, now=now)
     if world.lease is Lease.OTHERS and state.phase not in POINT_OF_NO_RETURN:
         failure = conflict("LeaseLost", f"{world.lease_holder} holds the StatefulSet's lease now")
-        return _stop(state, outcome=Outcome.FAILED, failure=failure, now=now)
+        return stop(state, outcome=Outcome.FAILED, failure=failure, now=now)
     return step
 
 
@@ -318,5 +369,16 @@ def _what_was_done(state: RestoreState) -> str:
     return " (some collections may be in the schema already)" if state.applier else ""
 
 
-def _keep_lease(world: RestoreWorld) -> tuple[Command, ...]:
+def keep_lease(world: RestoreWorld) -> tuple[Command, ...]:
     return (AcquireLease(),) if world.lease is Lease.FREE else ()
+
+
+BY_AGENTS = RestoreWork(
+    agents=lambda plan: plan.nodes,
+    may_stop=_may_stop,
+    validating=_validating,
+    downloading=_on_all_nodes(Step.DOWNLOAD, NodePhase.DOWNLOADED, RestorePhase.APPLYING),
+    applying=_applying,
+    verifying=_on_all_nodes(Step.CONFIRM, NodePhase.CONFIRMED, RestorePhase.COMPLETED),
+    aborting=_aborting,
+)

@@ -110,6 +110,8 @@ class Step(StrEnum):
     COMMIT = "commit"
     DISCARD = "discard"
     INSPECT = "inspect"
+    VACANCY = "vacancy"
+    AUDIT = "audit"
     DOWNLOAD = "download"
     PLACE = "place"
     APPLY = "apply"
@@ -129,6 +131,9 @@ class StepCommand(Wire):
               the SHA-256 of its manifest as the verifying agents reported it
     DISCARD   delete what this operation wrote, unless backup_config.json exists
     INSPECT   read descriptors and manifests, look at this node's disk; writes nothing
+    VACANCY   refuse unless nothing lies in the store under the backup's identifier
+    AUDIT     read a whole backup that has no manifests: descriptors, sets of nodes and shards, every chunk to its end;
+              `collections` are those it must hold
     DOWNLOAD  bring the files of `collections` into our own directory, checked
     PLACE     rename them to where Weaviate takes them from, inodes recorded
     APPLY     one raft RESTORE_CLASS per collection, then aliases; one agent does this for all
@@ -247,6 +252,22 @@ class Inspected(Wire):
     problems: tuple[Failure, ...] = ()
 
 
+class Audited(Wire):
+    """Result of AUDIT: what was read, and tenants that the sharding state names and no node's part holds (64 named)."""
+
+    server_version: str
+    nodes: tuple[str, ...]
+    collections: tuple[str, ...]
+    objects: int
+    bytes_stored: int
+    bytes_total: int
+    files: int
+    checksummed: bool
+    """The compressed streams carry checksums of their own."""
+    tenants_missing: int = 0
+    tenants_missing_names: tuple[str, ...] = ()
+
+
 class Applied(Wire):
     """Result of APPLY: the raft index after the last collection; aliases made and those left alone."""
 
@@ -287,5 +308,6 @@ class NodeReport(Wire):
     verified: dict[str, Verified] = {}
     committed: Committed | None = None
     inspected: Inspected | None = None
+    audited: Audited | None = None
     applied: Applied | None = None
     confirmed: Confirmed | None = None

@@ -106,7 +106,7 @@ class Agent:
             "WVB_TLS_DIRECTORY": str(self._authority.issue("agent")),
             "WVB_CREDENTIALS_DIRECTORY": str(secret),
             "WVB_CA_DIRECTORY": str(directory / "no-ca"),
-            "WVB_CLUSTER_DIRECTORY": str(directory / "no-cluster"),
+            "WVB_CLUSTER_DIRECTORY": str(directory / "cluster"),
             "WVB_FILESYSTEM_ROOT": str(directory / "store"),
             "WVB_LEASE_SECONDS": str(order.lease_seconds),
         }

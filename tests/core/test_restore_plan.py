@@ -5,7 +5,7 @@ from dataclasses import replace
 import pytest
 
 from weaviate_backup.core.restore_plan import RestoreWishes, TargetFacts, plan_restore
-from weaviate_backup.core.session import BackupContents, Failure, Inspected
+from weaviate_backup.core.session import AccessCounts, BackupContents, Failure, Inspected
 
 NODES = ("weaviate-0", "weaviate-1")
 CONTENTS = BackupContents(
@@ -134,3 +134,33 @@ def test_what_a_backup_warns_of_is_passed_on() -> None:
     warning = Failure(reason="NotVerifiable", message="no checksums", transient=False)
     verdict = plan_restore(RestoreWishes(), inspected(CONTENTS.model_copy(update={"warnings": (warning,)})), TARGET)
     assert (verdict.refusals, verdict.warnings) == ((), (warning,))
+
+
+BOTH = RestoreWishes(roles=True, users=True)
+FULL = CONTENTS.model_copy(update={"access": AccessCounts(roles=2, users=3)})
+
+
+@pytest.mark.parametrize(
+    ("wishes", "contents", "enabled", "refused", "warned"),
+    [
+        (BOTH, FULL, (True, True), set(), set()),
+        (BOTH, FULL, (True, None), set(), set()),
+        (BOTH, FULL, (False, True), {"RolesDisabled"}, set()),
+        (BOTH, FULL, (True, False), {"UsersDisabled"}, set()),
+        (BOTH, FULL, (False, False), {"RolesDisabled", "UsersDisabled"}, set()),
+        (BOTH, CONTENTS, (False, False), set(), {"NoRolesInBackup", "NoUsersInBackup"}),
+        (RestoreWishes(), FULL, (None, None), set(), set()),
+        (RestoreWishes(users=True), FULL, (None, True), set(), set()),
+    ],
+)
+def test_roles_and_users_need_a_target_that_has_them(
+    wishes: RestoreWishes,
+    contents: BackupContents,
+    enabled: tuple[bool | None, bool | None],
+    refused: set[str],
+    warned: set[str],
+) -> None:
+    roles, users = enabled
+    verdict = plan_restore(wishes, inspected(contents, roles_enabled=roles), replace(TARGET, users_enabled=users))
+    assert {refusal.reason for refusal in verdict.refusals} == refused
+    assert {warning.reason for warning in verdict.warnings} == warned

@@ -1,4 +1,4 @@
-"""APPLY: one raft RESTORE_CLASS per collection, in order, then the aliases. One agent does this for all nodes.
+"""APPLY: one raft RESTORE_CLASS per collection, in order, then aliases, roles and users. One agent does it for all.
 
 The journal says what is about to be applied before it is, because the answer may be lost: a collection that is there
 and that we were applying is ours; one that we were not applying is somebody else's, and never touched.
@@ -8,6 +8,7 @@ import logging
 from collections.abc import Mapping
 from typing import Any
 
+from weaviate_backup.agent.access_restore import apply_access
 from weaviate_backup.agent.backup_reading import BackupReader, RestoredClass
 from weaviate_backup.agent.expansion import nodes_of
 from weaviate_backup.agent.meter import Meter
@@ -30,7 +31,8 @@ async def apply(workspace: Workspace, command: StepCommand, meter: Meter) -> App
             meter.check()
             index = max(index, await _apply_class(workspace, raft, restored))
         made, kept = await _apply_aliases(raft, classes, overwrite=command.overwrite_alias)
-    return Applied(raft_index=index, collections=command.collections, aliases=made, aliases_kept=kept)
+    counts = await apply_access(workspace, meter)
+    return Applied(raft_index=index, collections=command.collections, aliases=made, aliases_kept=kept, access=counts)
 
 
 def _read_classes(workspace: Workspace, collections: tuple[str, ...]) -> list[RestoredClass]:

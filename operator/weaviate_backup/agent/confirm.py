@@ -8,6 +8,7 @@ import asyncio
 import logging
 from pathlib import Path
 
+from weaviate_backup.agent.access_restore import confirm_access
 from weaviate_backup.agent.expansion import TenantStatus, local_shards
 from weaviate_backup.agent.journal import Record
 from weaviate_backup.agent.meter import Meter
@@ -48,6 +49,7 @@ async def confirm(workspace: Workspace, command: StepCommand, meter: Meter) -> C
             await _replay(workspace, collection, set(local.of(TenantStatus.ACTIVE)))
             shards += len(local.statuses)
             counts.append(object_count(listed))
+    await confirm_access(workspace, meter)
     known = [count for count in counts if count is not None]
     return Confirmed(
         collections=command.collections,

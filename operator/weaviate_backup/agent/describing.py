@@ -10,6 +10,7 @@ from collections.abc import Iterable, Mapping, Sequence
 from datetime import datetime
 from typing import Any
 
+from weaviate_backup.agent.access import Access
 from weaviate_backup.agent.journal import Record
 from weaviate_backup.layout.chunk_writer import ChunkRecord
 from weaviate_backup.layout.compression import LEVELS
@@ -34,6 +35,7 @@ def describe_node(
     schemas: Mapping[str, Mapping[str, Any]],
     shards: Mapping[str, Sequence[str]],
     chunks: Sequence[PlannedChunk],
+    access: Access,
     leading: bool,
 ) -> NodeDescriptor:
     """`schemas` and `shards` by collection; one without shards here is named by the leader only."""
@@ -57,6 +59,8 @@ def describe_node(
         completed_at=completed_at,
         id=backup_id,
         classes=classes,
+        rbac_backups=access.roles,
+        user_backups=access.users,
         server_version=server_version,
         pre_compression_size_bytes=sum(each.pre_compression_size_bytes for each in classes),
         compression_type=LEVELS[level].type,

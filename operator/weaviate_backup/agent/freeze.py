@@ -14,6 +14,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+from weaviate_backup.agent.access import count_access, keep_access, kept_access
 from weaviate_backup.agent.expansion import LocalShards, TenantStatus, local_shards
 from weaviate_backup.agent.journal import Journal, Record
 from weaviate_backup.agent.linking import remove_tree, sync_directory
@@ -26,6 +27,7 @@ from weaviate_backup.agent.workspace import FROZEN, SCHEMA, Workspace
 from weaviate_backup.core.session import Frozen, StepCommand
 from weaviate_backup.errors import Permanent
 from weaviate_backup.weaviate.raft import RaftClient
+from weaviate_backup.weaviate.raft_access import AccessClient
 
 COLLECTIONS_AT_ONCE = 4
 NAMES_LIMIT = 64
@@ -48,8 +50,9 @@ async def freeze(workspace: Workspace, _: StepCommand, meter: Meter) -> Frozen:
         return Frozen.model_validate(done["result"])
     order, endpoint = workspace.backup, workspace.weaviate
     async with AsyncExitStack() as stack:
-        raft = await stack.enter_async_context(RaftClient(endpoint.host, endpoint.raft_port))
+        raft = await stack.enter_async_context(AccessClient(endpoint.host, endpoint.raft_port))
         await together((in_thread(refuse_existing, workspace), sweep(workspace, raft)))
+        await keep_access(workspace, raft, meter)
         driver = await workspace.open_driver()
         stack.push_async_callback(driver.close)
         freezer = ShardFreezer(workspace, meter, raft=raft, driver=driver)
@@ -145,6 +148,7 @@ def summarize(workspace: Workspace, names: Iterable[str], frozen: dict[str, Froz
         tenants_inactive=sum(len(each.of(TenantStatus.INACTIVE)) for each in tenants),
         tenants_offloaded=len(offloaded),
         tenants_offloaded_names=tuple(sorted(offloaded)[:NAMES_LIMIT]),
+        access=count_access(kept_access(workspace)),
     )
 
 

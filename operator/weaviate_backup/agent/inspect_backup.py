@@ -8,6 +8,7 @@ from collections import defaultdict
 from collections.abc import Iterator, Mapping
 from typing import Any
 
+from weaviate_backup.agent.access import Access, count_access
 from weaviate_backup.agent.backup_reading import BackupReader
 from weaviate_backup.agent.download import free_bytes
 from weaviate_backup.agent.meter import Meter
@@ -17,11 +18,12 @@ from weaviate_backup.agent.storing import prefix_of
 from weaviate_backup.agent.tasks import in_thread
 from weaviate_backup.agent.wanted_files import WantedFiles, wanted_files
 from weaviate_backup.agent.workspace import Workspace
-from weaviate_backup.core.session import BackupContents, Failure, Inspected, RestoreOrder, StepCommand
+from weaviate_backup.core.session import AccessCounts, BackupContents, Failure, Inspected, RestoreOrder, StepCommand
 from weaviate_backup.errors import Permanent
 from weaviate_backup.layout.acceptance import judge_base, judge_config, judge_leader, judge_node
 from weaviate_backup.layout.integrity import Finding, compare_shards, summarize
 from weaviate_backup.storage.object_store import ObjectStore
+from weaviate_backup.weaviate.raft_access import AccessClient
 
 PROBLEM_LIMIT = 16
 NOT_VERIFIABLE = (
@@ -32,7 +34,12 @@ NOT_VERIFIABLE = (
 
 async def inspect(workspace: Workspace, _: StepCommand, meter: Meter) -> Inspected:
     """The step."""
-    return await in_thread(_inspect, workspace, meter)
+    inspected = await in_thread(_inspect, workspace, meter)
+    work = workspace.order.work
+    if not isinstance(work, RestoreOrder) or not work.roles:
+        return inspected
+    async with AccessClient(workspace.weaviate.host, workspace.weaviate.raft_port) as client:
+        return inspected.model_copy(update={"roles_enabled": await client.role_names() is not None})
 
 
 def _inspect(workspace: Workspace, meter: Meter) -> Inspected:
@@ -71,6 +78,7 @@ def read_contents_of(reader: BackupReader, meter: Meter) -> BackupContents:
         problems.append(failure_of(error))
     aliases: dict[str, str] = {}
     states: dict[str, Mapping[str, Any]] = {}
+    access = AccessCounts()
     held: dict[str, dict[str, set[str]]] = {}
     for node in sorted({*config.nodes, leader} - {""}):
         meter.check()
@@ -85,6 +93,7 @@ def read_contents_of(reader: BackupReader, meter: Meter) -> BackupContents:
                 restored = reader.restored_class(each.name)
                 states[each.name] = restored.state
                 aliases |= dict.fromkeys(restored.aliases, each.name)
+            access = count_access(Access(descriptor.rbac_backups, descriptor.user_backups))
         except Permanent as error:
             problems.append(failure_of(error))
     lost, warnings = _shards_not_held(reader, states, held)
@@ -106,6 +115,7 @@ def read_contents_of(reader: BackupReader, meter: Meter) -> BackupContents:
         bytes_total=reader.manifest.source_bytes if reader.manifest else config.pre_compression_size_bytes,
         problems=tuple(dict.fromkeys((*problems, *lost))),
         warnings=tuple(warnings),
+        access=access,
     )
 
 

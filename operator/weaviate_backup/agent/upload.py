@@ -13,6 +13,7 @@ from importlib.metadata import version
 from pathlib import Path
 from typing import Any
 
+from weaviate_backup.agent.access import kept_access
 from weaviate_backup.agent.chunk_sender import ChunkSender
 from weaviate_backup.agent.describing import StoredChunks, describe_node, node_manifest, stored_document
 from weaviate_backup.agent.freeze import frozen_shards
@@ -117,6 +118,7 @@ def _descriptor(
         schemas={name: read_schema(workspace, name) for name in collections},
         shards=shards,
         chunks=chunks,
+        access=kept_access(workspace),
         leading=workspace.node == order.leader,
     )
 

@@ -84,6 +84,6 @@ class RestoreOptions(ApiModel):
     path: LocationPath | None = None
     """Use this path of the bucket, container or volume instead of the location's own."""
     roles_options: RestoreOption = RestoreOption.NO_RESTORE
-    """Whether the backup's roles are restored: noRestore or all."""
+    """Whether the backup's roles and their assignments take the place of the target's: noRestore or all."""
     users_options: RestoreOption = RestoreOption.NO_RESTORE
-    """Whether the backup's users are restored: noRestore or all."""
+    """Whether the backup's users, with the keys they had, take the place of the target's: noRestore or all."""

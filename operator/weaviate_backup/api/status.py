@@ -148,6 +148,15 @@ class TenantsStatus(ApiModel):
     offloaded_names: Annotated[tuple[Annotated[str, Field(max_length=320)], ...], Field(max_length=MAX_NAMES)] = ()
 
 
+class AccessStatus(ApiModel):
+    """Roles and users that a backup holds or a restore put in place, counted; absent: none of the kind."""
+
+    roles: Count | None = None
+    """Roles that people made; built-in ones come from the server."""
+    users: Count | None = None
+    """Dynamic users."""
+
+
 class Finding(ApiModel):
     """A cause or a caveat: one CamelCase word and a sentence."""
 
@@ -204,6 +213,7 @@ class OperationStatus(ApiModel):
     nodes: Annotated[tuple[NodeStatus, ...], Field(max_length=MAX_NODES)] = ()
     collections: CollectionsStatus | None = None
     tenants: TenantsStatus | None = None
+    access: AccessStatus | None = None
     longest_halt_seconds: float | None = None
     """The longest time for which any shard took no background work."""
     failure: Finding | None = None

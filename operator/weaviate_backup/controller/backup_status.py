@@ -11,6 +11,7 @@ from weaviate_backup.api.durations import show_bytes, show_duration
 from weaviate_backup.api.status import (
     MAX_COLLECTIONS,
     MAX_NAMES,
+    AccessStatus,
     CollectionsStatus,
     Finding,
     OperationStatus,
@@ -21,7 +22,7 @@ from weaviate_backup.api.status import (
 from weaviate_backup.controller.node_status import remember_nodes, show_nodes, show_progress
 from weaviate_backup.core.backup_machine import BackupState
 from weaviate_backup.core.orders import Outcome, PlannedBackup, Reports
-from weaviate_backup.core.session import Frozen, NodeReport, Step
+from weaviate_backup.core.session import AccessCounts, Frozen, NodeReport, Step
 
 WEAVIATE_STATUS = {
     BackupPhase.PENDING: WeaviateStatus.STARTED,
@@ -187,8 +188,13 @@ def _covered(plan: PlannedBackup | None, state: BackupState, frozen: list[Frozen
             offloaded_names=bounded(offloaded, limit=MAX_NAMES),
         ),
         "collections": CollectionsStatus(count=len(names), names=bounded(names, limit=MAX_NAMES)),
+        "access": next((show_access(part.access) for part in frozen if part.access), None),
         "longest_halt_seconds": round(max(part.longest_halt_seconds for part in frozen), 3),
     }
+
+
+def show_access(counts: AccessCounts) -> AccessStatus | None:
+    return None if counts == AccessCounts() else AccessStatus(roles=counts.roles, users=counts.users)
 
 
 def _warnings(state: BackupState, source: object) -> tuple[Finding, ...]:

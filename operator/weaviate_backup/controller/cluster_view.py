@@ -129,6 +129,14 @@ async def ask_weaviate(kube: Kube, cluster: ClusterView, auth: Authentication | 
     )
 
 
+async def users_enabled(kube: Kube, cluster: ClusterView, auth: Authentication | None) -> bool | None:
+    """Whether the target has dynamic users; None when the API key's user may not know."""
+    key = await api_key(kube, cluster, auth)
+    base_url = f"{cluster.scheme}://{_host(cluster.nodes[0].address)}:{cluster.ports.rest}"
+    async with RestClient(base_url, key, timeout_seconds=ASK_SECONDS) as rest:
+        return await rest.users_enabled()
+
+
 def target_facts(cluster: ClusterView, server: ServerView) -> TargetFacts:
     nodes = {node.name: node.name not in server.unready for node in cluster.nodes}
     return TargetFacts(

@@ -15,7 +15,7 @@ from weaviate_backup.api.status import (
     PlannedNode,
     WeaviateStatus,
 )
-from weaviate_backup.controller.backup_status import Sight
+from weaviate_backup.controller.backup_status import Sight, show_access
 from weaviate_backup.controller.node_status import remember_nodes, show_nodes, show_progress
 from weaviate_backup.core.orders import Outcome, PlannedRestore
 from weaviate_backup.core.restore_machine import RestoreState
@@ -123,7 +123,11 @@ def show_restore(
     if state.verdict is not None and inspected:
         changes |= _planned(restore, state.verdict, inspected, plan)
     if state.applied is not None:
-        changes |= {"raft_index": state.applied.raft_index, "aliases_kept": state.applied.aliases_kept[:MAX_NAMES]}
+        changes |= {
+            "raft_index": state.applied.raft_index,
+            "aliases_kept": state.applied.aliases_kept[:MAX_NAMES],
+            "access": show_access(state.applied.access),
+        }
     if confirmed and phase in (RestorePhase.VERIFYING, RestorePhase.COMPLETED):
         counts = [part.objects for part in confirmed if part.objects is not None]
         changes["objects"] = sum(counts) if len(counts) == len(confirmed) else before.objects

@@ -3,7 +3,7 @@
 import asyncio
 import logging
 import time
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from datetime import UTC, datetime
 
 from weaviate_backup import metrics
@@ -17,12 +17,12 @@ from weaviate_backup.api.restore import Restore, RestorePhase
 from weaviate_backup.controller import events, leases
 from weaviate_backup.controller.agent_pods import Owner, pod_name
 from weaviate_backup.controller.backup_status import Sight
-from weaviate_backup.controller.cluster_view import ask_weaviate, read_cluster, target_facts
+from weaviate_backup.controller.cluster_view import ask_weaviate, read_cluster, target_facts, users_enabled
 from weaviate_backup.controller.leases import LeaseView
 from weaviate_backup.controller.location_gate import missing_secrets, read_location
 from weaviate_backup.controller.operations import OperationRequest, OperationRuntime, Plan
 from weaviate_backup.controller.restore_status import remember_restore, show_restore
-from weaviate_backup.core.orders import Lease, PlannedRestore, conflict
+from weaviate_backup.core.orders import Lease, PlannedRestore
 from weaviate_backup.core.restore_machine import (
     RestoreDecision,
     RestoreRequest,
@@ -109,9 +109,6 @@ class RestoreDriver:
             )
         source = await self._find_source(restore)
         refusals = list(source.refusals)
-        if RestoreOption.ALL in (restore.spec.config.roles_options, restore.spec.config.users_options):
-            message = "rolesOptions and usersOptions can only be noRestore here; restore roles and users by Weaviate"
-            refusals.append(conflict("AccessRestoreUnsupported", message))
         lease, native, proposal = LeaseView(Lease.UNKNOWN), None, None
         try:
             cluster = await read_cluster(self._kube, self._owner.namespace, effects.stateful_set)
@@ -150,7 +147,10 @@ class RestoreDriver:
         """The target as it is now; None while it cannot be asked."""
         try:
             cluster = await read_cluster(self._kube, self._owner.namespace, restore.spec.target.stateful_set)
-            return target_facts(cluster, await ask_weaviate(self._kube, cluster, restore.spec.auth))
+            facts = target_facts(cluster, await ask_weaviate(self._kube, cluster, restore.spec.auth))
+            if restore.spec.config.users_options is RestoreOption.NO_RESTORE:
+                return facts
+            return replace(facts, users_enabled=await users_enabled(self._kube, cluster, restore.spec.auth))
         except Transient as error:
             log.info("%s: the target cannot be asked now: %s", self.name, error)
             return None
@@ -227,6 +227,8 @@ def _request(restore: Restore, settings: OperatorSettings, *, deleting: bool) ->
             exclude=spec.exclude,
             node_mapping=spec.node_mapping,
             overwrite_alias=spec.overwrite_alias,
+            roles=spec.config.roles_options is RestoreOption.ALL,
+            users=spec.config.users_options is RestoreOption.ALL,
         ),
         lease_seconds=settings.agent_lease_seconds,
         cancel=spec.cancel,
@@ -255,7 +257,12 @@ def _effects(restore: Restore, *, lease_seconds: int) -> OperationRequest:
             weaviate=endpoint,
             cpu_percentage=spec.config.cpu_percentage,
             lease_seconds=lease_seconds,
-            work=RestoreOrder(source_node=sources.get(node, own), node_mapping=mapping),
+            work=RestoreOrder(
+                source_node=sources.get(node, own),
+                node_mapping=mapping,
+                roles=spec.config.roles_options is RestoreOption.ALL,
+                users=spec.config.users_options is RestoreOption.ALL,
+            ),
         )
 
     return OperationRequest(

@@ -17,12 +17,16 @@ from weaviate_backup.layout.versions import minor_key, version_key
 
 @dataclass(frozen=True)
 class TargetFacts:
-    """The target as it is now: node name → ready and healthy, its version, its collections, alias → collection."""
+    """The target as it is now: node name → ready and healthy, its version, its collections, alias → collection.
+
+    `users_enabled`: whether it has dynamic users; None: it was not asked, or may not say.
+    """
 
     nodes: Mapping[str, bool]
     version: str
     collections: tuple[str, ...]
     aliases: Mapping[str, str] = field(default_factory=dict)
+    users_enabled: bool | None = None
 
 
 @dataclass(frozen=True)
@@ -31,6 +35,8 @@ class RestoreWishes:
     exclude: tuple[str, ...] = ()
     node_mapping: Mapping[str, str] = field(default_factory=dict)
     overwrite_alias: bool = False
+    roles: bool = False
+    users: bool = False
 
 
 @dataclass(frozen=True)
@@ -57,6 +63,8 @@ def plan_restore(wishes: RestoreWishes, inspected: Mapping[str, Inspected], targ
     refusals += _refuse_collections(chosen, target)
     alias_refusals, kept = _check_aliases(contents, chosen, wishes, target)
     refusals += alias_refusals
+    access_refusals, without = _check_access(inspected, wishes, target)
+    refusals += access_refusals
     for node, found in sorted(inspected.items()):
         gone = tuple(name for name in chosen if name.lower() not in {each.lower() for each in target.collections})
         refusals += _refuse_disk(node, found, gone, everything=set(chosen) == set(contents.collections))
@@ -64,7 +72,7 @@ def plan_restore(wishes: RestoreWishes, inspected: Mapping[str, Inspected], targ
         collections=chosen,
         bytes_required={node: found.bytes_required for node, found in sorted(inspected.items())},
         refusals=tuple(dict.fromkeys(refusals)),
-        warnings=(*contents.warnings, *_warn_of_patch(contents, target), *kept),
+        warnings=(*contents.warnings, *_warn_of_patch(contents, target), *kept, *without),
     )
 
 
@@ -149,6 +157,25 @@ def _check_aliases(
             message = f"alias {alias} stays with {target.aliases[alias]}; set overwriteAlias to move it"
             kept.append(conflict("AliasKept", message))
     return refusals, kept
+
+
+def _check_access(
+    inspected: Mapping[str, Inspected], wishes: RestoreWishes, target: TargetFacts
+) -> tuple[list[Failure], list[Failure]]:
+    """Roles and users that nothing would come of are refused; Weaviate's own restore leaves them out without a word."""
+    counts = next(iter(inspected.values())).contents.access
+    refusals, without = [], []
+    if wishes.roles and counts.roles is None:
+        without.append(conflict("NoRolesInBackup", "rolesOptions is all, but the backup holds no roles: none change"))
+    elif wishes.roles and any(found.roles_enabled is False for found in inspected.values()):
+        message = "rolesOptions is all, but the target has role-based access control switched off"
+        refusals.append(conflict("RolesDisabled", f"{message}; set AUTHORIZATION_RBAC_ENABLED or use noRestore"))
+    if wishes.users and counts.users is None:
+        without.append(conflict("NoUsersInBackup", "usersOptions is all, but the backup holds no users: none change"))
+    elif wishes.users and target.users_enabled is False:
+        message = "usersOptions is all, but the target has dynamic users switched off"
+        refusals.append(conflict("UsersDisabled", f"{message}; set AUTHENTICATION_DB_USERS_ENABLED or use noRestore"))
+    return refusals, without
 
 
 def _refuse_disk(node: str, found: Inspected, gone: tuple[str, ...], *, everything: bool) -> list[Failure]:

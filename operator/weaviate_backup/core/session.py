@@ -70,12 +70,15 @@ class BackupOrder(Wire):
 class RestoreOrder(Wire):
     """`source_node` is the node of the backup whose shards this agent brings back (None: this node holds none).
 
-    `node_mapping` maps a backup's node names to the target's; empty means the same names.
+    `node_mapping` maps a backup's node names to the target's; empty means the same names. `roles` and `users`: those of
+    the backup take the place of the target's.
     """
 
     kind: Literal["restore"] = "restore"
     source_node: str | None
     node_mapping: dict[str, str] = {}
+    roles: bool = False
+    users: bool = False
 
 
 class StoreOrder(Wire):
@@ -136,8 +139,8 @@ class StepCommand(Wire):
               `collections` are those it must hold
     DOWNLOAD  bring the files of `collections` into our own directory, checked
     PLACE     rename them to where Weaviate takes them from, inodes recorded
-    APPLY     one raft RESTORE_CLASS per collection, then aliases; one agent does this for all
-    CONFIRM   prove that the files are where they belong and the shards are listed
+    APPLY     one raft RESTORE_CLASS per collection, then aliases, then roles and users; one agent does this for all
+    CONFIRM   prove that the files are where they belong, the shards are listed, and roles and users are the backup's
     RELEASE   remove everything of this operation from the volume and let the server go
     """
 
@@ -182,6 +185,13 @@ class Probed(Wire):
     clock_skew_seconds: float | None = None
 
 
+class AccessCounts(Wire):
+    """How many roles that people made and dynamic users there are; None: none, nor an assignment of a built-in role."""
+
+    roles: int | None = None
+    users: int | None = None
+
+
 class Frozen(Wire):
     """Result of FREEZE. Collections that were gone are `missing`; tenants are counted, offloaded ones named (64)."""
 
@@ -195,6 +205,7 @@ class Frozen(Wire):
     tenants_inactive: int = 0
     tenants_offloaded: int = 0
     tenants_offloaded_names: tuple[str, ...] = ()
+    access: AccessCounts | None = None
 
 
 class Uploaded(Wire):
@@ -240,6 +251,7 @@ class BackupContents(Wire):
     problems: tuple[Failure, ...] = ()
     warnings: tuple[Failure, ...] = ()
     """What does not keep it from being restored, but should be known."""
+    access: AccessCounts = AccessCounts()
 
 
 class Inspected(Wire):
@@ -250,6 +262,8 @@ class Inspected(Wire):
     bytes_free: int
     directories_in_the_way: tuple[str, ...] = ()
     problems: tuple[Failure, ...] = ()
+    roles_enabled: bool | None = None
+    """Whether the target has role-based access control; None where nobody wants roles restored."""
 
 
 class Audited(Wire):
@@ -275,6 +289,8 @@ class Applied(Wire):
     collections: tuple[str, ...]
     aliases: tuple[str, ...] = ()
     aliases_kept: tuple[str, ...] = ()
+    access: AccessCounts = AccessCounts()
+    """Roles and users that took the place of the target's."""
 
 
 class Confirmed(Wire):

@@ -127,6 +127,14 @@ class RestClient:
             if error.reason != "NotFound":
                 raise
 
+    async def users_enabled(self) -> bool | None:
+        """Whether dynamic users are switched on; None when the key's user may not know. There need not be any user."""
+        try:
+            await self._json.call("GET", "/v1/users/db/nobody")
+        except Permanent as error:
+            return {"NotFound": True, "ServerRefused": False}.get(error.reason)
+        return True
+
     async def native_backups_active(self) -> tuple[NativeBackup, ...]:
         """Backups of the server's own engine that have not ended, over all backends it has enabled.
 

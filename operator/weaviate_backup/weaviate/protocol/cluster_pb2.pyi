@@ -27,6 +27,8 @@ class _QueryKindEnumTypeWrapper(_enum_type_wrapper._EnumTypeWrapper[_QueryKind.V
     QUERY_KIND_CLASSES: _QueryKind.ValueType  # 1
     QUERY_KIND_SCHEMA: _QueryKind.ValueType  # 2
     QUERY_KIND_SHARDING_STATE: _QueryKind.ValueType  # 6
+    QUERY_KIND_ROLES: _QueryKind.ValueType  # 31
+    QUERY_KIND_USERS: _QueryKind.ValueType  # 61
     QUERY_KIND_RESOLVE_ALIAS: _QueryKind.ValueType  # 100
     QUERY_KIND_ALIASES: _QueryKind.ValueType  # 101
 
@@ -36,6 +38,8 @@ QUERY_KIND_UNSPECIFIED: QueryKind.ValueType  # 0
 QUERY_KIND_CLASSES: QueryKind.ValueType  # 1
 QUERY_KIND_SCHEMA: QueryKind.ValueType  # 2
 QUERY_KIND_SHARDING_STATE: QueryKind.ValueType  # 6
+QUERY_KIND_ROLES: QueryKind.ValueType  # 31
+QUERY_KIND_USERS: QueryKind.ValueType  # 61
 QUERY_KIND_RESOLVE_ALIAS: QueryKind.ValueType  # 100
 QUERY_KIND_ALIASES: QueryKind.ValueType  # 101
 Global___QueryKind: _TypeAlias = QueryKind  # noqa: Y015
@@ -50,6 +54,18 @@ class _CommandKindEnumTypeWrapper(_enum_type_wrapper._EnumTypeWrapper[_CommandKi
     COMMAND_KIND_RESTORE_CLASS: _CommandKind.ValueType  # 4
     COMMAND_KIND_CREATE_ALIAS: _CommandKind.ValueType  # 40
     COMMAND_KIND_DELETE_ALIAS: _CommandKind.ValueType  # 42
+    COMMAND_KIND_UPSERT_ROLES: _CommandKind.ValueType  # 60
+    COMMAND_KIND_DELETE_ROLES: _CommandKind.ValueType  # 61
+    COMMAND_KIND_REMOVE_PERMISSIONS: _CommandKind.ValueType  # 62
+    COMMAND_KIND_ADD_ROLES_FOR_USER: _CommandKind.ValueType  # 63
+    COMMAND_KIND_REVOKE_ROLES_FOR_USER: _CommandKind.ValueType  # 64
+    COMMAND_KIND_RESTORE_ROLES_AND_USERS: _CommandKind.ValueType  # 65
+    """since 1.39.1; older servers ignore it and say nothing"""
+    COMMAND_KIND_UPSERT_USER: _CommandKind.ValueType  # 80
+    COMMAND_KIND_DELETE_USER: _CommandKind.ValueType  # 81
+    COMMAND_KIND_SUSPEND_USER: _CommandKind.ValueType  # 83
+    COMMAND_KIND_ACTIVATE_USER: _CommandKind.ValueType  # 84
+    COMMAND_KIND_CREATE_USER_WITH_KEY: _CommandKind.ValueType  # 85
 
 class CommandKind(_CommandKind, metaclass=_CommandKindEnumTypeWrapper): ...
 
@@ -57,6 +73,18 @@ COMMAND_KIND_UNSPECIFIED: CommandKind.ValueType  # 0
 COMMAND_KIND_RESTORE_CLASS: CommandKind.ValueType  # 4
 COMMAND_KIND_CREATE_ALIAS: CommandKind.ValueType  # 40
 COMMAND_KIND_DELETE_ALIAS: CommandKind.ValueType  # 42
+COMMAND_KIND_UPSERT_ROLES: CommandKind.ValueType  # 60
+COMMAND_KIND_DELETE_ROLES: CommandKind.ValueType  # 61
+COMMAND_KIND_REMOVE_PERMISSIONS: CommandKind.ValueType  # 62
+COMMAND_KIND_ADD_ROLES_FOR_USER: CommandKind.ValueType  # 63
+COMMAND_KIND_REVOKE_ROLES_FOR_USER: CommandKind.ValueType  # 64
+COMMAND_KIND_RESTORE_ROLES_AND_USERS: CommandKind.ValueType  # 65
+"""since 1.39.1; older servers ignore it and say nothing"""
+COMMAND_KIND_UPSERT_USER: CommandKind.ValueType  # 80
+COMMAND_KIND_DELETE_USER: CommandKind.ValueType  # 81
+COMMAND_KIND_SUSPEND_USER: CommandKind.ValueType  # 83
+COMMAND_KIND_ACTIVATE_USER: CommandKind.ValueType  # 84
+COMMAND_KIND_CREATE_USER_WITH_KEY: CommandKind.ValueType  # 85
 Global___CommandKind: _TypeAlias = CommandKind  # noqa: Y015
 
 @_typing.final

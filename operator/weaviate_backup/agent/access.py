@@ -1,0 +1,122 @@
+"""Reads the roles and users of this node's Weaviate from its disk, and keeps them for the descriptor.
+
+They are read before the first shard is cut, and kept beside the frozen set in a file that only we may read, because
+they hold key hashes. The role file is written in place by the server, and either may lag behind raft: a reading counts
+once two of them are the same and name what raft names.
+"""
+
+import asyncio
+import base64
+import json
+import os
+from dataclasses import dataclass, field
+from pathlib import Path
+
+from weaviate_backup.agent.meter import Meter
+from weaviate_backup.agent.tasks import in_thread
+from weaviate_backup.agent.workspace import Workspace
+from weaviate_backup.core.session import AccessCounts
+from weaviate_backup.errors import Permanent, Transient
+from weaviate_backup.layout.roles_and_users import encode_roles, no_users, parse_policy_file, parse_roles, parse_users
+from weaviate_backup.weaviate.raft_access import AccessClient
+
+USERS_FILE = Path("raft/db_users/users.json")
+ROLES_FILE = Path("raft/rbac/policy.csv")
+KEPT_FILE = "access.json"
+SETTLE_SECONDS = 90.0
+"""After a restore of its own an older server writes its users once a minute."""
+POLL_SECONDS = 0.1
+
+
+@dataclass(frozen=True)
+class Access:
+    """The two documents as a server puts them into a descriptor; None: it has none. They hold secrets."""
+
+    roles: bytes | None = field(default=None, repr=False)
+    users: bytes | None = field(default=None, repr=False)
+
+
+async def keep_access(workspace: Workspace, client: AccessClient, meter: Meter) -> None:
+    """Read and keep, once per operation."""
+    if (workspace.directory / KEPT_FILE).exists():
+        return
+    deadline = asyncio.get_running_loop().time() + SETTLE_SECONDS
+    before: Access | None = None
+    while True:
+        meter.check()
+        found, why = await _read_once(workspace.data_path, client)
+        if found is not None and found == before:
+            break
+        before = found
+        if asyncio.get_running_loop().time() > deadline:
+            raise Transient("AccessUnsettled", f"roles and users on the disk of {workspace.node} do not settle: {why}")
+        await asyncio.sleep(POLL_SECONDS)
+    await in_thread(_keep, workspace.directory / KEPT_FILE, found)
+
+
+async def _read_once(data_path: Path, client: AccessClient) -> tuple[Access | None, str]:
+    """The documents, or why they are not to be believed now."""
+    role_names, user_names = await client.role_names(), await client.user_names()
+    try:
+        found = await in_thread(read_access, data_path, roles_enabled=role_names is not None)
+        users = parse_users(found.users, what=str(USERS_FILE)) if found.users else {}
+        roles = parse_roles(found.roles, what=str(ROLES_FILE)).names if found.roles else None
+    except Permanent as error:  # half of a file
+        return None, error.message
+    if users.keys() != user_names:
+        return None, f"{USERS_FILE} names {len(users)} users, raft {len(user_names)}"
+    if roles != role_names:
+        return None, f"{ROLES_FILE} names {len(roles or ())} roles, raft {len(role_names or ())}"
+    return found, "they change all the time"
+
+
+def read_access(data_path: Path, *, roles_enabled: bool) -> Access:
+    """What the files say now. Users that exist are backed up by servers even when they are switched off."""
+    users = _content(data_path / USERS_FILE)
+    roles = _content(data_path / ROLES_FILE) if roles_enabled else None
+    return Access(
+        roles=None if roles is None else encode_roles(parse_policy_file(roles.decode())),
+        users=None if users is None else users or no_users(),
+    )
+
+
+def count_access(access: Access) -> AccessCounts:
+    """For people: how much there is, never what."""
+    roles = parse_roles(access.roles, what="the backup's roles") if access.roles else None
+    users = parse_users(access.users, what="the backup's users") if access.users else {}
+    return AccessCounts(
+        roles=len(roles.custom) if roles and roles.hold_something else None,
+        users=len(users) or None,
+    )
+
+
+def kept_access(workspace: Workspace) -> Access:
+    """What `keep_access` kept."""
+    try:
+        kept = json.loads((workspace.directory / KEPT_FILE).read_text())
+    except FileNotFoundError as error:
+        message = f"the roles and users that were read on {workspace.node} are gone; make a new backup"
+        raise Permanent("FrozenSetLost", message) from error
+    roles, users = (None if kept[key] is None else base64.b64decode(kept[key]) for key in ("roles", "users"))
+    return Access(roles=roles, users=users)
+
+
+def _content(path: Path) -> bytes | None:
+    try:
+        return path.read_bytes()
+    except FileNotFoundError:
+        return None
+
+
+def _keep(path: Path, access: Access) -> None:
+    """Whole or not at all, and readable by this user only."""
+    documents = {"roles": access.roles, "users": access.users}
+    content = {key: None if value is None else base64.b64encode(value).decode() for key, value in documents.items()}
+    partial = path.with_suffix(".partial")
+    partial.unlink(missing_ok=True)
+    file = os.open(partial, os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_CLOEXEC, 0o600)
+    with os.fdopen(file, "w") as stream:
+        json.dump(content, stream)
+        stream.flush()
+        os.fsync(stream.fileno())
+    partial.rename(path)

@@ -17,6 +17,8 @@ def load(weaviate: Weaviate, dataset: Dataset, *, on_batch: Callable[[int], None
         if shape.active_tenants or shape.inactive_tenants:
             weaviate.add_tenants(shape.name, [*shape.active_tenants, *shape.inactive_tenants])
         insert(weaviate, shape, on_batch=on_batch)
+        if shape.trained:
+            weaviate.change_vector_index(shape.name, shape.trained)
         if shape.inactive_tenants:
             weaviate.set_tenants(shape.name, shape.inactive_tenants, "INACTIVE")
     for alias, collection in dataset.aliases.items():

@@ -6,9 +6,10 @@ object is read with its vector and goes into a fingerprint.
 
 import hashlib
 import json
+import re
 import time
 from collections.abc import Mapping, Sequence
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, fields
 from typing import Any
 
 import numpy
@@ -46,6 +47,17 @@ class Observation:
     def to_json(self) -> str:
         return json.dumps(asdict(self), indent=1, sort_keys=True)
 
+    def of(self, collection: str) -> "Observation":
+        """What was seen of one collection: every key begins with its name, up to a slash or a space."""
+
+        def own(answers: Mapping[str, Any]) -> dict[str, Any]:
+            return {key: value for key, value in answers.items() if re.split("[/ ]", key)[0] == collection}
+
+        return Observation(
+            **{field.name: own(getattr(self, field.name)) for field in fields(self) if field.name != "aliases"},
+            aliases={name: target for name, target in self.aliases.items() if target == collection},
+        )
+
     @staticmethod
     def from_json(text: str) -> "Observation":
         data = json.loads(text)
@@ -61,8 +73,11 @@ class Observation:
         )
 
 
-def observe(urls: Sequence[str], dataset: Dataset) -> Observation:
-    """Inactive tenants are looked at too: their status is noted, they are woken, read, and put to rest again."""
+def observe(urls: Sequence[str], dataset: Dataset, *, patience_seconds: float = 0) -> Observation:
+    """Inactive tenants are looked at too: their status is noted, they are woken, read, and put to rest again.
+
+    Where the servers index in the background, a woken tenant needs `patience_seconds` to work off its queues.
+    """
     nodes = [Weaviate(url) for url in urls]
     first = nodes[0]
     definitions = first.collections()
@@ -78,6 +93,7 @@ def observe(urls: Sequence[str], dataset: Dataset) -> Observation:
         for shape in shapes
     }
     _set_status(first, resting, "ACTIVE")
+    time.sleep(patience_seconds)
     counts: dict[str, int] = {}
     fingerprints: dict[str, str] = {}
     rankings: dict[str, tuple[Hit, ...]] = {}
@@ -123,14 +139,16 @@ def _rankings(weaviate: Weaviate, shape: Shape, tenant: str | None) -> dict[str,
     found = {}
     for number in range(QUERIES):
         vector = [float(value) for value in random.standard_normal(shape.dimensions, dtype=numpy.float32)]
-        near = f"nearVector: {{vector: {json.dumps(vector)}}}, limit: {NEIGHBOURS}"
-        found[f"nearVector {number}"] = _hits(weaviate, shape, tenant, near, "distance")
+        for name in shape.vectors or ("",):
+            target = f', targetVectors: ["{name}"]' if name else ""
+            near = f"nearVector: {{vector: {json.dumps(vector)}{target}}}, limit: {NEIGHBOURS}"
+            found[f"nearVector {name}{number}"] = _hits(weaviate, shape, tenant, near, "distance")
+            if _has(shape, "words"):
+                near = f'{near}, where: {{path: ["words"], operator: LessThan, valueInt: 30}}'
+                found[f"filtered nearVector {name}{number}"] = _hits(weaviate, shape, tenant, near, "distance")
         word = WORDS[(number * 331 + 17) % len(WORDS)]
         keyword = f'bm25: {{query: "{word}"}}, limit: 1000'
         found[f"bm25 {word}"] = _hits(weaviate, shape, tenant, keyword, "score")
-        if _has(shape, "words"):
-            near = f'{near}, where: {{path: ["words"], operator: LessThan, valueInt: 30}}'
-            found[f"filtered nearVector {number}"] = _hits(weaviate, shape, tenant, near, "distance")
     return found
 
 

@@ -30,6 +30,10 @@ class Shape:
     active_tenants: tuple[str, ...] = ()
     inactive_tenants: tuple[str, ...] = ()
     geo_property: str | None = None
+    vectors: tuple[str, ...] = ()
+    """Names of its vectors; none: it has one without a name."""
+    trained: dict[str, Any] | None = None
+    """Settings of its vector index that follow once the objects are there: compression that learns from them."""
 
     @property
     def tenants(self) -> tuple[str | None, ...]:
@@ -63,15 +67,15 @@ def demo_dataset(*, objects: int, replicas: int) -> Dataset:
 def dataset(*, articles: int, photos: int, notes: int, replicas: int) -> Dataset:
     """Four collections and an alias; `notes` counts per tenant."""
     tenants = ("acme", "globex", "initech", "umbrella", "hooli")
-    article = _definition(
+    article = definition_of(
         "Article",
         properties=[
-            _property("title", "text"),
-            _property("body", "text"),
-            _property("words", "int"),
-            _property("rating", "number"),
-            _property("published", "date"),
-            _property("place", "geoCoordinates"),
+            property_of("title", "text"),
+            property_of("body", "text"),
+            property_of("words", "int"),
+            property_of("rating", "number"),
+            property_of("published", "date"),
+            property_of("place", "geoCoordinates"),
         ],
         index_type="hnsw",
         # a search this wide finds the true neighbours, so that replicas and restarts cannot change the answer
@@ -79,23 +83,23 @@ def dataset(*, articles: int, photos: int, notes: int, replicas: int) -> Dataset
         factor=min(2, replicas),
         shards=3,
     )
-    photo = _definition(
+    photo = definition_of(
         "Photo",
-        properties=[_property("title", "text"), _property("words", "int"), _property("place", "geoCoordinates")],
+        properties=[property_of("title", "text"), property_of("words", "int"), property_of("place", "geoCoordinates")],
         index_type="flat",
         index={"distance": "l2-squared"},
         factor=1,
         shards=3,
     )
-    note = _definition(
+    note = definition_of(
         "Note",
-        properties=[_property("title", "text"), _property("rating", "number")],
+        properties=[property_of("title", "text"), property_of("rating", "number")],
         index_type="hnsw",
         index={"ef": 1024, "distance": "cosine"},
         factor=1,
     )
     note["multiTenancyConfig"] = {"enabled": True}
-    draft = _definition("Draft", [_property("title", "text")], "hnsw", {"distance": "cosine"}, factor=1, shards=3)
+    draft = definition_of("Draft", [property_of("title", "text")], "hnsw", {"distance": "cosine"}, factor=1, shards=3)
     return Dataset(
         shapes=(
             Shape("Article", article, objects=articles, dimensions=96, geo_property="place"),
@@ -130,8 +134,12 @@ def objects_of(shape: Shape, tenant: str | None) -> Iterator[dict[str, Any]]:
             "class": shape.name,
             "id": identifier(shape.name, tenant, number),
             "properties": {name: value for name, value in properties.items() if name in wanted},
-            "vector": [float(value) for value in vector],
         }
+        values = [float(value) for value in vector]
+        if shape.vectors:  # of each a turned one, so that an answer from another vector's index is a wrong one
+            entry["vectors"] = {name: values[turn:] + values[:turn] for turn, name in enumerate(shape.vectors)}
+        else:
+            entry["vector"] = values
         if tenant:
             entry["tenant"] = tenant
         yield entry
@@ -141,11 +149,11 @@ def identifier(collection: str, tenant: str | None, number: int) -> str:
     return str(uuid.uuid5(_NAMESPACE, f"{collection}/{tenant or ''}/{number}"))
 
 
-def _property(name: str, kind: str) -> dict[str, Any]:
+def property_of(name: str, kind: str) -> dict[str, Any]:
     return {"name": name, "dataType": [kind]}
 
 
-def _definition(
+def definition_of(
     name: str,
     properties: list[dict[str, Any]],
     index_type: str,

@@ -68,6 +68,12 @@ class Weaviate:
     def create_collection(self, definition: Mapping[str, Json]) -> None:
         self.call("POST", "/v1/schema", dict(definition))
 
+    def change_vector_index(self, name: str, settings: Mapping[str, Json]) -> None:
+        """More settings of a collection's vector index, such as its compression."""
+        definition = self.call("GET", f"/v1/schema/{name}")
+        definition["vectorIndexConfig"] |= settings
+        self.call("PUT", f"/v1/schema/{name}", definition)
+
     def delete_collection(self, name: str) -> None:
         """No error when there is none."""
         self.call("DELETE", f"/v1/schema/{name}", missing_ok=True)
@@ -126,6 +132,15 @@ class Weaviate:
             if len(page) < PAGE:
                 return
             after = page[-1]["id"]
+
+    def unfinished(self, collection: str) -> list[str]:
+        """Shards whose vectors are not all in the index, with what is left to do."""
+        return [
+            f"{collection}/{shard['name']} on {node['name']}: {shard['vectorIndexingStatus']}, {queued} vectors queued"
+            for node in self.call("GET", f"/v1/nodes/{collection}?output=verbose")["nodes"]
+            for shard in node.get("shards") or []
+            if (queued := shard.get("vectorQueueLength") or 0) or shard["vectorIndexingStatus"] != "READY"
+        ]
 
     def shards(self, collection: str) -> dict[str, dict[str, int]]:
         """Objects that each node counts in its own replica, by shard and node."""

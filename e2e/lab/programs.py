@@ -22,6 +22,8 @@ GO_VERSION = "1.26.6"
 KUBERNETES_VERSION = "1.37.2"
 CONTAINERD_VERSION = "2.4.2"
 WEAVIATE_VERSION = "1.39.1"
+OLDER_WEAVIATE_VERSION = "1.37.14"
+"""The newest of the servers that halt a shard by other calls and forget more in their own backups."""
 
 _SOURCES = Path(__file__).with_name("modules")
 _KUBERNETES_FLAGS = " ".join(
@@ -190,7 +192,8 @@ def main() -> None:
     parser.add_argument("names", nargs="*", metavar="NAME", help=f"{', '.join(RECIPES)}, weaviate-server-<version>")
     parser.add_argument("--all", action="store_true", help="all of them (also when no name is given)")
     arguments = parser.parse_args()
-    names = arguments.names if arguments.names and not arguments.all else list(RECIPES)
+    everything = [*RECIPES, f"weaviate-server-{OLDER_WEAVIATE_VERSION}"]
+    names = arguments.names if arguments.names and not arguments.all else everything
     try:
         build(names)
     except (BuildFailed, KeyError) as error:

@@ -9,7 +9,7 @@ from collections.abc import Callable
 from typing import Any
 
 from e2e.dataset.shapes import Dataset, Shape, definition_of, property_of
-from e2e.dataset.weaviate_http import Weaviate
+from e2e.dataset.weaviate_http import Weaviate, WeaviateError
 
 OBJECTS = 320
 """Of each collection: enough for product quantization to learn from."""
@@ -73,7 +73,10 @@ def settle(weaviate: Weaviate, dataset: Dataset, *, switched: Callable[[str], bo
     """
     deadline = time.monotonic() + SETTLED_SECONDS
     while True:
-        undone = [line for shape in dataset.shapes for line in weaviate.unfinished(shape.name)]
+        try:
+            undone = [line for shape in dataset.shapes for line in weaviate.unfinished(shape.name)]
+        except WeaviateError as error:  # one of the nodes does not know a new collection yet
+            undone = [str(error)]
         names = {shape.name for shape in dataset.shapes} & {"DynamicAfter"}
         undone += [f"{name}: has not become an HNSW index" for name in names if not switched(name)]
         if not undone:

@@ -13,6 +13,8 @@ from e2e.dataset.observation import Observation, observe, wait_until_answering
 from tests.scenarios.world import World
 
 QUEUES_SECONDS = 4.0
+UNCOUNTED = "TenantsInLogs"
+"""What a server reads out of its logs is in memtables, and its counts of a shard leave those out."""
 
 
 class Way(StrEnum):
@@ -50,8 +52,9 @@ class WaysBack:
 
     def differences(self, way: Way, collection: str) -> list[str]:
         """In what a collection that came back this way differs from the one that was backed up."""
-        before, after = self.before, self._after(way)
-        return [*compare(before.of(collection), after.of(collection)), *uneven_replicas(after.of(collection))]
+        before, after = self.before.of(collection), self._after(way).of(collection)
+        uneven = [] if collection == UNCOUNTED else uneven_replicas(after)
+        return [*compare(before, after), *uneven]
 
     @cached_property
     def _backups(self) -> tuple[str, str]:

@@ -30,7 +30,7 @@ class Weaviate:
 
     def __init__(self, url: str) -> None:
         self.url = url.rstrip("/")
-        self._pool = urllib3.PoolManager(timeout=urllib3.Timeout(connect=5, read=180), retries=False)
+        self._pool = urllib3.PoolManager(maxsize=8, timeout=urllib3.Timeout(connect=5, read=180), retries=False)
 
     def call(self, method: str, path: str, body: Json = None, *, missing_ok: bool = False) -> Json:
         """The decoded answer; None for an empty one, and for a 404 when `missing_ok`."""

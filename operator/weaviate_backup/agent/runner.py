@@ -17,6 +17,7 @@ from weaviate_backup.agent.meter import Meter
 from weaviate_backup.agent.workspace import Workspace, operation_directory
 from weaviate_backup.core.session import (
     Applied,
+    Audited,
     Committed,
     Confirmed,
     Failure,
@@ -43,7 +44,7 @@ ENDING = frozenset({Step.DISCARD, Step.RELEASE})
 ALLOWED: dict[str, frozenset[Step]] = {
     "backup": frozenset({Step.FREEZE, Step.UPLOAD, Step.VERIFY, Step.COMMIT}) | ENDING,
     "restore": frozenset({Step.INSPECT, Step.DOWNLOAD, Step.PLACE, Step.APPLY, Step.CONFIRM, Step.RELEASE}),
-    "store": frozenset({Step.PROBE, Step.VERIFY, Step.COMMIT, Step.INSPECT}) | ENDING,
+    "store": frozenset({Step.PROBE, Step.VERIFY, Step.COMMIT, Step.INSPECT, Step.VACANCY, Step.AUDIT}) | ENDING,
 }
 NEEDS = {Step.UPLOAD: "frozen", Step.PLACE: "downloaded"}
 """Step -> the journal record without which it makes no sense."""
@@ -53,6 +54,7 @@ RESULTS: dict[type[Wire], str] = {
     Uploaded: "uploaded",
     Committed: "committed",
     Inspected: "inspected",
+    Audited: "audited",
     Applied: "applied",
     Confirmed: "confirmed",
 }

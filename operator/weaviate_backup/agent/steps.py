@@ -1,6 +1,7 @@
 """Which function takes which step."""
 
 from weaviate_backup.agent.apply import apply
+from weaviate_backup.agent.audit import audit, vacancy
 from weaviate_backup.agent.commit import commit
 from weaviate_backup.agent.confirm import confirm
 from weaviate_backup.agent.discard import discard
@@ -23,6 +24,8 @@ STEPS: dict[Step, StepFunction] = {
     Step.COMMIT: commit,
     Step.DISCARD: discard,
     Step.INSPECT: inspect,
+    Step.VACANCY: vacancy,
+    Step.AUDIT: audit,
     Step.DOWNLOAD: download,
     Step.PLACE: place,
     Step.APPLY: apply,

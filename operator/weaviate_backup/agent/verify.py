@@ -6,12 +6,11 @@ of the manifest and no others, and that nothing else lies in the node's folder.
 
 import hashlib
 import io
-from concurrent.futures import FIRST_EXCEPTION, ThreadPoolExecutor, wait
 from dataclasses import dataclass, field
 
 from weaviate_backup.agent.meter import Meter
 from weaviate_backup.agent.storing import hash_object, prefix_of, read_document
-from weaviate_backup.agent.tasks import in_thread
+from weaviate_backup.agent.tasks import each_in_parallel, in_thread
 from weaviate_backup.agent.workspace import Workspace
 from weaviate_backup.core.session import StepCommand, Verified
 from weaviate_backup.errors import ObjectNotFound, Permanent
@@ -117,17 +116,10 @@ def check_descriptor(store: ObjectStore, contents: NodeContents) -> None:
 def _hash_all(workspace: Workspace, store: ObjectStore, chunks: dict[str, tuple[int, str]], meter: Meter) -> None:
     """Every byte of every chunk, in parallel; the first difference stops the others."""
 
-    def check(key: str, expected: tuple[int, str]) -> None:
+    def check(item: tuple[str, tuple[int, str]]) -> None:
+        key, expected = item
         if hash_object(store, key, meter) != expected:
             raise Permanent("VerificationFailed", f"{key} is not what was written (SHA-256 differs)")
         meter.add(files_done=1)
 
-    with ThreadPoolExecutor(workspace.streams, thread_name_prefix="verify") as pool:
-        futures = [pool.submit(check, key, expected) for key, expected in chunks.items()]
-        done, pending = wait(futures, return_when=FIRST_EXCEPTION)
-        if pending:
-            meter.stop()
-        for future in pending:
-            future.cancel()
-        for future in done:
-            future.result()
+    each_in_parallel(check, chunks.items(), meter, streams=workspace.streams)

@@ -41,6 +41,7 @@ from weaviate_backup.core.server_following import (
     ASK_AGAIN_SECONDS,
     Course,
     course_of,
+    is_final,
     is_over,
     outcome_unconfirmed,
     unconfirmed,
@@ -80,8 +81,9 @@ def _asking(
     if sight.accepted or sight.status is not None:
         accepted = replace(state, server=replace(run, accepted=True), wrote=True, reason="", message="")
         return enter(BackupPhase.UPLOADING, accepted, now)
-    if sight.refusal is not None and not sight.refusal.transient:
-        return _fail(replace(state, server=None), sight.refusal, now)
+    if sight.refusal and is_final(sight.refusal, asked_seconds=seconds_since(state.phase_since, now)):
+        refused = state if sight.refusal.transient else replace(state, server=None)
+        return _fail(refused, conflict(sight.refusal.reason, sight.refusal.message), now)
     if sight.process != run.process:  # nothing was begun by the process that is gone
         return BackupDecision(replace(state, server=ServerRun(sight.node, sight.process)), (), 0.0)
     if sight.refusal is not None:

@@ -16,6 +16,8 @@ ASK_AGAIN_SECONDS = 2.0
 """The server's coordinator looks at its nodes every ten seconds."""
 SETTLE_SECONDS = 60.0
 """A request under way shows by then: the server agrees with its nodes within 8 s, then writes its status."""
+ASKING_SECONDS = 1800.0
+"""A server that will not begin for reasons that may pass is asked for so long."""
 ORPHAN_SECONDS = 30.0
 """For so long the nodes of a lost coordinator are told to stop; none of them would say that it did."""
 GIVE_UP_SECONDS = 900.0
@@ -119,3 +121,8 @@ def why_it_ended(course: Course, run: ServerRun, sight: ServerSight, *, what: st
             return conflict("CoordinatorLost", message)
         case _:
             return conflict("ServerFailed", f"Weaviate's own {what} failed{said}")
+
+
+def is_final(refusal: Failure | None, *, asked_seconds: float) -> bool:
+    """Whether a refused request is not made again."""
+    return refusal is not None and (not refusal.transient or asked_seconds > ASKING_SECONDS)

@@ -47,6 +47,7 @@ from weaviate_backup.core.server_following import (
     Recovered,
     ServerSight,
     course_of,
+    is_final,
     is_over,
     outcome_unconfirmed,
     unconfirmed,
@@ -103,8 +104,9 @@ def _asking(
         return _wait(state, world)
     if sight.accepted or _shows(sight, world.recovered):
         return RestoreDecision(replace(state, server=replace(run, accepted=True), reason="", message=""), (), 0.0)
-    if sight.refusal is not None and not sight.refusal.transient:
-        return _fail(replace(state, server=None), sight.refusal, now)
+    if sight.refusal and is_final(sight.refusal, asked_seconds=seconds_since(state.phase_since, now)):
+        refused = state if sight.refusal.transient else replace(state, server=None)
+        return _fail(refused, conflict(sight.refusal.reason, sight.refusal.message), now)
     if world.recovered.present:
         names = ", ".join(sorted(world.recovered.present)[:10])
         message = f"{names}: there before Weaviate's own restore was known to begin; delete them and restore again"

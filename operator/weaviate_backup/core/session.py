@@ -267,7 +267,7 @@ class Inspected(Wire):
 
 
 class Audited(Wire):
-    """Result of AUDIT: what was read, and tenants that the sharding state names and no node's part holds (64 named)."""
+    """Result of AUDIT: what was read. `warnings`: what the backup does not hold, and does not say so."""
 
     server_version: str
     nodes: tuple[str, ...]
@@ -278,8 +278,7 @@ class Audited(Wire):
     files: int
     checksummed: bool
     """The compressed streams carry checksums of their own."""
-    tenants_missing: int = 0
-    tenants_missing_names: tuple[str, ...] = ()
+    warnings: tuple[Failure, ...] = ()
 
 
 class Applied(Wire):

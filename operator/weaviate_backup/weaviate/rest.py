@@ -18,6 +18,7 @@ from weaviate_backup.weaviate.rpc import ClusterCredentials
 TIMEOUT_SECONDS = 60.0
 """The nodes route asks every node and may take 30 s by itself."""
 BACKUP_MODULES = {"backup-s3": "s3", "backup-gcs": "gcs", "backup-azure": "azure", "backup-filesystem": "filesystem"}
+BACKEND_MODULES = {backend: module for module, backend in BACKUP_MODULES.items()}
 FINISHED_BACKUP = {"SUCCESS", "FAILED", "CANCELED", "CANCELLED"}
 
 Json = dict[str, Any]
@@ -73,6 +74,10 @@ class RestClient:
 
     async def close(self) -> None:
         await self._json.close()
+
+    async def call(self, method: str, path: str, *, query: dict[str, str] | None = None, body: Any = None) -> Any:
+        """Any other route: parsed JSON, None for an empty answer."""
+        return await self._json.call(method, path, query=query, body=body)
 
     async def ready(self) -> bool:
         """Whether this node takes requests. A node that cannot be reached is not ready."""

@@ -14,10 +14,11 @@ from tests.agent_process import Agent, agent_process
 
 from weaviate_backup.api.config import BackupOptions, CompressionLevel
 from weaviate_backup.api.status import WeaviateStatus
+from weaviate_backup.core.server_place import ServerPlace
 from weaviate_backup.core.session import Step
 from weaviate_backup.errors import Permanent, Transient
 from weaviate_backup.weaviate.rest import RestClient
-from weaviate_backup.weaviate.server_backups import ServerBackups, ServerPlace
+from weaviate_backup.weaviate.server_backups import ServerBackups
 
 pytestmark = [pytest.mark.weaviate, pytest.mark.asyncio(loop_scope="session")]
 MADE = "audited"

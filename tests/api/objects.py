@@ -22,6 +22,7 @@ _OPERATION: Json = {
         "nodeSelector": {"disk": "fast"},
         "imagePullSecrets": [{"name": "registry"}],
     },
+    "method": "Agent",
     "timeout": "1h30m",
     "cancel": False,
 }
@@ -31,7 +32,6 @@ FULL: dict[str, Json] = {
         "locationRef": {"name": "bucket"},
         "backupID": "nightly-2026_11_25",
         "config": {"cpuPercentage": 80, "chunkSize": 2, "compressionLevel": "NoCompression", "path": "other/place"},
-        "method": "Agent",
         "deletionPolicy": "Delete",
     },
     "WeaviateRestore": {

@@ -7,10 +7,14 @@ from weaviate_backup.api.backup import Backup, BackupPhase, BackupSpec
 from weaviate_backup.api.config import CompressionLevel, RestoreOption
 from weaviate_backup.api.durations import parse_duration, show_bytes, show_duration
 from weaviate_backup.api.location import LocationSpec
-from weaviate_backup.api.model import api_name, dump
+from weaviate_backup.api.model import ApiModel, api_name, dump
 from weaviate_backup.api.restore import RestorePhase, RestoreSpec
 
-MODELS = {"WeaviateBackup": BackupSpec, "WeaviateRestore": RestoreSpec, "WeaviateBackupLocation": LocationSpec}
+MODELS: dict[str, type[ApiModel]] = {
+    "WeaviateBackup": BackupSpec,
+    "WeaviateRestore": RestoreSpec,
+    "WeaviateBackupLocation": LocationSpec,
+}
 
 
 @pytest.mark.parametrize("kind", MODELS)

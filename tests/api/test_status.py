@@ -8,11 +8,12 @@ from pydantic import ValidationError
 from tests.api.objects import FULL, MINIMAL, Json, manifest
 from tests.api_server import ApiServer
 
-from weaviate_backup.api.backup import BackupMethod, BackupPhase, BackupPlan, BackupStatus
+from weaviate_backup.api.backup import BackupPhase, BackupPlan, BackupStatus
 from weaviate_backup.api.bounds import STATUS_LIMIT_BYTES, all_or_none, bounded, size_bytes, status_json
 from weaviate_backup.api.conditions import Condition, progressing, ready, stalled
 from weaviate_backup.api.location import LocationProbe, LocationSpec, LocationStatus, ProbeFinding
 from weaviate_backup.api.model import ApiModel, dump
+from weaviate_backup.api.operation_spec import Method
 from weaviate_backup.api.restore import RestorePhase, RestorePlan, RestoreStatus
 from weaviate_backup.api.status import (
     MAX_COLLECTIONS,
@@ -128,7 +129,7 @@ def fullest_backup() -> BackupStatus:
         **operation_fields(),
         phase=BackupPhase.UPLOADING,
         plan=BackupPlan(**plan_fields()),
-        method=BackupMethod.AGENT,
+        method=Method.AGENT,
         dropped_collections=names(100, 17),
         wrote=True,
         committer=node_name(0),

@@ -51,6 +51,8 @@ def test_ports_paths_and_secrets_come_from_the_objects() -> None:
     assert (endpoint.host, endpoint.rest_port, endpoint.data_port, endpoint.raft_port) == ("10.0.0.1", 8081, 7001, 8301)
     assert seen.cluster_auth is not None
     assert seen.cluster_auth.password == SecretKey("auth", "password")
+    seen.check_agents()
+    assert seen.nodes[0].volume is not None
     assert seen.nodes[0].volume.source == {"persistentVolumeClaim": {"claimName": "data-0"}}
 
 
@@ -88,8 +90,16 @@ def test_a_missing_pod_is_named_not_ignored() -> None:
 )
 def test_what_cannot_work_is_refused_by_name(inner: Json, options: Json, reason: str) -> None:
     with pytest.raises(Permanent) as refused:
-        view(inner, **options)
+        view(inner, **options).check_agents()
     assert refused.value.reason == reason
+
+
+@pytest.mark.parametrize(("inner", "access"), [(container(), "ReadWriteOncePod"), (container(volumeMounts=[]), "")])
+def test_a_volume_that_no_agent_can_share_is_no_reason_against_method_server(inner: Json, access: str) -> None:
+    seen = view(inner, access=access)
+    assert seen.nodes[0].volume is None
+    with pytest.raises(Permanent, match="or use method: Server"):
+        seen.check_agents()
 
 
 def test_a_cluster_scaled_to_nothing_may_come_back() -> None:

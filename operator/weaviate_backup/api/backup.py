@@ -10,20 +10,13 @@ from weaviate_backup.api.model import ApiModel, CollectionName, NodeName
 from weaviate_backup.api.operation_spec import (
     AgentOptions,
     Authentication,
+    Method,
     NamePatterns,
     ObjectReference,
     TargetReference,
     Timeout,
 )
 from weaviate_backup.api.status import MAX_COLLECTIONS, MAX_NODES, OperationStatus, PlannedNode, Sha256
-
-
-class BackupMethod(StrEnum):
-    """Agent: our agents read the shards. Server: Weaviate's own backup API does the work. Auto: Agent if it can."""
-
-    AUTO = "Auto"
-    AGENT = "Agent"
-    SERVER = "Server"
 
 
 class DeletionPolicy(StrEnum):
@@ -64,8 +57,9 @@ class BackupSpec(ApiModel):
     auth: Authentication | None = None
     """Needed when Weaviate asks for an API key."""
     agent: AgentOptions = AgentOptions()
-    method: BackupMethod = BackupMethod.AUTO
-    """Agent: our agents read the shards. Server: Weaviate's own backup API. Auto: Agent, if the server allows it."""
+    method: Method = Method.AUTO
+    """Agent, which Auto is: our agents read the shards. Server: Weaviate's own backup API does, for where agents cannot
+    run; its module of the location's kind must be enabled."""
     timeout: Timeout = DEFAULT_TIMEOUT
     """The operation is aborted after this long, such as 90m or 24h."""
     deletion_policy: DeletionPolicy = DeletionPolicy.RETAIN
@@ -96,7 +90,7 @@ class BackupStatus(OperationStatus):
 
     phase: BackupPhase = BackupPhase.PENDING
     plan: BackupPlan | None = None
-    method: BackupMethod | None = None
+    method: Method | None = None
     """The method in use."""
     dropped_collections: Annotated[tuple[CollectionName, ...], Field(max_length=MAX_COLLECTIONS)] = ()
     """Planned collections that no longer existed when their shards were frozen; the backup is without them."""

@@ -1,5 +1,6 @@
 """Parts of a spec that backup and restore share: the target, its credentials, the agents."""
 
+from enum import StrEnum
 from typing import Annotated
 
 from pydantic import Field
@@ -7,6 +8,15 @@ from pydantic import Field
 from weaviate_backup.api.location import SecretKeyReference
 from weaviate_backup.api.model import ApiModel, Name, Quantity
 from weaviate_backup.api.rules import explained_by, rule
+
+
+class Method(StrEnum):
+    """Agent: our agents do the work. Server: Weaviate's own backup API does. Auto: Agent, never silently the other."""
+
+    AUTO = "Auto"
+    AGENT = "Agent"
+    SERVER = "Server"
+
 
 LabelText = Annotated[str, Field(max_length=317)]
 

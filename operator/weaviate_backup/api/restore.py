@@ -10,6 +10,7 @@ from weaviate_backup.api.model import ApiModel, CollectionName, Count, Message, 
 from weaviate_backup.api.operation_spec import (
     AgentOptions,
     Authentication,
+    Method,
     NamePatterns,
     ObjectReference,
     TargetReference,
@@ -77,6 +78,9 @@ class RestoreSpec(ApiModel):
     auth: Authentication | None = None
     """Needed when Weaviate asks for an API key."""
     agent: AgentOptions = AgentOptions()
+    method: Method = Method.AUTO
+    """Agent, which Auto is: our agents bring the files back. Server: Weaviate's own restore API does; its module of the
+    location's kind must be enabled."""
     timeout: Timeout = DEFAULT_TIMEOUT
     """The operation is aborted after this long, such as 90m or 24h."""
     cancel: bool = False
@@ -117,6 +121,8 @@ class RestoreStatus(OperationStatus):
 
     phase: RestorePhase = RestorePhase.PENDING
     plan: RestorePlan | None = None
+    method: Method | None = None
+    """The method in use."""
     applier: NodeName | None = None
     """The node whose agent may have been told to change the schema."""
     aliases_kept: Annotated[tuple[CollectionName, ...], Field(max_length=MAX_NAMES)] = ()

@@ -123,7 +123,8 @@ def agent_pod(
         deadline_seconds=deadline_seconds,
     )
     spec = pod["spec"]
-    security = node.security
+    security, volume = node.security, node.volume
+    assert volume is not None
     spec["securityContext"] = _without_none(
         {
             "runAsUser": security.run_as_user or 0,
@@ -142,10 +143,10 @@ def agent_pod(
     priority = options.priority_class_name or node.priority_class
     if priority and not priority.startswith("system-"):
         spec["priorityClassName"] = priority
-    mount: Json = {"name": "data", "mountPath": node.volume.mount_path}
-    if node.volume.sub_path:
-        mount["subPath"] = node.volume.sub_path
-    spec["volumes"].append({"name": "data", **node.volume.source})
+    mount: Json = {"name": "data", "mountPath": volume.mount_path}
+    if volume.sub_path:
+        mount["subPath"] = volume.sub_path
+    spec["volumes"].append({"name": "data", **volume.source})
     spec["containers"][0]["volumeMounts"].append(mount)
     if cluster_auth is not None:
         spec["volumes"].append({"name": "cluster", "projected": {"sources": _cluster_sources(owner, cluster_auth)}})

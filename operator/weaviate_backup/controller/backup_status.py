@@ -5,9 +5,10 @@ from dataclasses import dataclass, field
 from datetime import datetime
 
 from weaviate_backup.api import conditions
-from weaviate_backup.api.backup import Backup, BackupMethod, BackupPhase, BackupPlan, BackupStatus
+from weaviate_backup.api.backup import Backup, BackupPhase, BackupPlan, BackupStatus
 from weaviate_backup.api.bounds import all_or_none, bounded
 from weaviate_backup.api.durations import show_bytes, show_duration
+from weaviate_backup.api.operation_spec import Method
 from weaviate_backup.api.status import (
     MAX_COLLECTIONS,
     MAX_NAMES,
@@ -16,13 +17,16 @@ from weaviate_backup.api.status import (
     Finding,
     OperationStatus,
     PlannedNode,
+    Progress,
+    ServerRequest,
     TenantsStatus,
     WeaviateStatus,
 )
 from weaviate_backup.controller.node_status import remember_nodes, show_nodes, show_progress
 from weaviate_backup.core.backup_machine import BackupState
-from weaviate_backup.core.orders import Outcome, PlannedBackup, Reports
-from weaviate_backup.core.session import AccessCounts, Frozen, NodeReport, Step
+from weaviate_backup.core.orders import Outcome, PlannedBackup, Reports, ServerRun
+from weaviate_backup.core.server_following import ServerSight
+from weaviate_backup.core.session import AccessCounts, Audited, Frozen, NodeReport, Step
 
 WEAVIATE_STATUS = {
     BackupPhase.PENDING: WeaviateStatus.STARTED,
@@ -43,13 +47,24 @@ SAYING = {
 }
 
 
+SERVER_SAYING = {
+    **SAYING,
+    BackupPhase.PREPARING: "looking whether Weaviate's own backup can begin, then asking for it",
+    BackupPhase.UPLOADING: "Weaviate's own backup is under way",
+    BackupPhase.FINALIZING: "reading what Weaviate stored back from the store",
+}
+
+
 @dataclass(frozen=True)
 class Sight:
-    """What is shown beside the state: who is asked, what they said, why a command did not work."""
+    """What is shown beside the state: who is asked, what they said, why a command did not work, the server's word."""
 
     reports: Reports = field(default_factory=dict)
     pods: dict[str, str] = field(default_factory=dict)
     notes: dict[str, str] = field(default_factory=dict)
+    server: ServerSight | None = None
+    objects: int | None = None
+    """What the server counts in what it restored."""
 
 
 def remember_backup(status: BackupStatus) -> BackupState:
@@ -68,7 +83,17 @@ def remember_backup(status: BackupStatus) -> BackupState:
         reason=cause.reason if cause else (ready.reason if ready and pending else ""),
         message=cause.message if cause and status.phase is BackupPhase.ABORTING else message,
         cleaned_up=status.cleaned_up,
+        server=remember_server(status),
     )
+
+
+def remember_server(status: OperationStatus) -> ServerRun | None:
+    known = status.server_request
+    return ServerRun(known.node, known.process, known.accepted) if known else None
+
+
+def show_server(run: ServerRun | None) -> ServerRequest | None:
+    return ServerRequest(node=run.node, process=run.process, accepted=run.accepted) if run else None
 
 
 def show_backup(
@@ -101,13 +126,14 @@ def show_backup(
     changes: dict[str, object] = {
         "phase": phase,
         "observed_generation": generation,
-        "conditions": _conditions(before, state, generation=generation, now=now),
+        "conditions": _conditions(backup, state, sight, generation=generation, now=now),
         "start_time": started,
         "completion_time": ended,
         "phase_start_time": state.phase_since,
         "duration": show_duration(elapsed) if started else None,
         "backup_id": backup.spec.effective_backup_id(backup.metadata["name"]),
-        "weaviate_status": _weaviate_status(state),
+        "weaviate_status": _weaviate_status(state, sight),
+        "server_request": show_server(state.server),
         "progress": progress,
         "nodes": nodes,
         "dropped_collections": state.missing[:MAX_COLLECTIONS],
@@ -118,7 +144,7 @@ def show_backup(
         if state.outcome and state.reason
         else None,
         "cleaned_up": state.cleaned_up,
-        "method": BackupMethod.AGENT if state.nodes else before.method,
+        "method": _method(backup, state),
     }
     if plan is not None and before.plan is None:
         changes |= _planned(plan, sight)
@@ -126,16 +152,55 @@ def show_backup(
         changes |= _covered(plan, state, frozen)
     if committed is not None:
         changes |= {"objects": committed.objects, "size": show_bytes(committed.bytes_stored)}
-    changes["warnings"] = _warnings(state, changes.get("tenants", before))
+    if state.audited is not None:
+        changes |= _audited(state.audited)
+    if not before.phase.is_terminal:
+        changes["warnings"] = _warnings(state, changes.get("tenants", before), plan)
     return before.model_copy(update=changes)
 
 
+def _method(backup: Backup, state: BackupState) -> Method | None:
+    if not state.nodes:
+        return backup.status.method
+    return Method.SERVER if backup.spec.method is Method.SERVER else Method.AGENT
+
+
+def _audited(audited: Audited) -> dict[str, object]:
+    return {
+        "objects": audited.objects,
+        "size": show_bytes(audited.bytes_stored),
+        "progress": Progress(
+            percent=100,
+            bytes_total=audited.bytes_total,
+            bytes_done=audited.bytes_total,
+            bytes_stored=audited.bytes_stored,
+            files_total=audited.files,
+            files_done=audited.files,
+        ),
+    }
+
+
+def _completed(backup: Backup, state: BackupState) -> str:
+    """What was checked, and what could not be."""
+    if backup.spec.method is not Method.SERVER:
+        return "every object was read back from the store and compared, and the backup is committed"
+    if state.audited is None:
+        known = conditions.find(backup.status.conditions, conditions.READY)
+        return known.message if known else ""
+    streams = "their checksums compared" if state.audited.checksummed else "which carry no checksums"
+    return (
+        f"Weaviate's own backup was read back: {state.audited.objects} objects, every stream to its end ({streams}), "
+        f"all {state.audited.files} files named are there, no node or shard is missing; not compared with the data on "
+        "the nodes: the server records no checksums of files"
+    )
+
+
 def _conditions(
-    before: OperationStatus, state: BackupState, *, generation: int, now: datetime
+    backup: Backup, state: BackupState, sight: Sight, *, generation: int, now: datetime
 ) -> conditions.Conditions:
-    phase = state.phase
+    before, phase = backup.status, state.phase
     if phase is BackupPhase.COMPLETED:
-        message = "every object was read back from the store and compared, and the backup is committed"
+        message = _completed(backup, state)
         return conditions.ready(before.conditions, reason="Completed", message=message, generation=generation, now=now)
     reason, message = state.reason or str(phase), state.message
     if phase.is_terminal:
@@ -144,12 +209,21 @@ def _conditions(
         )
     if phase is not BackupPhase.PENDING or not message:
         nodes = sum(1 for node in state.nodes if not node.name.startswith("store-"))
-        message = SAYING[phase].format(nodes=nodes, message=state.message)
+        by_server = backup.spec.method is Method.SERVER
+        message = (SERVER_SAYING if by_server else SAYING)[phase].format(nodes=nodes, message=state.message)
+        trouble = sight.notes.get("server") or (state.message if phase is BackupPhase.PREPARING else "")
+        if by_server and trouble:
+            message = f"{message}: {trouble}"
         reason = state.reason if phase is BackupPhase.ABORTING and state.reason else str(phase)
     return conditions.progressing(before.conditions, reason=reason, message=message, generation=generation, now=now)
 
 
-def _weaviate_status(state: BackupState) -> WeaviateStatus:
+def _weaviate_status(state: BackupState, sight: Sight) -> WeaviateStatus:
+    """Of method Server the server's own word, while it is asked."""
+    if sight.server is not None and sight.server.status is not None and state.server is not None:
+        return sight.server.status
+    if state.server is not None and state.phase is BackupPhase.FINALIZING:
+        return WeaviateStatus.SUCCESS
     if state.phase is BackupPhase.ABORTING and state.outcome is Outcome.CANCELED:
         return WeaviateStatus.CANCELED
     return WEAVIATE_STATUS[state.phase]
@@ -197,7 +271,7 @@ def show_access(counts: AccessCounts) -> AccessStatus | None:
     return None if counts == AccessCounts() else AccessStatus(roles=counts.roles, users=counts.users)
 
 
-def _warnings(state: BackupState, source: object) -> tuple[Finding, ...]:
+def _warnings(state: BackupState, source: object, plan: PlannedBackup | None) -> tuple[Finding, ...]:
     tenants = source if isinstance(source, TenantsStatus) else getattr(source, "tenants", None)
     found = []
     if state.missing:
@@ -207,4 +281,6 @@ def _warnings(state: BackupState, source: object) -> tuple[Finding, ...]:
     if tenants is not None and tenants.offloaded:
         message = f"{tenants.offloaded} offloaded tenants are not covered: their data is not on the nodes"
         found.append(Finding(reason="TenantsOffloaded", message=message))
-    return tuple(found)
+    told = (*(plan.warnings if plan else ()), *(state.audited.warnings if state.audited else ()))
+    found.extend(Finding(reason=each.reason[:64], message=each.message[:256]) for each in told)
+    return tuple(found[:16])

@@ -10,17 +10,19 @@ import time
 from datetime import UTC, datetime
 
 from weaviate_backup import metrics
-from weaviate_backup.api.backup import Backup, BackupMethod, BackupPhase, DeletionPolicy
+from weaviate_backup.api.backup import Backup, BackupPhase, DeletionPolicy
 from weaviate_backup.api.bounds import status_json
 from weaviate_backup.api.durations import parse_duration
 from weaviate_backup.api.names import API_VERSION, BACKUP_KIND
+from weaviate_backup.api.operation_spec import Method
 from weaviate_backup.controller import events, leases
 from weaviate_backup.controller.agent_pods import Owner
 from weaviate_backup.controller.backup_status import Sight, remember_backup, show_backup
-from weaviate_backup.controller.cluster_view import ask_weaviate, read_cluster
+from weaviate_backup.controller.cluster_view import ask_weaviate, read_cluster, schema_of
 from weaviate_backup.controller.leases import LeaseView
 from weaviate_backup.controller.location_gate import read_location
 from weaviate_backup.controller.operations import OperationRequest, OperationRuntime, Plan
+from weaviate_backup.controller.server_operations import ServerLine, ServerTask, place_of
 from weaviate_backup.core.backup_machine import (
     BackupDecision,
     BackupRequest,
@@ -30,6 +32,9 @@ from weaviate_backup.core.backup_machine import (
 )
 from weaviate_backup.core.orders import STORE_WORKER, Lease, PlannedBackup, conflict
 from weaviate_backup.core.selection import select
+from weaviate_backup.core.server_backup import BY_SERVER
+from weaviate_backup.core.server_following import ServerSight
+from weaviate_backup.core.server_gaps import gaps_of, refuse_level
 from weaviate_backup.core.session import BackupOrder, Failure, SessionOrder, StoreOrder
 from weaviate_backup.core.stepping import Agents
 from weaviate_backup.core.topology import ClusterView
@@ -54,6 +59,7 @@ class BackupDriver:
         self._settings = settings
         self._owner = owner
         self._runtime = OperationRuntime(kube, settings, owner, wake.set, PlannedBackup)
+        self._line = ServerLine(kube, owner)
         self._shown: dict[str, object] | None = None
         self._shown_at = 0.0
 
@@ -72,9 +78,11 @@ class BackupDriver:
         agents = await self._runtime.look()
         world = await self._look(backup, state, effects, agents)
         now = datetime.now(UTC)
-        decision = decide_backup(_request(backup, self._settings, deleting=self.deleting), state, world, now)
-        written = await self._show(backup, state, decision, agents, now)
+        request = _request(backup, self._settings, deleting=self.deleting)
+        decision = decide_backup(request, state, world, now, BY_SERVER if _by_server(backup) else None)
+        written = await self._show(backup, state, decision, agents, world.server, now)
         await self._runtime.perform(decision.commands, effects)
+        await self._line.perform(decision.commands, self._task(backup))
         pause = decision.look_again_seconds
         return pause if written or pause is None else min(pause, SHOW_SECONDS)
 
@@ -89,6 +97,7 @@ class BackupDriver:
                 lease_holder=lease.holder,
                 plan=plan,
                 remains=self._runtime.remains,
+                server=await self._look_at_server(backup, state),
             )
         refusals: list[Failure] = []
         lease, native, proposal = LeaseView(Lease.UNKNOWN), None, None
@@ -97,9 +106,6 @@ class BackupDriver:
             self._kube, self._owner.namespace, spec.location_ref.name, writing=True, path=spec.config.path
         )
         refusals += location.refusals
-        if spec.method is BackupMethod.SERVER:
-            message = "method Server is not available; use Agent or Auto"
-            refusals.append(conflict("MethodUnsupported", message))
         if spec.deletion_policy is DeletionPolicy.DELETE:
             message = "deletionPolicy Delete is not available; use Retain, and delete the objects in the store yourself"
             refusals.append(conflict("DeletionPolicyUnsupported", message))
@@ -112,6 +118,15 @@ class BackupDriver:
                 message = f"node {node} is not ready: {why}"
                 refusals.append(Failure(reason="NodeNotReady", message=message, transient=True))
             chosen = select(server.collections, include=spec.include, exclude=spec.exclude)
+            warnings: tuple[Failure, ...] = ()
+            if _by_server(backup):
+                place = location.spec and place_of(location.spec, cluster, server.modules)
+                level = refuse_level(server.version, spec.config.compression_level)
+                refusals += [level] if place and level else []
+                classes = [each for each in await schema_of(self._kube, cluster, spec.auth) if each["class"] in chosen]
+                warnings = gaps_of(server.version, classes)
+            else:
+                cluster.check_agents()
             names = tuple(node.name for node in cluster.nodes)
             if location.spec is not None and not refusals:
                 proposal = PlannedBackup(
@@ -122,6 +137,7 @@ class BackupDriver:
                     started_at=datetime.now(UTC),
                     stateful_set_uid=cluster.uid,
                     location=location.spec,
+                    warnings=warnings,
                 )
         except BackupError as error:
             refusals.append(_refusal(error))
@@ -136,13 +152,36 @@ class BackupDriver:
             remains=self._runtime.remains,
         )
 
-    async def _show(
-        self, backup: Backup, before: BackupState, decision: BackupDecision, agents: Agents, now: datetime
+    def _task(self, backup: Backup) -> ServerTask | None:
+        """What method Server works with; None before there is a plan, and for the other method."""
+        plan, spec = self._runtime.plan, backup.spec
+        location = plan.location if plan else backup.status.location
+        leader = plan.leader if isinstance(plan, PlannedBackup) else ""
+        if not _by_server(backup) or location is None:
+            return None
+        return ServerTask(spec, spec.effective_backup_id(backup.metadata["name"]), location, leader)
+
+    async def _look_at_server(self, backup: Backup, state: BackupState) -> ServerSight | None:
+        task = self._task(backup)
+        asked = state.phase in (BackupPhase.PREPARING, BackupPhase.UPLOADING)
+        if task is None or not (asked or (state.phase is BackupPhase.ABORTING and state.server)):
+            return None
+        return await self._line.look(task, state.server)
+
+    async def _show(  # noqa: PLR0917 (all of one tick)
+        self,
+        backup: Backup,
+        before: BackupState,
+        decision: BackupDecision,
+        agents: Agents,
+        server: ServerSight | None,
+        now: datetime,
     ) -> bool:
         """Whether the status is as it should be now; progress alone may wait for the next second."""
         plan = self._runtime.plan
         pods = {node: f"wvb-{self._owner.short}-{_position(node, plan)}" for node in agents.pods}
-        sight = Sight(reports=agents.reports, pods=pods, notes=self._runtime.notes)
+        notes = {**self._runtime.notes, "server": self._line.note}
+        sight = Sight(reports=agents.reports, pods=pods, notes=notes, server=server)
         status = show_backup(
             backup,
             decision.state,
@@ -186,6 +225,10 @@ class BackupDriver:
             _measure(backup, state, self._owner, now)
 
 
+def _by_server(backup: Backup) -> bool:
+    return backup.spec.method is Method.SERVER
+
+
 def _measure(backup: Backup, state: BackupState, owner: Owner, now: datetime) -> None:
     kind, phase = "backup", str(state.phase)
     metrics.OPERATIONS.labels(kind=kind, phase=phase, reason=state.reason or phase).inc()
@@ -195,8 +238,9 @@ def _measure(backup: Backup, state: BackupState, owner: Owner, now: datetime) ->
     if state.phase is BackupPhase.COMPLETED:
         target = backup.spec.target.stateful_set
         metrics.LAST_SUCCESS.labels(kind=kind, namespace=owner.namespace, stateful_set=target).set(now.timestamp())
-        if state.committed:
-            metrics.LAST_SIZE.labels(namespace=owner.namespace, stateful_set=target).set(state.committed.bytes_stored)
+        done = state.committed or state.audited
+        if done:
+            metrics.LAST_SIZE.labels(namespace=owner.namespace, stateful_set=target).set(done.bytes_stored)
 
 
 def _request(backup: Backup, settings: OperatorSettings, *, deleting: bool) -> BackupRequest:

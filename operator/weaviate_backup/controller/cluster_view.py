@@ -14,6 +14,7 @@ from weaviate_backup.api.operation_spec import Authentication
 from weaviate_backup.core.restore_plan import TargetFacts
 from weaviate_backup.core.topology import (
     ClusterView,
+    NodeView,
     claim_names,
     config_map_names,
     view_cluster,
@@ -32,7 +33,7 @@ Json = dict[str, Any]
 
 @dataclass(frozen=True)
 class ServerView:
-    """What Weaviate says. `version` is the lowest node's; `unready`: node → why."""
+    """What Weaviate says. `version` is the lowest node's; `unready`: node → why; `modules`: enabled ones' settings."""
 
     version: str
     leader: str
@@ -40,6 +41,7 @@ class ServerView:
     aliases: dict[str, str]
     unready: dict[str, str]
     native_backup: str | None
+    modules: Json
 
 
 async def read_cluster(kube: Kube, namespace: str, stateful_set: str) -> ClusterView:
@@ -91,7 +93,7 @@ async def ask_weaviate(kube: Kube, cluster: ClusterView, auth: Authentication | 
     key = await api_key(kube, cluster, auth)
     unready = dict.fromkeys(cluster.absent, "its pod is not there")
     answers = await asyncio.gather(
-        *(_ask_node(f"{cluster.scheme}://{_host(node.address)}:{cluster.ports.rest}", key) for node in cluster.nodes),
+        *(_ask_node(rest_url(cluster, node), key) for node in cluster.nodes),
         return_exceptions=True,
     )
     versions: list[str] = []
@@ -107,11 +109,11 @@ async def ask_weaviate(kube: Kube, cluster: ClusterView, auth: Authentication | 
     if not versions:
         raise Transient("NodeNotReady", "; ".join(f"{name}: {why}" for name, why in sorted(unready.items())))
     first = next(node for node in cluster.nodes if node.name not in unready)
-    base_url = f"{cluster.scheme}://{_host(first.address)}:{cluster.ports.rest}"
-    async with RestClient(base_url, key, timeout_seconds=ASK_SECONDS) as rest:
+    async with RestClient(rest_url(cluster, first), key, timeout_seconds=ASK_SECONDS) as rest:
         statistics = await rest.statistics()
         listed = {str(node.get("name")): str(node.get("status")) for node in await rest.nodes(verbose=False)}
         native = await rest.native_backups_active()
+        modules = (await rest.meta()).get("modules")
     async with RaftClient(first.address, cluster.ports.raft) as raft:
         collections, aliases = await raft.class_names(), await raft.aliases()
     for node in cluster.nodes:
@@ -126,15 +128,22 @@ async def ask_weaviate(kube: Kube, cluster: ClusterView, auth: Authentication | 
         aliases=aliases,
         unready=unready,
         native_backup=native[0].backup_id if native else None,
+        modules=modules if isinstance(modules, dict) else {},
     )
 
 
 async def users_enabled(kube: Kube, cluster: ClusterView, auth: Authentication | None) -> bool | None:
     """Whether the target has dynamic users; None when the API key's user may not know."""
     key = await api_key(kube, cluster, auth)
-    base_url = f"{cluster.scheme}://{_host(cluster.nodes[0].address)}:{cluster.ports.rest}"
-    async with RestClient(base_url, key, timeout_seconds=ASK_SECONDS) as rest:
+    async with RestClient(rest_url(cluster, cluster.nodes[0]), key, timeout_seconds=ASK_SECONDS) as rest:
         return await rest.users_enabled()
+
+
+async def schema_of(kube: Kube, cluster: ClusterView, auth: Authentication | None) -> tuple[Json, ...]:
+    """Every class as REST gives it; only those that the key may read."""
+    key = await api_key(kube, cluster, auth)
+    async with RestClient(rest_url(cluster, cluster.nodes[0]), key, timeout_seconds=ASK_SECONDS) as rest:
+        return tuple((await rest.schema()).get("classes") or ())
 
 
 def target_facts(cluster: ClusterView, server: ServerView) -> TargetFacts:
@@ -154,5 +163,7 @@ async def _ask_node(base_url: str, key: str | None) -> str:
         return str((await rest.meta()).get("version", ""))
 
 
-def _host(address: str) -> str:
-    return f"[{address}]" if ":" in address else address
+def rest_url(cluster: ClusterView, node: NodeView) -> str:
+    """Of that node alone."""
+    host = f"[{node.address}]" if ":" in node.address else node.address
+    return f"{cluster.scheme}://{host}:{cluster.ports.rest}"

@@ -227,6 +227,8 @@ class OperationRuntime:
         view = cluster.node(node) if cluster else None
         if cluster is None or view is None:
             raise Transient("NodeNotReady", f"the pod of Weaviate node {node} is not there")
+        if view.obstacle is not None:
+            raise view.obstacle
         return agent_pods.agent_pod(
             self.owner,
             node=view,

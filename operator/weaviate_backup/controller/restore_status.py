@@ -6,6 +6,7 @@ from datetime import datetime
 from weaviate_backup.api import conditions
 from weaviate_backup.api.bounds import all_or_none, bounded
 from weaviate_backup.api.durations import show_bytes, show_duration
+from weaviate_backup.api.operation_spec import Method
 from weaviate_backup.api.restore import Restore, RestorePhase, RestorePlan, RestoreStatus
 from weaviate_backup.api.status import (
     MAX_COLLECTIONS,
@@ -15,11 +16,12 @@ from weaviate_backup.api.status import (
     PlannedNode,
     WeaviateStatus,
 )
-from weaviate_backup.controller.backup_status import Sight, show_access
+from weaviate_backup.controller.backup_status import Sight, remember_server, show_access, show_server
 from weaviate_backup.controller.node_status import remember_nodes, show_nodes, show_progress
 from weaviate_backup.core.orders import Outcome, PlannedRestore
 from weaviate_backup.core.restore_machine import RestoreState
 from weaviate_backup.core.restore_plan import RestoreVerdict
+from weaviate_backup.core.server_restore import is_cancelable
 from weaviate_backup.core.session import Inspected, NodeReport, Step
 
 WEAVIATE_STATUS = {
@@ -41,6 +43,17 @@ SAYING = {
     RestorePhase.VERIFYING: "proving that the data is there",
     RestorePhase.ABORTING: "letting go: {message}",
 }
+SERVER_SAYING = {
+    **SAYING,
+    RestorePhase.DOWNLOADING: "Weaviate's own restore is under way",
+    RestorePhase.APPLYING: "Weaviate's own restore is making the collections known",
+    RestorePhase.VERIFYING: "waiting until every shard is listed as ready on its nodes",
+}
+PROVEN = "the collections are there and their files were proven to be in place"
+PROVEN_BY_SERVER = (
+    "Weaviate restored it; the collections are there and every active shard is listed as ready on its nodes; files "
+    "were not compared"
+)
 TOO_LATE = "the schema is being changed; the restore goes on to its end"
 
 
@@ -59,6 +72,7 @@ def remember_restore(status: RestoreStatus) -> RestoreState:
         reason=cause.reason if cause else (ready.reason if ready and pending else ""),
         message=cause.message if cause and status.phase is RestorePhase.ABORTING else message,
         cleaned_up=status.cleaned_up,
+        server=remember_server(status),
     )
 
 
@@ -89,12 +103,14 @@ def show_restore(
     changes: dict[str, object] = {
         "phase": phase,
         "observed_generation": int(restore.metadata.get("generation", 1)),
-        "conditions": _conditions(restore, state, now),
+        "conditions": _conditions(restore, state, sight, now),
         "start_time": started,
         "completion_time": ended,
         "phase_start_time": state.phase_since,
         "duration": show_duration(elapsed) if started else None,
-        "weaviate_status": WEAVIATE_STATUS[phase],
+        "weaviate_status": _weaviate_status(state, sight),
+        "server_request": show_server(state.server),
+        "method": _method(restore, state),
         "progress": progress,
         "nodes": show_nodes(
             state.nodes,
@@ -111,7 +127,7 @@ def show_restore(
         else None,
         "cleaned_up": state.cleaned_up,
     }
-    if restore.spec.cancel and state.applier and not phase.is_terminal:
+    if restore.spec.cancel and not phase.is_terminal and _is_too_late(state, plan):
         changes["cancel_refused"] = TOO_LATE
     if plan is not None:
         changes |= {
@@ -120,6 +136,8 @@ def show_restore(
             "location": plan.location,
             "stateful_set_uid": plan.stateful_set_uid,
         }
+    if _by_server(restore) and plan is not None and inspected:  # one worker looked for all of them
+        inspected = dict.fromkeys(plan.nodes, next(iter(inspected.values())))
     if state.verdict is not None and inspected:
         changes |= _planned(restore, state.verdict, inspected, plan)
     if state.applied is not None:
@@ -131,24 +149,63 @@ def show_restore(
     if confirmed and phase in (RestorePhase.VERIFYING, RestorePhase.COMPLETED):
         counts = [part.objects for part in confirmed if part.objects is not None]
         changes["objects"] = sum(counts) if len(counts) == len(confirmed) else before.objects
+    if sight.objects is not None:
+        changes["objects"] = sight.objects
     if progress is not None and phase is RestorePhase.COMPLETED:
         changes["size"] = show_bytes(progress.bytes_total)
+    elif _by_server(restore) and phase is RestorePhase.COMPLETED and before.plan is not None:
+        changes["size"] = show_bytes(before.plan.bytes_total)
     return before.model_copy(update=changes)
 
 
-def _conditions(restore: Restore, state: RestoreState, now: datetime) -> conditions.Conditions:
+def _by_server(restore: Restore) -> bool:
+    return restore.spec.method is Method.SERVER
+
+
+def _method(restore: Restore, state: RestoreState) -> Method | None:
+    if not state.nodes:
+        return restore.status.method
+    return Method.SERVER if _by_server(restore) else Method.AGENT
+
+
+def _weaviate_status(state: RestoreState, sight: Sight) -> WeaviateStatus:
+    """Of method Server the server's own word, while it is asked about a request that it took."""
+    run, seen = state.server, sight.server
+    if run is not None and run.accepted and seen is not None and seen.status is not None:
+        return seen.status
+    if run is not None and state.phase is RestorePhase.VERIFYING:
+        return WeaviateStatus.SUCCESS
+    return WEAVIATE_STATUS[state.phase]
+
+
+def _is_too_late(state: RestoreState, plan: PlannedRestore | None) -> bool:
+    """The schema is being changed, or the server knows no way to cancel a restore."""
+    if state.applier:
+        return True
+    if state.server is None:
+        return False
+    changing = state.phase in (RestorePhase.APPLYING, RestorePhase.VERIFYING)
+    return changing or (plan is not None and not is_cancelable(plan.server_version))
+
+
+def _conditions(restore: Restore, state: RestoreState, sight: Sight, now: datetime) -> conditions.Conditions:
     before, phase = restore.status.conditions, state.phase
     generation = int(restore.metadata.get("generation", 1))
     if phase is RestorePhase.COMPLETED:
         reason = state.reason or "Completed"
-        message = state.message or "the collections are there and their files were proven to be in place"
+        proven = PROVEN_BY_SERVER if _by_server(restore) else PROVEN
+        message = state.message or proven
         return conditions.ready(before, reason=reason, message=message, generation=generation, now=now)
     reason, message = state.reason or str(phase), state.message
     if phase.is_terminal:
         return conditions.stalled(before, reason=reason, message=message or str(phase), generation=generation, now=now)
     if phase is not RestorePhase.PENDING or not message:
         reason = state.reason if phase is RestorePhase.ABORTING and state.reason else str(phase)
-        message = SAYING[phase].format(message=state.message)
+        by_server = _by_server(restore)
+        message = (SERVER_SAYING if by_server else SAYING)[phase].format(message=state.message)
+        trouble = sight.notes.get("server") or (state.message if phase is RestorePhase.DOWNLOADING else "")
+        if by_server and trouble:
+            message = f"{message}: {trouble}"
     return conditions.progressing(before, reason=reason, message=message, generation=generation, now=now)
 
 

@@ -13,6 +13,7 @@ from weaviate_backup.api.config import RestoreOption
 from weaviate_backup.api.durations import parse_duration
 from weaviate_backup.api.location import LocationSpec
 from weaviate_backup.api.names import API_VERSION, RESTORE_KIND
+from weaviate_backup.api.operation_spec import Method
 from weaviate_backup.api.restore import Restore, RestorePhase
 from weaviate_backup.controller import events, leases
 from weaviate_backup.controller.agent_pods import Owner, pod_name
@@ -22,7 +23,8 @@ from weaviate_backup.controller.leases import LeaseView
 from weaviate_backup.controller.location_gate import missing_secrets, read_location
 from weaviate_backup.controller.operations import OperationRequest, OperationRuntime, Plan
 from weaviate_backup.controller.restore_status import remember_restore, show_restore
-from weaviate_backup.core.orders import Lease, PlannedRestore
+from weaviate_backup.controller.server_operations import ServerLine, ServerTask, place_of
+from weaviate_backup.core.orders import STORE_WORKER, Lease, PlannedRestore
 from weaviate_backup.core.restore_machine import (
     RestoreDecision,
     RestoreRequest,
@@ -31,7 +33,9 @@ from weaviate_backup.core.restore_machine import (
     decide_restore,
 )
 from weaviate_backup.core.restore_plan import RestoreWishes, TargetFacts
-from weaviate_backup.core.session import Failure, RestoreOrder, SessionOrder
+from weaviate_backup.core.server_following import Recovered, ServerSight
+from weaviate_backup.core.server_restore import BY_SERVER
+from weaviate_backup.core.session import Failure, RestoreOrder, SessionOrder, StoreOrder
 from weaviate_backup.core.stepping import Agents
 from weaviate_backup.core.topology import ClusterView
 from weaviate_backup.errors import BackupError, Permanent, Transient
@@ -62,6 +66,7 @@ class RestoreDriver:
         self._settings = settings
         self._owner = owner
         self._runtime = OperationRuntime(kube, settings, owner, wake.set, PlannedRestore)
+        self._line = ServerLine(kube, owner)
         self._shown_at = 0.0
 
     async def close(self) -> None:
@@ -80,9 +85,10 @@ class RestoreDriver:
         world = await self._look(restore, state, effects, agents)
         now = datetime.now(UTC)
         request = _request(restore, self._settings, deleting=self.deleting)
-        decision = decide_restore(request, state, world, now)
-        written = await self._show(restore, state, decision, agents, now)
+        decision = decide_restore(request, state, world, now, BY_SERVER if _by_server(restore) else None)
+        written = await self._show(restore, state, decision, world, now)
         await self._runtime.perform(decision.commands, effects)
+        await self._line.perform(decision.commands, self._task(restore))
         pause = decision.look_again_seconds
         return pause if written or pause is None else min(pause, SHOW_SECONDS)
 
@@ -94,8 +100,9 @@ class RestoreDriver:
         if state.phase is not RestorePhase.PENDING:
             lease = await leases.look(self._kube, self._owner, plan.stateful_set_uid) if plan else LeaseView(Lease.FREE)
             target = None
-            inspected = plan is not None and all(
-                (report := agents.report(node)) is not None and report.inspected is not None for node in plan.nodes
+            inspectors = () if plan is None else (STORE_WORKER,) if _by_server(restore) else plan.nodes
+            inspected = bool(inspectors) and all(
+                (report := agents.report(node)) is not None and report.inspected is not None for node in inspectors
             )
             if state.phase is RestorePhase.VALIDATING and inspected:
                 target = await self._ask_target(restore)
@@ -106,6 +113,8 @@ class RestoreDriver:
                 plan=plan,
                 target=target,
                 remains=self._runtime.remains,
+                server=await self._look_at_server(restore, state),
+                recovered=await self._look_recovered(restore, state),
             )
         source = await self._find_source(restore)
         refusals = list(source.refusals)
@@ -118,6 +127,10 @@ class RestoreDriver:
             for node, why in sorted(server.unready.items()):
                 message = f"node {node} is not ready: {why}"
                 refusals.append(Failure(reason="NodeNotReady", message=message, transient=True))
+            if not _by_server(restore):
+                cluster.check_agents()
+            elif source.location is not None:
+                place_of(source.location, cluster, server.modules)
             names = tuple(node.name for node in cluster.nodes)
             if source.location is not None and not refusals:
                 proposal = PlannedRestore(
@@ -142,6 +155,34 @@ class RestoreDriver:
             plan=plan,
             remains=self._runtime.remains,
         )
+
+    def _task(self, restore: Restore) -> ServerTask | None:
+        """What method Server works with; None before there is a plan, and for the other method."""
+        plan, status = self._runtime.plan, restore.status
+        location, backup_id = (plan.location, status.backup_id) if plan else (status.location, status.backup_id)
+        if isinstance(plan, PlannedRestore):
+            backup_id = plan.backup_id
+        if not _by_server(restore) or location is None or backup_id is None:
+            return None
+        first = plan.applier if isinstance(plan, PlannedRestore) else ""
+        return ServerTask(restore.spec, backup_id, location, first)
+
+    async def _look_at_server(self, restore: Restore, state: RestoreState) -> ServerSight | None:
+        task = self._task(restore)
+        asked = state.phase in (RestorePhase.DOWNLOADING, RestorePhase.APPLYING)
+        if task is None or not (asked or (state.phase is RestorePhase.ABORTING and state.server)):
+            return None
+        return await self._line.look(task, state.server)
+
+    async def _look_recovered(self, restore: Restore, state: RestoreState) -> Recovered | None:
+        """Cheap until the shards themselves are to be proven."""
+        task, run = self._task(restore), state.server
+        asking = state.phase is RestorePhase.DOWNLOADING and run is not None and not run.accepted
+        aborting = state.phase is RestorePhase.ABORTING and run is not None
+        verifying = state.phase is RestorePhase.VERIFYING
+        if task is None or not (asking or aborting or verifying):
+            return None
+        return await self._line.look_recovered(task, state.collections, with_shards=verifying)
 
     async def _ask_target(self, restore: Restore) -> TargetFacts | None:
         """The target as it is now; None while it cannot be asked."""
@@ -176,13 +217,16 @@ class RestoreDriver:
         return Source(status.location, status.backup_id, tuple(refusals))
 
     async def _show(
-        self, restore: Restore, before: RestoreState, decision: RestoreDecision, agents: Agents, now: datetime
+        self, restore: Restore, before: RestoreState, decision: RestoreDecision, world: RestoreWorld, now: datetime
     ) -> bool:
         """Whether the status is as it should be now; progress alone may wait for the next second."""
         plan = self._runtime.plan
         nodes = plan.nodes if plan else ()
-        pods = {node: pod_name(self._owner, node, nodes) for node in agents.pods}
-        sight = Sight(reports=agents.reports, pods=pods, notes=self._runtime.notes)
+        pods = {node: pod_name(self._owner, node, nodes) for node in world.agents.pods}
+        notes = {**self._runtime.notes, "server": self._line.note}
+        found = world.recovered.objects if world.recovered else None
+        reports = world.agents.reports
+        sight = Sight(reports=reports, pods=pods, notes=notes, server=world.server, objects=found)
         planned = plan if isinstance(plan, PlannedRestore) else None
         shown = status_json(show_restore(restore, decision.state, plan=planned, sight=sight, now=now))
         if shown == status_json(restore.status) and restore.status.observed_generation is not None:
@@ -216,6 +260,10 @@ class RestoreDriver:
             last.set(now.timestamp())
 
 
+def _by_server(restore: Restore) -> bool:
+    return restore.spec.method is Method.SERVER
+
+
 def _request(restore: Restore, settings: OperatorSettings, *, deleting: bool) -> RestoreRequest:
     spec = restore.spec
     return RestoreRequest(
@@ -245,7 +293,7 @@ def _effects(restore: Restore, *, lease_seconds: int) -> OperationRequest:
     def order(node: str, cluster: ClusterView | None, plan: Plan) -> SessionOrder:
         assert isinstance(plan, PlannedRestore)
         endpoint = cluster.endpoint(node) if cluster else None
-        if endpoint is None:
+        if endpoint is None and node != STORE_WORKER:
             raise Transient("NodeNotReady", f"the pod of Weaviate node {node} is not there")
         own = None if node in mapping else node  # its data goes elsewhere
         return SessionOrder(
@@ -257,7 +305,9 @@ def _effects(restore: Restore, *, lease_seconds: int) -> OperationRequest:
             weaviate=endpoint,
             cpu_percentage=spec.config.cpu_percentage,
             lease_seconds=lease_seconds,
-            work=RestoreOrder(
+            work=StoreOrder()
+            if node == STORE_WORKER
+            else RestoreOrder(
                 source_node=sources.get(node, own),
                 node_mapping=mapping,
                 roles=spec.config.roles_options is RestoreOption.ALL,

@@ -97,6 +97,8 @@ class PlannedBackup(Wire):
     stateful_set_uid: str
     location: LocationSpec
     """As it was, with the path that this operation uses."""
+    warnings: tuple[Failure, ...] = ()
+    """What the backup will not hold, as far as that is known beforehand."""
 
 
 class PlannedRestore(Wire):

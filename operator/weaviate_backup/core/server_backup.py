@@ -15,7 +15,7 @@ from dataclasses import replace
 from datetime import datetime
 
 from weaviate_backup.api.backup import BackupPhase
-from weaviate_backup.api.status import NodePhase
+from weaviate_backup.api.status import NodePhase, WeaviateStatus
 from weaviate_backup.core.backup_machine import (
     BackupDecision,
     BackupRequest,
@@ -129,6 +129,9 @@ def _aborting(_: BackupRequest, state: BackupState, world: BackupWorld, now: dat
         if unconfirmed(run, sight):
             said = outcome_unconfirmed(state.outcome, conflict(state.reason, state.message), what="backup")
             state = replace(state, outcome=Outcome.FAILED, reason=said.reason, message=said.message)
+        elif sight is not None and sight.status is WeaviateStatus.SUCCESS and run is not None:
+            said_of_it = "Weaviate had completed its own backup, which stays in the store and was not verified"
+            state = replace(state, message=f"{state.message}; {said_of_it}")
         return enter(BackupPhase(state.outcome or Outcome.FAILED), state, now)
     begun = sight is not None and sight.status is not None
     cancel = (CallServer(verb=ServerVerb.CANCEL, run=run),) if begun else ()

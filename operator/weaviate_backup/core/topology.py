@@ -56,7 +56,7 @@ class DataVolume:
 
 @dataclass(frozen=True)
 class NodeView:
-    """One Weaviate node: its pod, and where that runs. `problem` says why it cannot take part now."""
+    """One Weaviate node: its pod, and where that runs. `obstacle`: why no agent can share its volume, which is None."""
 
     name: str
     ordinal: int
@@ -66,7 +66,8 @@ class NodeView:
     kubernetes_node: str
     ready: bool
     restarts: int
-    volume: DataVolume
+    volume: DataVolume | None
+    obstacle: Permanent | None
     security: PodSecurity
     tolerations: tuple[Json, ...] = ()
     image_pull_secrets: tuple[str, ...] = ()
@@ -97,8 +98,17 @@ class ClusterView:
     api_key: SecretKey | None
     anonymous: bool
 
+    mounts: tuple[DataVolume, ...] = ()
+    """Every volume that the first pod's container mounts."""
+
     def node(self, name: str) -> NodeView | None:
         return next((node for node in self.nodes if node.name == name), None)
+
+    def check_agents(self) -> None:
+        """Raise what keeps agents from running beside Weaviate; method Server needs none."""
+        for node in self.nodes:
+            if node.obstacle is not None:
+                raise node.obstacle
 
     def endpoint(self, name: str) -> WeaviateEndpoint | None:
         node = self.node(name)
@@ -143,6 +153,7 @@ def view_cluster(
     names = [node.name for node in nodes]
     if len(set(names)) != len(names):
         raise Permanent("NodeNamesNotUnique", f"CLUSTER_HOSTNAME gives several pods one node name: {sorted(names)}")
+    first = by_name.get(nodes[0].pod_name) if nodes else None
     return ClusterView(
         namespace=metadata["namespace"],
         stateful_set=metadata["name"],
@@ -156,6 +167,7 @@ def view_cluster(
         cluster_auth=_cluster_auth(environment),
         api_key=_api_key(environment),
         anonymous=(_text(environment, "AUTHENTICATION_ANONYMOUS_ACCESS_ENABLED") or "").lower() in ("true", "1", "on"),
+        mounts=_mounts(first) if first else (),
     )
 
 
@@ -230,13 +242,11 @@ def _view_node(
     spec, status = pod["spec"], pod.get("status") or {}
     container = weaviate_container(spec)
     environment = read_environment(container, config_maps)
-    volume = _data_volume(pod, container, data_path)
-    claim = (volume.source.get("persistentVolumeClaim") or {}).get("claimName")
-    if claim and "ReadWriteOncePod" in ((claims.get(claim) or {}).get("spec") or {}).get("accessModes", ()):
-        raise Permanent(
-            "ReadWriteOncePodUnsupported",
-            f"claim {claim} is ReadWriteOncePod, so no second pod may mount it; use a ReadWriteOnce claim",
-        )
+    volume, obstacle = None, None
+    try:
+        volume = _data_volume(pod, container, data_path, claims)
+    except Permanent as error:
+        obstacle = Permanent(error.reason, f"{error.message}; or use method: Server")
     statuses = {entry["name"]: entry for entry in status.get("containerStatuses") or ()}
     own = statuses.get(container["name"], {})
     return NodeView(
@@ -249,6 +259,7 @@ def _view_node(
         ready=bool(own.get("ready")) and not pod["metadata"].get("deletionTimestamp"),
         restarts=int(own.get("restartCount", 0)),
         volume=volume,
+        obstacle=obstacle,
         security=_security(spec, container),
         tolerations=tuple(spec.get("tolerations") or ()),
         image_pull_secrets=tuple(entry["name"] for entry in spec.get("imagePullSecrets") or ()),
@@ -256,7 +267,8 @@ def _view_node(
     )
 
 
-def _data_volume(pod: Json, container: Json, data_path: str) -> DataVolume:
+def _data_volume(pod: Json, container: Json, data_path: str, claims: Mapping[str, Json]) -> DataVolume:
+    """The volume with the data, if a second pod can share it."""
     mounts = [
         mount
         for mount in container.get("volumeMounts") or ()
@@ -277,7 +289,25 @@ def _data_volume(pod: Json, container: Json, data_path: str) -> DataVolume:
             f"volume {volume['name']} of pod {pod['metadata']['name']} is of kind {', '.join(source)}; an agent can "
             "share a persistentVolumeClaim, hostPath or nfs volume only",
         )
+    claim = (source.get("persistentVolumeClaim") or {}).get("claimName")
+    if claim and "ReadWriteOncePod" in ((claims.get(claim) or {}).get("spec") or {}).get("accessModes", ()):
+        raise Permanent(
+            "ReadWriteOncePodUnsupported",
+            f"claim {claim} is ReadWriteOncePod, so no second pod may mount it; use a ReadWriteOnce claim",
+        )
     return DataVolume(source=source, mount_path=mount["mountPath"], sub_path=mount.get("subPath"))
+
+
+def _mounts(pod: Json) -> tuple[DataVolume, ...]:
+    volumes = {
+        volume["name"]: {kind: value for kind, value in volume.items() if kind != "name"}
+        for volume in pod["spec"].get("volumes") or ()
+    }
+    return tuple(
+        DataVolume(source=volumes[mount["name"]], mount_path=mount["mountPath"], sub_path=mount.get("subPath"))
+        for mount in weaviate_container(pod["spec"]).get("volumeMounts") or ()
+        if mount["name"] in volumes
+    )
 
 
 def _security(spec: Json, container: Json) -> PodSecurity:

@@ -49,7 +49,7 @@ async def choose_driver(
     raise Permanent(
         "DriverUnsupported",
         f"Weaviate {server_version} at {host}:{data_port} has {offered}; "
-        "upgrade to 1.38.3 or newer (CreateReplicaSnapshot), or use method Server",
+        "upgrade to 1.38.3 or newer (CreateReplicaSnapshot), or use method: Server",
     )
 
 

@@ -18,7 +18,6 @@ from weaviate_backup.weaviate.rpc import ClusterCredentials
 TIMEOUT_SECONDS = 60.0
 """The nodes route asks every node and may take 30 s by itself."""
 BACKUP_MODULES = {"backup-s3": "s3", "backup-gcs": "gcs", "backup-azure": "azure", "backup-filesystem": "filesystem"}
-BACKEND_MODULES = {backend: module for module, backend in BACKUP_MODULES.items()}
 FINISHED_BACKUP = {"SUCCESS", "FAILED", "CANCELED", "CANCELLED"}
 
 Json = dict[str, Any]

@@ -8,33 +8,17 @@ the server find its unfinished backups after a restart. Wildcards are not sent: 
 
 from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, Self
 
 from weaviate_backup.api.config import BackupOptions, RestoreOptions
 from weaviate_backup.api.status import WeaviateStatus
+from weaviate_backup.core.server_place import ServerPlace
 from weaviate_backup.errors import BackupError, Permanent, Transient
 from weaviate_backup.weaviate.rest import RestClient
 
 Json = dict[str, Any]
 OLD_SPELLINGS = {"CANCELLED": "CANCELED"}
 BUSY_WORDS = ("already in progress", "in-flight reindex", "try again later")
-
-
-@dataclass(frozen=True)
-class ServerPlace:
-    """Where the engine is to read and write. `bucket`, `path`: only where they differ from the module's own."""
-
-    backend: str
-    bucket: str | None = None
-    path: str | None = None
-
-    @property
-    def query(self) -> dict[str, str]:
-        return {key: value for key, value in (("bucket", self.bucket), ("path", self.path)) if value}
-
-    @property
-    def config(self) -> Json:
-        return {key.capitalize(): value for key, value in self.query.items()}
 
 
 @dataclass(frozen=True)
@@ -47,12 +31,18 @@ class ServerStatus:
 
 
 class ServerBackups:
-    """The engine as one node offers it, for one place."""
+    """The engine as one node offers it, for one place. As a context manager it closes the client at the end."""
 
     def __init__(self, rest: RestClient, place: ServerPlace) -> None:
         self._rest = rest
         self._place = place
         self._root = f"/v1/backups/{place.backend}"
+
+    async def __aenter__(self) -> Self:
+        return self
+
+    async def __aexit__(self, *_: object) -> None:
+        await self._rest.close()
 
     async def create(self, backup_id: str, collections: Sequence[str], options: BackupOptions) -> None:
         """Begin. `ServerBusy` while the engine works on something else; any other refusal is `Permanent`."""

@@ -1,0 +1,56 @@
+"""What the server's own engine forgets is warned about, by version, and only for collections that it can hit."""
+
+from typing import Any
+
+import pytest
+
+from weaviate_backup.api.config import CompressionLevel
+from weaviate_backup.core.server_gaps import gaps_of, refuse_level
+
+PLAIN: dict[str, Any] = {"class": "Plain", "vectorIndexType": "hnsw"}
+TENANTS: dict[str, Any] = {"class": "Tenants", "multiTenancyConfig": {"enabled": True}}
+PLACES = {"class": "Places", "properties": [{"name": "at", "dataType": ["geoCoordinates"]}]}
+GROWING = {"class": "Growing", "vectorConfig": {"a": {"vectorIndexType": "dynamic"}}}
+FLAT: dict[str, Any] = {"class": "Flat", "vectorIndexType": "flat"}
+ALL: list[dict[str, Any]] = [PLAIN, TENANTS, PLACES, GROWING, FLAT]
+
+
+@pytest.mark.parametrize(
+    ("version", "reasons"),
+    [
+        ("1.39.1", set()),
+        ("1.40.0", set()),
+        ("1.39.0", {"GeoIndexLeftOut"}),
+        ("1.38.10", set()),
+        ("1.38.9", {"GeoIndexLeftOut"}),
+        ("1.37.14", {"GeoIndexLeftOut"}),
+        ("1.37.9", {"GeoIndexLeftOut", "DynamicIndexLeftOut", "FlatIndexUnprotected"}),
+        ("1.36.9", {"InactiveTenantsLeftOut", "GeoIndexLeftOut", "DynamicIndexLeftOut", "FlatIndexUnprotected"}),
+        ("1.36.10", {"GeoIndexLeftOut", "DynamicIndexLeftOut", "FlatIndexUnprotected"}),
+    ],
+)
+def test_by_version(version: str, reasons: set[str]) -> None:
+    assert {each.reason for each in gaps_of(version, ALL)} == reasons
+
+
+def test_only_what_can_be_hit_is_named() -> None:
+    assert gaps_of("1.37.14", [PLAIN, TENANTS, FLAT]) == ()
+    (warning,) = gaps_of("1.37.14", ALL)
+    assert warning.message.endswith("find nothing: Places")
+    assert "QueuedVectorsLeftOut" in {each.reason for each in gaps_of("1.33.18", [PLAIN])}
+
+
+@pytest.mark.parametrize(
+    ("version", "level", "known"),
+    [
+        ("1.31.22", "ZstdBestSpeed", False),
+        ("1.31.22", "BestSpeed", True),
+        ("1.32.18", "ZstdBestSpeed", True),
+        ("1.34.0", "NoCompression", False),
+        ("1.34.1", "NoCompression", True),
+        ("1.39.1", "ZstdBestCompression", True),
+    ],
+)
+def test_levels_that_a_server_does_not_know(version: str, level: str, known: bool) -> None:
+    refusal: Any = refuse_level(version, CompressionLevel(level))
+    assert (refusal is None) == known

@@ -14,6 +14,7 @@ from aiohttp import web
 
 from weaviate_backup.core.session import (
     AGENT_PORT,
+    Audited,
     Committed,
     Failure,
     Frozen,
@@ -136,6 +137,8 @@ class ScriptedAgent:
             script.stored.discard(self._node)
         elif step is Step.RELEASE:
             script.frozen.discard(self._node)
+        elif step is Step.AUDIT:
+            results = {"audited": _AUDITED.model_copy(update={"collections": command.collections})}
         elif step is Step.PROBE:
             results = {"probed": Probed(actions=script.probed, clock_skew_seconds=0.0)}
         done = StepReport(phase=StepPhase.DONE, progress=_MOVED)
@@ -169,4 +172,14 @@ def server_context(certificates: Mapping[str, bytes]) -> ssl.SSLContext:
 _MOVED = Progress(bytes_total=10, bytes_done=10, bytes_stored=5, files_total=2, files_done=2)
 _FROZEN = Frozen(
     collections=("Article",), shards=1, bytes_total=10, files_total=2, longest_halt_seconds=0.1, tenants_active=0
+)
+_AUDITED = Audited(
+    server_version="1.39.1",
+    nodes=("weaviate-0",),
+    collections=(),
+    objects=3,
+    bytes_stored=5,
+    bytes_total=10,
+    files=2,
+    checksummed=True,
 )

@@ -4,6 +4,8 @@ Only the store worker, which looks at the store before and after, is scripted; `
 """
 
 import asyncio
+import json
+import urllib.request
 from collections.abc import AsyncIterator
 from typing import Any
 
@@ -46,8 +48,38 @@ def weaviate_node(cluster: WeaviateCluster) -> WeaviateNode:
     return cluster.nodes[0]
 
 
-def engine(cluster: WeaviateCluster, path: str, method: str = "GET", body: Json | None = None) -> Any:
-    return cluster.call(method, f"/v1/backups/s3{path}", body)
+async def engine(node: WeaviateNode, path: str, method: str = "GET", body: Json | None = None) -> Json:
+    """One call to its own backup API, from whatever event loop."""
+
+    def call() -> Json:
+        request = urllib.request.Request(
+            f"{node.rest_url}/v1/backups/s3{path}",
+            method=method,
+            data=json.dumps(body).encode() if body else None,
+            headers={"Content-Type": "application/json"},
+        )
+        with urllib.request.urlopen(request, timeout=20) as answer:
+            found: Json = json.load(answer)
+            return found
+
+    return await asyncio.to_thread(call)
+
+
+async def restart(stage: Stage, cluster: WeaviateCluster, node: WeaviateNode) -> None:
+    """The server's process is killed; Kubernetes says so once it is ready again."""
+    await cluster.stop_node(node, kill=True)
+    cluster.start_node(node)
+    async with asyncio.timeout(60):
+        while True:
+            try:
+                await engine(node, "")
+                break
+            except OSError:
+                await asyncio.sleep(0.2)
+    shown = {"name": "weaviate", "ready": True, "restartCount": 1, "image": "weaviate", "imageID": "weaviate"}
+    path = f"/api/v1/namespaces/{stage.namespace}/pods/weaviate-0/status"
+    body, content = {"status": {"containerStatuses": [shown]}}, "application/merge-patch+json"
+    await asyncio.to_thread(stage.server.request, "PATCH", path, body, content_type=content)
 
 
 async def start(stage: Stage, store: Surroundings, name: str, *, path: str = "", **spec: Any) -> None:
@@ -65,7 +97,7 @@ async def start(stage: Stage, store: Surroundings, name: str, *, path: str = "",
 
 
 async def test_the_server_does_the_work_and_the_worker_looks(
-    stage: Stage, cluster: WeaviateCluster, store: Surroundings
+    stage: Stage, weaviate_node: WeaviateNode, store: Surroundings
 ) -> None:
     async with stage.operator():
         await start(stage, store, "by-server", config={"cpuPercentage": 30, "compressionLevel": "BestSpeed"})
@@ -78,7 +110,7 @@ async def test_the_server_does_the_work_and_the_worker_looks(
     assert (status["method"], status["weaviateStatus"], status["objects"]) == ("Server", "SUCCESS", 3)
     assert status["serverRequest"]["accepted"]
     assert "the server records no checksums" in str(status["conditions"])
-    assert (await engine(cluster, "/by-server"))["status"] == "SUCCESS"
+    assert (await engine(weaviate_node, "/by-server"))["status"] == "SUCCESS"
     config = (store.objects / "by-server" / "backup_config.json").read_text()
     assert '"compressionType":"gzip"' in config
     steps = [step for node, step in stage.script.orders if node == "store-0" and step is not Step.PROBE]
@@ -87,9 +119,7 @@ async def test_the_server_does_the_work_and_the_worker_looks(
     assert {session.node for session in stage.script.sessions} == {"store-0"}, "no agent beside Weaviate"
 
 
-async def test_a_claim_that_agents_cannot_share_is_no_obstacle(
-    stage: Stage, cluster: WeaviateCluster, store: Surroundings
-) -> None:
+async def test_a_claim_that_agents_cannot_share_is_no_obstacle(stage: Stage, store: Surroundings) -> None:
     claim = {
         "apiVersion": "v1",
         "kind": "PersistentVolumeClaim",
@@ -117,29 +147,27 @@ async def test_a_module_that_is_not_enabled_is_named(stage: Stage, store: Surrou
 
 
 async def test_a_backup_that_somebody_else_began_is_waited_for_and_left_alone(
-    stage: Stage, cluster: WeaviateCluster, store: Surroundings
+    stage: Stage, weaviate_node: WeaviateNode, store: Surroundings
 ) -> None:
-    await engine(cluster, "", "POST", {"id": "by-hand"})
+    await engine(weaviate_node, "", "POST", {"id": "by-hand"})
     async with stage.operator():
         await start(stage, store, "after-by-hand", backupID="after-by-hand")
         await stage.phase("after-by-hand", "Completed")
-    assert (await engine(cluster, "/by-hand"))["status"] == "SUCCESS"
+    assert (await engine(weaviate_node, "/by-hand"))["status"] == "SUCCESS"
 
 
-async def test_cancel_is_passed_on(stage: Stage, cluster: WeaviateCluster, store: Surroundings) -> None:
+async def test_cancel_is_passed_on(stage: Stage, weaviate_node: WeaviateNode, store: Surroundings) -> None:
     async with stage.operator():
         await start(stage, store, "unwanted")
         await stage.phase("unwanted", "Uploading")
         await start(stage, store, "unwanted", cancel=True)
         canceled = await stage.phase("unwanted", "Canceled")
-    ended = (await engine(cluster, "/unwanted"))["status"]
+    ended = (await engine(weaviate_node, "/unwanted"))["status"]
     assert ended in ("CANCELED", "SUCCESS")
     assert ("completed its own backup" in canceled["status"]["conditions"][0]["message"]) == (ended == "SUCCESS")
 
 
-async def test_a_restarted_operator_follows_the_same_backup(
-    stage: Stage, cluster: WeaviateCluster, store: Surroundings
-) -> None:
+async def test_a_restarted_operator_follows_the_same_backup(stage: Stage, store: Surroundings) -> None:
     async with stage.operator():
         await start(stage, store, "followed")
         await stage.phase("followed", "Uploading")
@@ -155,17 +183,7 @@ async def test_a_coordinator_that_restarts_is_not_waited_for(
     async with stage.operator():
         await start(stage, store, "orphan", path="elsewhere")
         await stage.phase("orphan", "Uploading")
-        await cluster.stop_node(weaviate_node, kill=True)
-        cluster.start_node(weaviate_node)
-        await cluster.wait_until_synchronized()
-        restarted = {
-            "containerStatuses": [
-                {"name": "weaviate", "ready": True, "restartCount": 1, "image": "weaviate", "imageID": "weaviate"}
-            ]
-        }
-        path = f"/api/v1/namespaces/{stage.namespace}/pods/weaviate-0/status"
-        content = "application/merge-patch+json"
-        await asyncio.to_thread(stage.server.request, "PATCH", path, {"status": restarted}, content_type=content)
+        await restart(stage, cluster, weaviate_node)
         failed = await stage.wait("weaviatebackups/orphan", lambda body: "CoordinatorLost" in str(body.get("status")))
     assert "weaviate-0, which coordinated its own backup, restarted" in failed["status"]["failure"]["message"]
-    assert (await engine(cluster, "/orphan?path=elsewhere"))["status"] == "STARTED"
+    assert (await engine(weaviate_node, "/orphan?path=elsewhere"))["status"] == "STARTED"

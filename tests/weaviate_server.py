@@ -24,14 +24,14 @@ HOST = "127.0.0.1"
 BATCH = 200
 
 
-def server_binary() -> Path:
-    """`WEAVIATE_SERVER` names another binary than the lab's."""
+def server_binary(version: str | None = None) -> Path:
+    """Of that version; without one `WEAVIATE_SERVER` may name another binary than the lab's."""
     named = os.environ.get("WEAVIATE_SERVER")
-    if named:
+    if named and version is None:
         return Path(named)
     from e2e.lab.programs import program
 
-    return program("weaviate-server-1.39.1")
+    return program(f"weaviate-server-{version or '1.39.1'}")
 
 
 def free_ports(count: int) -> list[int]:
@@ -97,12 +97,13 @@ class WeaviateCluster:
         nodes: int = 1,
         environment: dict[str, str] | None = None,
         headers: dict[str, str] | None = None,
+        version: str | None = None,
     ) -> None:
         ports = free_ports(nodes * 4)
         self.nodes = [_node(directory, i, ports[4 * i : 4 * i + 4]) for i in range(nodes)]
         self._environment = environment or {}
         self._headers = headers or {}
-        self._binary = server_binary()
+        self._binary = server_binary(version)
         self._session: aiohttp.ClientSession | None = None
 
     @property
@@ -242,9 +243,10 @@ async def weaviate_cluster(
     nodes: int = 1,
     environment: dict[str, str] | None = None,
     headers: dict[str, str] | None = None,
+    version: str | None = None,
 ) -> AsyncIterator[WeaviateCluster]:
     """A running, synchronized cluster; stopped and gone afterwards."""
-    cluster = WeaviateCluster(directory, nodes=nodes, environment=environment, headers=headers)
+    cluster = WeaviateCluster(directory, nodes=nodes, environment=environment, headers=headers, version=version)
     try:
         await cluster.start()
         yield cluster

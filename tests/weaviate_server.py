@@ -81,14 +81,13 @@ class WeaviateNode:
         return self.data_path.with_suffix(".log")
 
 
-def _node(directory: Path, ordinal: int, ports: Sequence[int]) -> WeaviateNode:
+def _node(directory: Path, name: str, ports: Sequence[int]) -> WeaviateNode:
     rest, grpc, gossip, raft = ports
-    name = f"weaviate-{ordinal}"
     return WeaviateNode(name, directory / name, rest_port=rest, grpc_port=grpc, gossip_port=gossip, raft_port=raft)
 
 
 class WeaviateCluster:
-    """Nodes `weaviate-0` … that know each other. Use through `weaviate_cluster`."""
+    """Nodes `weaviate-0` …, or of another `name`, that know each other. Use through `weaviate_cluster`."""
 
     def __init__(
         self,
@@ -98,9 +97,10 @@ class WeaviateCluster:
         environment: dict[str, str] | None = None,
         headers: dict[str, str] | None = None,
         version: str | None = None,
+        name: str = "weaviate",
     ) -> None:
         ports = free_ports(nodes * 4)
-        self.nodes = [_node(directory, i, ports[4 * i : 4 * i + 4]) for i in range(nodes)]
+        self.nodes = [_node(directory, f"{name}-{i}", ports[4 * i : 4 * i + 4]) for i in range(nodes)]
         self._environment = environment or {}
         self._headers = headers or {}
         self._binary = server_binary(version)
@@ -244,9 +244,12 @@ async def weaviate_cluster(
     environment: dict[str, str] | None = None,
     headers: dict[str, str] | None = None,
     version: str | None = None,
+    name: str = "weaviate",
 ) -> AsyncIterator[WeaviateCluster]:
     """A running, synchronized cluster; stopped and gone afterwards."""
-    cluster = WeaviateCluster(directory, nodes=nodes, environment=environment, headers=headers, version=version)
+    cluster = WeaviateCluster(
+        directory, nodes=nodes, environment=environment, headers=headers, version=version, name=name
+    )
     try:
         await cluster.start()
         yield cluster

@@ -164,3 +164,42 @@ def test_roles_and_users_need_a_target_that_has_them(
     verdict = plan_restore(wishes, inspected(contents, roles_enabled=roles), replace(TARGET, users_enabled=users))
     assert {refusal.reason for refusal in verdict.refusals} == refused
     assert {warning.reason for warning in verdict.warnings} == warned
+
+
+@pytest.mark.parametrize(
+    ("overwrite", "aliases", "replaced", "warned"),
+    [(False, (), (), {"AliasKept"}), (True, ("News",), ("News",), set())],
+)
+def test_an_alias_that_stands_for_another_collection_stays_unless_it_may_be_moved(
+    overwrite: bool, aliases: tuple[str, ...], replaced: tuple[str, ...], warned: set[str]
+) -> None:
+    target = replace(TARGET, aliases={"News": "Other"})
+    verdict = plan_restore(RestoreWishes(overwrite_alias=overwrite), inspected(), target)
+    assert (verdict.aliases, verdict.aliases_replaced) == (aliases, replaced)
+    assert {warning.reason for warning in verdict.warnings} == warned
+    assert verdict.refusals == ()
+    assert plan_restore(RestoreWishes(include=("Author",)), inspected(), target).aliases == ()
+
+
+@pytest.mark.parametrize(
+    ("mapping", "nodes", "reason"),
+    [
+        ({"gone-0": "weaviate-0"}, NODES, "NodeMappingUnknown"),
+        ({"weaviate-0": "db-9"}, NODES, "NodeNotFound"),
+        ({"weaviate-0": "weaviate-1"}, NODES, "NodeMappingAmbiguous"),
+        ({"weaviate-0": "db-0", "weaviate-1": "db-0"}, ("db-0", "db-1"), "NodeMappingAmbiguous"),
+        ({"weaviate-0": "db-0"}, ("db-0", "db-1"), "NodeNotFound"),
+        ({"weaviate-0": "db-0"}, ("db-0",), "NodeCountMismatch"),
+        ({"weaviate-0": "weaviate-1", "weaviate-1": "weaviate-0"}, NODES, None),
+        ({"weaviate-0": "db-1", "weaviate-1": "db-0"}, ("db-0", "db-1"), None),
+        ({"weaviate-0": "db-0"}, ("db-0", "weaviate-1"), None),
+        ({"weaviate-0": "weaviate-0"}, NODES, None),
+    ],
+)
+def test_every_node_of_the_backup_goes_to_one_of_the_target(
+    mapping: dict[str, str], nodes: tuple[str, ...], reason: str | None
+) -> None:
+    target = replace(TARGET, nodes=dict.fromkeys(nodes, True))
+    found = dict.fromkeys(nodes, next(iter(inspected().values())))
+    refusals = plan_restore(RestoreWishes(node_mapping=mapping), found, target).refusals
+    assert (reason in {refusal.reason for refusal in refusals}) if reason else not refusals

@@ -27,6 +27,13 @@ from weaviate_backup.weaviate.rest import RestClient
 
 ASK_SECONDS = 20.0
 HEALTHY = "HEALTHY"
+CURES = {
+    "AuthenticationFailed": "Weaviate does not know the API key (401): let spec.auth name a Secret with a valid one",
+    "PermissionDenied": (
+        "the API key's user lacks a permission (403): let spec.auth name the key of one who may read nodes and the "
+        "cluster, and backups where a backup module is enabled"
+    ),
+}
 
 Json = dict[str, Any]
 
@@ -91,6 +98,16 @@ async def ask_weaviate(kube: Kube, cluster: ClusterView, auth: Authentication | 
             "NodeNotReady", f"no pod of {cluster.stateful_set} is placed; missing: {', '.join(cluster.absent)}"
         )
     key = await api_key(kube, cluster, auth)
+    try:
+        return await _ask_all(cluster, key)
+    except Permanent as error:
+        cure = CURES.get(error.reason)
+        if cure is None:
+            raise
+        raise Permanent(error.reason, f"{cure}; used was {_origin(cluster, auth)}: {error.message}") from error
+
+
+async def _ask_all(cluster: ClusterView, key: str | None) -> ServerView:
     unready = dict.fromkeys(cluster.absent, "its pod is not there")
     answers = await asyncio.gather(
         *(_ask_node(rest_url(cluster, node), key) for node in cluster.nodes),
@@ -130,6 +147,17 @@ async def ask_weaviate(kube: Kube, cluster: ClusterView, auth: Authentication | 
         native_backup=native[0].backup_id if native else None,
         modules=modules if isinstance(modules, dict) else {},
     )
+
+
+def _origin(cluster: ClusterView, auth: Authentication | None) -> str:
+    """Where the key that was used is from, by name."""
+    if auth is not None:
+        reference = auth.api_key_secret_ref
+        return f"that of spec.auth.apiKeySecretRef (key {reference.key} of Secret {reference.name})"
+    if cluster.api_key is None or cluster.anonymous:
+        return "none, as spec.auth is not set"
+    found = f"key {cluster.api_key.key} of Secret {cluster.api_key.secret}"
+    return f"the first of AUTHENTICATION_APIKEY_ALLOWED_KEYS of the pods ({found}), as spec.auth is not set"
 
 
 async def users_enabled(kube: Kube, cluster: ClusterView, auth: Authentication | None) -> bool | None:

@@ -228,7 +228,6 @@ def _planned(
         )
         for position, (node, found) in enumerate(sorted(inspected.items()))
     )
-    aliases = sorted(alias for alias, collection in contents.aliases.items() if collection in verdict.collections)
     refusals = tuple(Finding(reason=refusal.reason[:64], message=refusal.message[:256]) for refusal in verdict.refusals)
     made = RestorePlan(
         nodes=nodes,
@@ -241,7 +240,8 @@ def _planned(
         verifiable=contents.verifiable,
         bytes_required=max(verdict.bytes_required.values(), default=0),
         bytes_total=contents.bytes_total,
-        aliases=bounded(aliases, limit=MAX_NAMES),
+        aliases=bounded(verdict.aliases, limit=MAX_NAMES),
+        aliases_replaced=bounded(verdict.aliases_replaced, limit=MAX_NAMES),
         refusals=refusals[:MAX_NAMES],
         refusals_omitted=max(0, len(refusals) - MAX_NAMES),
     )

@@ -41,12 +41,17 @@ class RestoreWishes:
 
 @dataclass(frozen=True)
 class RestoreVerdict:
-    """`refusals` empty: it can start. `warnings`: what it will not do, and what cannot be checked."""
+    """`refusals` empty: it can start. `warnings`: what it will not do, and what cannot be checked.
+
+    `aliases` will stand for collections of the backup; those of them that stand for others now are `aliases_replaced`.
+    """
 
     collections: tuple[str, ...]
     bytes_required: Mapping[str, int]
     refusals: tuple[Failure, ...]
     warnings: tuple[Failure, ...] = ()
+    aliases: tuple[str, ...] = ()
+    aliases_replaced: tuple[str, ...] = ()
 
 
 def plan_restore(wishes: RestoreWishes, inspected: Mapping[str, Inspected], target: TargetFacts) -> RestoreVerdict:
@@ -61,6 +66,8 @@ def plan_restore(wishes: RestoreWishes, inspected: Mapping[str, Inspected], targ
     except Permanent as refusal:
         refusals.append(conflict(refusal.reason, refusal.message))
     refusals += _refuse_collections(chosen, target)
+    wanted = {alias for alias, collection in contents.aliases.items() if collection in chosen}
+    there = wanted & target.aliases.keys()
     alias_refusals, kept = _check_aliases(contents, chosen, wishes, target)
     refusals += alias_refusals
     access_refusals, without = _check_access(inspected, wishes, target)
@@ -72,6 +79,8 @@ def plan_restore(wishes: RestoreWishes, inspected: Mapping[str, Inspected], targ
         collections=chosen,
         bytes_required={node: found.bytes_required for node, found in sorted(inspected.items())},
         refusals=tuple(dict.fromkeys(refusals)),
+        aliases=tuple(sorted(wanted - {alias for alias in there if not wishes.overwrite_alias})),
+        aliases_replaced=tuple(sorted(there)) if wishes.overwrite_alias else (),
         warnings=(*contents.warnings, *_warn_of_patch(contents, target), *kept, *without),
     )
 

@@ -5,7 +5,7 @@ from typing import Any
 import pytest
 
 from weaviate_backup.core.selection import select
-from weaviate_backup.core.topology import ClusterView, SecretKey, view_cluster
+from weaviate_backup.core.topology import ClusterView, SecretKey, Sources, view_cluster
 from weaviate_backup.errors import Permanent, Transient
 
 Json = dict[str, Any]
@@ -22,7 +22,15 @@ def container(**changes: Any) -> Json:
     return made | changes
 
 
-def view(inner: Json, *, access: str = "ReadWriteOnce", replicas: int = 1, **spec: Any) -> ClusterView:
+def view(
+    inner: Json,
+    *,
+    access: str = "ReadWriteOnce",
+    replicas: int = 1,
+    template: Json | None = None,
+    second: Json | None = None,
+    **spec: Any,
+) -> ClusterView:
     pod_spec: Json = {
         "nodeName": "node-a",
         "containers": [inner],
@@ -33,14 +41,21 @@ def view(inner: Json, *, access: str = "ReadWriteOnce", replicas: int = 1, **spe
         "spec": pod_spec | spec,
         "status": {"podIP": "10.0.0.1", "containerStatuses": [{"name": inner["name"], "ready": True}]},
     }
+    stranger: Json = {"metadata": {"name": "weaviate-1", "uid": "x"}, "spec": {}, "status": {}}
+    other = pod | {
+        "metadata": pod["metadata"] | {"name": "weaviate-1", "uid": "q"},
+        "spec": pod_spec | spec | {"containers": [second]},
+    }
     return view_cluster(
         stateful_set={
             "metadata": {"name": "weaviate", "namespace": "ns", "uid": "s"},
-            "spec": {"replicas": replicas, "template": {"spec": pod_spec}},
+            "spec": {"replicas": replicas, "template": {"spec": pod_spec | {"containers": [template or inner]}}},
         },
-        pods=[pod, {"metadata": {"name": "weaviate-1", "uid": "x"}, "spec": {}, "status": {}}],
+        pods=[pod, stranger if second is None else other],
         claims={"data-0": {"spec": {"accessModes": [access]}}},
-        config_maps={"settings": {"name": "db-a"}},
+        sources=Sources(
+            config_maps={"settings": {"name": "db-a"}}, secret_keys={"all": ("CLUSTER_BASIC_AUTH_PASSWORD",)}
+        ),
     )
 
 
@@ -73,6 +88,35 @@ def test_the_container_may_have_another_name_and_its_user_counts_before_the_pods
     inner = container(name="db", securityContext={"runAsUser": 1000})
     seen = view(inner, securityContext={"runAsUser": 2000, "fsGroup": 3000})
     assert (seen.nodes[0].security.run_as_user, seen.nodes[0].security.fs_group) == (1000, 3000)
+
+
+def test_a_secret_whose_keys_all_become_variables_is_followed() -> None:
+    seen = view(container(env=[], envFrom=[{"secretRef": {"name": "all"}}]))
+    assert seen.cluster_auth is not None
+    assert seen.cluster_auth.password == SecretKey("all", "CLUSTER_BASIC_AUTH_PASSWORD")
+    assert seen.cluster_auth.username == ""
+
+
+def test_variables_in_values_and_arguments_stand_for_those_before() -> None:
+    environment = [
+        {"name": "POD", "valueFrom": {"fieldRef": {"fieldPath": "metadata.name"}}},
+        {"name": "REST", "value": "9090"},
+        {"name": "CLUSTER_HOSTNAME", "value": "$(POD)"},
+        {"name": "PERSISTENCE_DATA_PATH", "value": "/var/lib/weaviate/$(REST)"},
+    ]
+    seen = view(container(env=environment, args=["--port=$(REST)", "--scheme", "$(UNKNOWN)"]))
+    assert seen.nodes[0].name == "weaviate-0"
+    assert (seen.ports.rest, seen.data_path, seen.scheme) == (9090, "/var/lib/weaviate/9090", "$(UNKNOWN)")
+
+
+def test_running_pods_count_and_not_the_template_that_they_are_to_become() -> None:
+    running, ordered = container(), container(args=["--port", "9999"])
+    assert view(running, template=ordered).ports.rest == 8081
+
+
+def test_pods_in_the_middle_of_a_rollout_are_waited_for() -> None:
+    with pytest.raises(Transient, match=r"PodsDiffer.*differ in ports"):
+        view(container(), second=container(args=["--port", "9999"]), replicas=2)
 
 
 def test_a_missing_pod_is_named_not_ignored() -> None:

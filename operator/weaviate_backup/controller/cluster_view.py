@@ -15,8 +15,11 @@ from weaviate_backup.core.restore_plan import TargetFacts
 from weaviate_backup.core.topology import (
     ClusterView,
     NodeView,
+    Sources,
     claim_names,
     config_map_names,
+    owned_pods,
+    secret_names,
     view_cluster,
 )
 from weaviate_backup.errors import Permanent, Transient
@@ -58,14 +61,20 @@ async def read_cluster(kube: Kube, namespace: str, stateful_set: str) -> Cluster
         raise Transient("TargetNotFound", f"there is no StatefulSet {stateful_set!r} in namespace {namespace}")
     selector = (found["spec"].get("selector") or {}).get("matchLabels") or {}
     pods = await kube.list(PODS, namespace, labels=selector)
-    names = config_map_names(found["spec"]["template"]["spec"])
+    specs = [found["spec"]["template"]["spec"], *(pod["spec"] for pod in owned_pods(found, pods))]
+    names = frozenset().union(*map(config_map_names, specs))
     maps = await asyncio.gather(*(kube.get(CONFIG_MAPS, namespace, name) for name in sorted(names)))
+    names = frozenset().union(*map(secret_names, specs))
+    secrets = await asyncio.gather(*(kube.get(SECRETS, namespace, name) for name in sorted(names)))
     claims = await asyncio.gather(*(kube.get(CLAIMS, namespace, name) for name in sorted(claim_names(pods))))
     return view_cluster(
         stateful_set=found,
         pods=pods,
         claims={claim["metadata"]["name"]: claim for claim in claims if claim},
-        config_maps={entry["metadata"]["name"]: entry.get("data") or {} for entry in maps if entry},
+        sources=Sources(
+            config_maps={entry["metadata"]["name"]: entry.get("data") or {} for entry in maps if entry},
+            secret_keys={entry["metadata"]["name"]: tuple(entry.get("data") or ()) for entry in secrets if entry},
+        ),
     )
 
 

@@ -7,7 +7,7 @@ Pure: objects come in as the API server's JSON, `ClusterView` goes out.
 
 import re
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field, fields
 from typing import Any
 
 from weaviate_backup.core.session import WeaviateEndpoint
@@ -82,6 +82,26 @@ class Ports:
 
 
 @dataclass(frozen=True)
+class Settings:
+    """What all pods of a cluster have in common."""
+
+    ports: Ports
+    scheme: str
+    data_path: str
+    cluster_auth: ClusterAuth | None
+    api_key: SecretKey | None
+    anonymous: bool
+
+
+@dataclass(frozen=True)
+class Sources:
+    """What environments refer to: ConfigMaps with their values, Secrets with the names of their keys only."""
+
+    config_maps: Mapping[str, Mapping[str, str]] = field(default_factory=dict)
+    secret_keys: Mapping[str, Sequence[str]] = field(default_factory=dict)
+
+
+@dataclass(frozen=True)
 class ClusterView:
     """A StatefulSet of Weaviate as the Kubernetes API shows it. `absent` are ordinals without a usable pod."""
 
@@ -91,15 +111,33 @@ class ClusterView:
     replicas: int
     nodes: tuple[NodeView, ...]
     absent: tuple[str, ...]
-    ports: Ports
-    scheme: str
-    data_path: str
-    cluster_auth: ClusterAuth | None
-    api_key: SecretKey | None
-    anonymous: bool
-
+    settings: Settings
     mounts: tuple[DataVolume, ...] = ()
     """Every volume that the first pod's container mounts."""
+
+    @property
+    def ports(self) -> Ports:
+        return self.settings.ports
+
+    @property
+    def scheme(self) -> str:
+        return self.settings.scheme
+
+    @property
+    def data_path(self) -> str:
+        return self.settings.data_path
+
+    @property
+    def cluster_auth(self) -> ClusterAuth | None:
+        return self.settings.cluster_auth
+
+    @property
+    def api_key(self) -> SecretKey | None:
+        return self.settings.api_key
+
+    @property
+    def anonymous(self) -> bool:
+        return self.settings.anonymous
 
     def node(self, name: str) -> NodeView | None:
         return next((node for node in self.nodes if node.name == name), None)
@@ -128,47 +166,62 @@ def view_cluster(
     stateful_set: Json,
     pods: Sequence[Json],
     claims: Mapping[str, Json],
-    config_maps: Mapping[str, Mapping[str, str]],
+    sources: Sources,
 ) -> ClusterView:
-    """The view; raises `Permanent` for what can never work and `Transient` for what may pass."""
+    """The view, by the running pods; raises `Permanent` for what can never work and `Transient` for what may pass."""
     metadata = stateful_set["metadata"]
-    container = weaviate_container(stateful_set["spec"]["template"]["spec"])
-    environment = read_environment(container, config_maps)
-    data_path = _text(environment, "PERSISTENCE_DATA_PATH") or DEFAULT_DATA_PATH
-    if not data_path.startswith("/"):
-        raise Permanent("DataPathRelative", f"PERSISTENCE_DATA_PATH is {data_path!r}; an absolute path is needed")
     replicas = int(stateful_set["spec"].get("replicas", 1))
     if replicas == 0:
         raise Transient("TargetScaledDown", f"StatefulSet {metadata['name']} has no replicas; scale it up")
     start = int((stateful_set["spec"].get("ordinals") or {}).get("start", 0))
-    by_name = {pod["metadata"]["name"]: pod for pod in pods if _owned_by(pod, metadata["uid"])}
-    nodes, absent = [], []
-    for ordinal in range(start, start + replicas):
-        pod_name = f"{metadata['name']}-{ordinal}"
-        pod = by_name.get(pod_name)
-        if pod is None or not _placed(pod):
-            absent.append(pod_name)
-        else:
-            nodes.append(_view_node(pod, ordinal=ordinal, data_path=data_path, claims=claims, config_maps=config_maps))
-    names = [node.name for node in nodes]
-    if len(set(names)) != len(names):
-        raise Permanent("NodeNamesNotUnique", f"CLUSTER_HOSTNAME gives several pods one node name: {sorted(names)}")
-    first = by_name.get(nodes[0].pod_name) if nodes else None
+    by_name = {pod["metadata"]["name"]: pod for pod in owned_pods(stateful_set, pods)}
+    names = {f"{metadata['name']}-{ordinal}": ordinal for ordinal in range(start, start + replicas)}
+    placed = {name: by_name[name] for name in names if name in by_name and _placed(by_name[name])}
+    specs = [pod["spec"] for pod in placed.values()] or [stateful_set["spec"]["template"]["spec"]]
+    settings = _common({_settings(weaviate_container(spec), sources) for spec in specs}, metadata["name"])
+    nodes = [
+        _view_node(pod, ordinal=names[name], data_path=settings.data_path, claims=claims, sources=sources)
+        for name, pod in placed.items()
+    ]
+    node_names = sorted(node.name for node in nodes)
+    if len(set(node_names)) != len(node_names):
+        raise Permanent("NodeNamesNotUnique", f"CLUSTER_HOSTNAME gives several pods one node name: {node_names}")
     return ClusterView(
         namespace=metadata["namespace"],
         stateful_set=metadata["name"],
         uid=metadata["uid"],
         replicas=replicas,
         nodes=tuple(nodes),
-        absent=tuple(absent),
+        absent=tuple(name for name in names if name not in placed),
+        settings=settings,
+        mounts=_mounts(next(iter(placed.values()))) if placed else (),
+    )
+
+
+def _settings(container: Json, sources: Sources) -> Settings:
+    environment = read_environment(container, sources)
+    data_path = _text(environment, "PERSISTENCE_DATA_PATH") or DEFAULT_DATA_PATH
+    if not data_path.startswith("/"):
+        raise Permanent("DataPathRelative", f"PERSISTENCE_DATA_PATH is {data_path!r}; an absolute path is needed")
+    return Settings(
         ports=_ports(container, environment),
-        scheme=_argument(container, "scheme") or "http",
+        scheme=_argument(container, environment, "scheme") or "http",
         data_path=data_path.rstrip("/") or "/",
         cluster_auth=_cluster_auth(environment),
         api_key=_api_key(environment),
         anonymous=(_text(environment, "AUTHENTICATION_ANONYMOUS_ACCESS_ENABLED") or "").lower() in ("true", "1", "on"),
-        mounts=_mounts(first) if first else (),
     )
+
+
+def _common(found: set[Settings], name: str) -> Settings:
+    """Pods of one cluster that differ are those of a rollout that is not over."""
+    first, *others = found
+    for other in others:
+        differing = [each.name for each in fields(first) if getattr(first, each.name) != getattr(other, each.name)]
+        raise Transient(
+            "PodsDiffer", f"pods of StatefulSet {name} differ in {', '.join(differing)}; let its rollout come to an end"
+        )
+    return first
 
 
 def weaviate_container(pod_spec: Json) -> Json:
@@ -184,6 +237,20 @@ def weaviate_container(pod_spec: Json) -> Json:
             return container
     names = ", ".join(container["name"] for container in containers)
     raise Permanent("ContainerNotFound", f"none of the containers ({names}) looks like Weaviate's; call it 'weaviate'")
+
+
+def owned_pods(stateful_set: Json, pods: Sequence[Json]) -> list[Json]:
+    """Those it made, of all that carry its labels."""
+    uid = stateful_set["metadata"]["uid"]
+    return [
+        pod for pod in pods if any(owner.get("uid") == uid for owner in pod["metadata"].get("ownerReferences") or ())
+    ]
+
+
+def secret_names(pod_spec: Json) -> frozenset[str]:
+    """Secrets whose keys become variables, so that their names must be known."""
+    container = weaviate_container(pod_spec)
+    return frozenset(each["secretRef"]["name"] for each in container.get("envFrom") or () if "secretRef" in each)
 
 
 def config_map_names(pod_spec: Json) -> frozenset[str]:
@@ -206,14 +273,17 @@ def claim_names(pods: Sequence[Json]) -> frozenset[str]:
     )
 
 
-def read_environment(container: Json, config_maps: Mapping[str, Mapping[str, str]]) -> dict[str, str | SecretKey]:
+def read_environment(container: Json, sources: Sources) -> dict[str, str | SecretKey]:
     """Name → value, or the Secret key holding it. Of several entries of one name the last wins, as in a container."""
     environment: dict[str, str | SecretKey] = {}
     for source in container.get("envFrom") or ():
         prefix = source.get("prefix", "")
         if "configMapRef" in source:
-            for key, value in config_maps.get(source["configMapRef"]["name"], {}).items():
+            for key, value in sources.config_maps.get(source["configMapRef"]["name"], {}).items():
                 environment[prefix + key] = value
+        elif "secretRef" in source:
+            name = source["secretRef"]["name"]
+            environment |= {prefix + key: SecretKey(name, key) for key in sources.secret_keys.get(name, ())}
     for entry in container.get("env") or ():
         value_from = entry.get("valueFrom") or {}
         if "secretKeyRef" in value_from:
@@ -221,14 +291,24 @@ def read_environment(container: Json, config_maps: Mapping[str, Mapping[str, str
             environment[entry["name"]] = SecretKey(secret=reference["name"], key=reference["key"])
         elif "configMapKeyRef" in value_from:
             reference = value_from["configMapKeyRef"]
-            values = config_maps.get(reference["name"], {})
+            values = sources.config_maps.get(reference["name"], {})
             if reference["key"] in values:
                 environment[entry["name"]] = values[reference["key"]]
         elif "fieldRef" in value_from:
             environment[entry["name"]] = f"$(field:{value_from['fieldRef']['fieldPath']})"
         else:
-            environment[entry["name"]] = entry.get("value", "")
+            environment[entry["name"]] = _expanded(entry.get("value", ""), environment)
     return environment
+
+
+def _expanded(text: str, environment: Mapping[str, str | SecretKey]) -> str:
+    """`$(NAME)` stands for a variable defined before; what is not known, or secret, stays as it is."""
+
+    def value(match: re.Match[str]) -> str:
+        known = environment.get(match.group(1))
+        return known if isinstance(known, str) else match.group(0)
+
+    return re.sub(r"\$\(([A-Za-z_][A-Za-z0-9_.-]*)\)", value, text)
 
 
 def _view_node(
@@ -237,11 +317,11 @@ def _view_node(
     ordinal: int,
     data_path: str,
     claims: Mapping[str, Json],
-    config_maps: Mapping[str, Mapping[str, str]],
+    sources: Sources,
 ) -> NodeView:
     spec, status = pod["spec"], pod.get("status") or {}
     container = weaviate_container(spec)
-    environment = read_environment(container, config_maps)
+    environment = read_environment(container, sources)
     volume, obstacle = None, None
     try:
         volume = _data_volume(pod, container, data_path, claims)
@@ -332,7 +412,7 @@ def _node_name(environment: Mapping[str, str | SecretKey], pod: Json) -> str:
 def _ports(container: Json, environment: Mapping[str, str | SecretKey]) -> Ports:
     gossip = _number(environment, "CLUSTER_GOSSIP_BIND_PORT") or 7946
     probe = ((container.get("readinessProbe") or {}).get("httpGet") or {}).get("port")
-    rest = _argument(container, "port") or (probe if isinstance(probe, int) else None) or 8080
+    rest = _argument(container, environment, "port") or (probe if isinstance(probe, int) else None) or 8080
     return Ports(
         rest=int(rest),
         data=_number(environment, "CLUSTER_DATA_BIND_PORT") or gossip + 1,
@@ -353,8 +433,9 @@ def _api_key(environment: Mapping[str, str | SecretKey]) -> SecretKey | None:
     return value if isinstance(value, SecretKey) else None
 
 
-def _argument(container: Json, name: str) -> str | None:
-    arguments = [str(argument) for argument in (*(container.get("command") or ()), *(container.get("args") or ()))]
+def _argument(container: Json, environment: Mapping[str, str | SecretKey], name: str) -> str | None:
+    given = (*(container.get("command") or ()), *(container.get("args") or ()))
+    arguments = [_expanded(str(argument), environment) for argument in given]
     for position, argument in enumerate(arguments):
         if argument == f"--{name}" and position + 1 < len(arguments):
             return arguments[position + 1]
@@ -371,10 +452,6 @@ def _text(environment: Mapping[str, str | SecretKey], name: str) -> str | None:
 def _number(environment: Mapping[str, str | SecretKey], name: str) -> int | None:
     value = _text(environment, name)
     return int(value) if value and value.isdigit() else None
-
-
-def _owned_by(pod: Json, uid: str) -> bool:
-    return any(owner.get("uid") == uid for owner in pod["metadata"].get("ownerReferences") or ())
 
 
 def _placed(pod: Json) -> bool:

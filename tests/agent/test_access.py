@@ -8,6 +8,7 @@ from pathlib import Path
 
 import pytest
 import pytest_asyncio
+from tests.agent.everywhere import restore_everywhere, restore_orders
 from tests.agent.guarded import (
     EXPECTED,
     NOTE,
@@ -122,6 +123,18 @@ async def test_keys_go_on_working_in_a_fresh_cluster_and_what_was_there_is_repla
         assert await everyone(target, guarded.people) == EXPECTED, "a restart of the server changes nothing"
         assert nothing_left(target)
         assert secrets_in(tmp_path, guarded) == []
+
+
+async def test_every_node_of_a_cluster_lets_the_people_in(guarded: Guarded, tmp_path: Path) -> None:
+    async with guarded_cluster(tmp_path / "target", version=guarded.version, nodes=3) as target:
+        for node in target.nodes:
+            hand_out_cluster_credentials(tmp_path / node.name)
+        wishes = {"roles": True, "users": True}
+        orders = restore_orders(target, guarded.store, {"weaviate-0": "weaviate-1"}, backup_id="stock", **wishes)
+        orders = [order.model_copy(update={"server_version": guarded.version}) for order in orders]
+        reports = await restore_everywhere(tmp_path, target, guarded.store, orders, NOTES)
+        assert [report.applied is not None for report in reports] == [False, False, True]
+        assert await everyone(target, guarded.people) == EXPECTED
 
 
 async def test_without_being_asked_for_nothing_of_them_changes(guarded: Guarded, tmp_path: Path) -> None:

@@ -1,7 +1,6 @@
 """A restore onto nodes of other names, and beside aliases that stand for something else already."""
 
 import asyncio
-import contextlib
 import uuid
 from collections.abc import AsyncIterator
 from pathlib import Path
@@ -9,20 +8,13 @@ from typing import Any
 
 import pytest
 import pytest_asyncio
-from tests.agent.surroundings import (
-    Surroundings,
-    backup_order,
-    endpoint_of,
-    nothing_left,
-    restore_order,
-    s3_server,
-    whole_backup,
-)
+from tests.agent.everywhere import restore_everywhere, restore_orders
+from tests.agent.surroundings import Surroundings, backup_order, nothing_left, s3_server, whole_backup
 from tests.agent.test_backup_and_restore import succeeded
-from tests.agent_process import Agent, agent_process
+from tests.agent_process import agent_process
 from tests.weaviate_server import WeaviateCluster, weaviate_cluster
 
-from weaviate_backup.core.session import RestoreOrder, SessionOrder, Step
+from weaviate_backup.core.session import Step
 from weaviate_backup.weaviate.raft import RaftClient
 
 pytestmark = [pytest.mark.weaviate, pytest.mark.asyncio(loop_scope="session")]
@@ -83,44 +75,6 @@ async def placed_on(cluster: WeaviateCluster, collection: str) -> set[str]:
     return {node for shard in state["physical"].values() for node in shard["belongsToNodes"]}
 
 
-def orders(
-    cluster: WeaviateCluster, store: Surroundings, mapping: dict[str, str], backup_id: str
-) -> list[SessionOrder]:
-    """As the operator makes them: every target node takes the part of the node that is mapped to it."""
-    sources = {target: source for source, target in mapping.items()}
-    first = restore_order(cluster, store, backup_id=backup_id)
-    return [
-        first.model_copy(
-            update={
-                "node": node.name,
-                "weaviate": endpoint_of(cluster, number),
-                "work": RestoreOrder(source_node=sources[node.name], node_mapping=mapping),
-            }
-        )
-        for number, node in enumerate(cluster.nodes)
-    ]
-
-
-async def restore_everywhere(
-    directory: Path, cluster: WeaviateCluster, store: Surroundings, mapping: dict[str, str], *, backup_id: str
-) -> None:
-    """One step on all nodes, then the next; one applies."""
-    collections = ("Diary", "Note")
-    async with contextlib.AsyncExitStack() as stack:
-        agents: list[Agent] = []
-        for order, node in zip(orders(cluster, store, mapping, backup_id), cluster.nodes, strict=True):
-            running = agent_process(
-                directory / node.name, order=order, data_path=node.data_path, credentials=store.credentials
-            )
-            (directory / node.name).mkdir()
-            agents.append(await stack.enter_async_context(running))
-        for step in (Step.INSPECT, Step.DOWNLOAD, Step.PLACE):
-            await asyncio.gather(*(agent.step(step, collections=collections) for agent in agents))
-        await agents[-1].step(Step.APPLY, collections=collections)
-        for step in (Step.CONFIRM, Step.RELEASE):
-            await asyncio.gather(*(agent.step(step, collections=collections) for agent in agents))
-
-
 async def test_three_nodes_change_their_names_and_places(store: Surroundings, tmp_path: Path) -> None:
     environment = store.weaviate_environment
     async with weaviate_cluster(tmp_path / "source", nodes=3, environment=environment) as source:
@@ -128,7 +82,8 @@ async def test_three_nodes_change_their_names_and_places(store: Surroundings, tm
         await source.call("POST", "/v1/backups/s3", {"id": "three"})
         await succeeded(source, "/v1/backups/s3/three")
     async with weaviate_cluster(tmp_path / "target", nodes=3, name="db") as target:
-        await restore_everywhere(tmp_path, target, store, ROTATED, backup_id="three")
+        orders = restore_orders(target, store, ROTATED, backup_id="three")
+        await restore_everywhere(tmp_path, target, store, orders, ("Diary", "Note"))
         assert await placed_on(target, "Note") <= set(ROTATED.values())
         await assert_all_there(target)
 
@@ -145,7 +100,7 @@ async def test_one_node_changes_its_name_and_aliases_stay_or_move_as_wished(
         await target.create({"class": "Other", "properties": TEXT})
         await target.call("POST", "/v1/aliases", {"alias": "Memo", "class": "Other"})
         for overwrite, kept, stands_for in ((False, ("Memo",), "Other"), (True, (), "Note")):
-            (order,) = orders(target, store, {"weaviate-0": "db-0"}, "one")
+            (order,) = restore_orders(target, store, {"weaviate-0": "db-0"}, backup_id="one")
             async with agent_process(
                 tmp_path / f"restore-{overwrite}",
                 order=order,

@@ -36,6 +36,8 @@ from weaviate_backup.core.session import Applied, Failure, NodeReport, Step, Ste
 from weaviate_backup.core.stepping import Advance, Agents, Chain, advance, observe
 
 POINT_OF_NO_RETURN = frozenset({RestorePhase.APPLYING, RestorePhase.VERIFYING, RestorePhase.ABORTING})
+PATIENCE_SECONDS = 120.0
+"""A node that does not answer for a moment, on a busy machine or in a rollout, is waited for before a plan fails."""
 
 
 @dataclass(frozen=True)
@@ -260,7 +262,16 @@ def validate(
     if world.target is None or len(inspected) != len(inspectors):
         return RestoreDecision(replace(state, reason="Planning", message="looking at the target"), (), 1.0)
     verdict = plan_restore(request.wishes, inspected, world.target)
-    state = replace(state, verdict=verdict, collections=verdict.collections)
+    passing = verdict.refusals if all(refusal.transient for refusal in verdict.refusals) else ()
+    if passing and seconds_since(state.phase_since or now, now) < PATIENCE_SECONDS:
+        waiting = replace(state, reason=passing[0].reason, message=passing[0].message)
+        return RestoreDecision(waiting, keep_lease(world), 2.0)
+    return _decide_plan(request, replace(state, verdict=verdict, collections=verdict.collections), verdict, now)
+
+
+def _decide_plan(
+    request: RestoreRequest, state: RestoreState, verdict: RestoreVerdict, now: datetime
+) -> RestoreDecision:
     if verdict.refusals:
         message = "; ".join(refusal.message for refusal in verdict.refusals)
         failure = conflict(verdict.refusals[0].reason, message)

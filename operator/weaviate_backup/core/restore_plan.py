@@ -41,7 +41,7 @@ class RestoreWishes:
 
 @dataclass(frozen=True)
 class RestoreVerdict:
-    """`refusals` empty: it can start. `warnings`: what it will not do, and what cannot be checked.
+    """`refusals` empty: it can start; transient ones may pass. `warnings`: what it will not do, what cannot be checked.
 
     `aliases` will stand for collections of the backup; those of them that stand for others now are `aliases_replaced`.
     """
@@ -129,7 +129,8 @@ def _refuse_nodes(contents: BackupContents, wishes: RestoreWishes, target: Targe
         refusals.append(conflict("NodeNotFound", message))
     unready = sorted(node for node, ready in target.nodes.items() if not ready)
     if unready:
-        refusals.append(conflict("NodeNotReady", f"not ready: {', '.join(unready)}; every node must be up"))
+        message = f"not ready: {', '.join(unready)}; every node must be up"
+        refusals.append(Failure(reason="NodeNotReady", message=message, transient=True))
     return refusals
 
 

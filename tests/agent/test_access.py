@@ -12,6 +12,7 @@ from tests.agent.everywhere import restore_everywhere, restore_orders
 from tests.agent.guarded import (
     EXPECTED,
     NOTE,
+    ROOT_KEY,
     People,
     assign,
     everyone,
@@ -36,6 +37,9 @@ from tests.weaviate_server import WeaviateCluster
 
 from weaviate_backup.agent.access import KEPT_FILE, read_access
 from weaviate_backup.core.session import DATA_DIRECTORY, AccessCounts, RestoreOrder, SessionOrder, Step
+from weaviate_backup.errors import Permanent
+from weaviate_backup.weaviate.raft import RaftClient
+from weaviate_backup.weaviate.rest import RestClient
 
 pytestmark = [pytest.mark.weaviate, pytest.mark.asyncio(loop_scope="session")]
 NOTES = ("Note",)
@@ -135,6 +139,40 @@ async def test_every_node_of_a_cluster_lets_the_people_in(guarded: Guarded, tmp_
         reports = await restore_everywhere(tmp_path, target, guarded.store, orders, NOTES)
         assert [report.applied is not None for report in reports] == [False, False, True]
         assert await everyone(target, guarded.people) == EXPECTED
+
+
+async def test_a_key_that_sees_little_is_no_reason_to_back_up_little(guarded: Guarded) -> None:
+    """Lists are filtered by rights without a word; what is backed up is asked from raft, which filters nothing."""
+    cluster, node = guarded.cluster, guarded.cluster.nodes[0]
+    await cluster.create({"class": "Secret", "properties": []})
+    async with RestClient(node.rest_url, guarded.people.keys["alice"]) as rest:
+        assert [each["class"] for each in (await rest.schema())["classes"]] == ["Note"]
+        assert await rest.users_enabled() is None
+        with pytest.raises(Permanent) as refused:
+            await rest.statistics()
+        assert refused.value.reason == "PermissionDenied"
+    async with RaftClient(node.host, node.raft_rpc_port) as raft:
+        assert await raft.class_names() == ("Note", "Secret")
+    async with RestClient(node.rest_url, ROOT_KEY) as rest:
+        assert await rest.users_enabled() is True
+    await cluster.call("DELETE", "/v1/schema/Secret")
+
+
+async def test_an_agent_without_the_clusters_credentials_says_which_are_missing(
+    guarded: Guarded, tmp_path: Path
+) -> None:
+    if guarded.version != "1.39.1":
+        pytest.skip("no driver cuts shards of this version")
+    order = backup_order(guarded.cluster, guarded.store, NOTES, backup_id="nobody")
+    async with agent_process(
+        tmp_path, order=order, data_path=guarded.cluster.nodes[0].data_path, credentials=guarded.store.credentials
+    ) as agent:
+        known = await agent.failure(Step.FREEZE)
+        assert known.failure is not None
+        assert (known.failure.reason, known.failure.transient) == ("ClusterAuthenticationFailed", False)
+        assert "CLUSTER_BASIC_AUTH_USERNAME" in known.failure.message
+        await agent.step(Step.RELEASE)
+    assert nothing_left(guarded.cluster)
 
 
 async def test_without_being_asked_for_nothing_of_them_changes(guarded: Guarded, tmp_path: Path) -> None:

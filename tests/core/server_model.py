@@ -5,28 +5,38 @@ too late for whoever asked, or still be under way when somebody else asks again.
 but its status, time may pass beyond every deadline, and somebody cancels.
 """
 
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
+from dataclasses import replace
 from itertools import combinations
-from typing import NamedTuple
+from typing import NamedTuple, TypeVar
 
-from tests.core.backup_model import NOW, REFUSED, UID
+from tests.core.backup_model import LONG_AGO, NOW, REFUSED, UID
 
 from weaviate_backup.api.status import WeaviateStatus
+from weaviate_backup.core.backup_machine import BackupState
 from weaviate_backup.core.orders import (
     ABSENT,
     STORE_WORKER,
+    AcquireLease,
     AgentPhase,
     AgentPod,
     Command,
     EnsureAgents,
+    Lease,
     PutSession,
+    ReleaseLease,
+    RemoveAgents,
+    StorePlan,
     TakeStep,
     Unreachable,
 )
+from weaviate_backup.core.restore_machine import RestoreState
 from weaviate_backup.core.server_following import ServerSight
 from weaviate_backup.core.session import Audited, Failure, Inspected, NodeReport, Step, StepPhase, StepReport
 from weaviate_backup.core.stepping import Agents
 
+Model = TypeVar("Model")
+State = TypeVar("State", BackupState, RestoreState)
 COORDINATOR = "weaviate-0"
 BUSY = Failure(reason="ServerBusy", message="another one is at work", transient=True)
 AUDITED = Audited(
@@ -128,6 +138,8 @@ def agents(worker: Worker, inspected: Inspected | None = None) -> Agents:
 
 def serve(worker: Worker, command: Command) -> Worker:
     match command:
+        case RemoveAgents():
+            return Worker()
         case EnsureAgents():
             return worker if worker.running else Worker(running=True)
         case PutSession() if worker.running:
@@ -149,6 +161,41 @@ def worker_turns(worker: Worker, *, may_succeed: bool) -> Iterator[Worker]:
         yield ended._replace(failed=worker.step)
 
 
-def subsets(commands: tuple[Command, ...]) -> Iterator[tuple[Command, ...]]:
+def turns(
+    looked: Model, commands: tuple[Command, ...], execute: Callable[[Model, Command], Iterator[Model]]
+) -> Iterator[Model]:
+    """The status is written, then any subset of the commands meets any of its fates."""
     for count in range(len(commands) + 1):
-        yield from combinations(commands, count)
+        for chosen in combinations(commands, count):
+            todo = [looked]
+            for command in chosen:
+                todo = [after for before in todo for after in execute(before, command)]
+            yield from todo
+
+
+def lease_after(lease: Lease, command: Command) -> Lease:
+    match command:
+        case AcquireLease():
+            return Lease.OURS
+        case ReleaseLease():
+            return Lease.FREE
+        case _:
+            return lease
+
+
+def planned_after(planned: bool, command: Command) -> bool:
+    match command:
+        case StorePlan():
+            return True
+        case RemoveAgents():
+            return False
+        case _:
+            return planned
+
+
+def older(state: State) -> State:
+    """As remembered a day ago."""
+    nodes = tuple(
+        replace(node, silent_since=LONG_AGO if node.silent_since else None, retry_at=None) for node in state.nodes
+    )
+    return replace(state, nodes=nodes, phase_since=LONG_AGO if state.phase_since else None)

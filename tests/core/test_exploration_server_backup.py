@@ -2,13 +2,25 @@
 
 from collections.abc import Iterator
 from dataclasses import replace
-from datetime import datetime
 from functools import cache
 from typing import NamedTuple
 
 from tests.core.backup_model import LONG_AGO, NOW, PLAN, UID
 from tests.core.exploration import explore
-from tests.core.server_model import Engine, Worker, agents, requests, restarted, see, serve, subsets, worker_turns
+from tests.core.server_model import (
+    Engine,
+    Worker,
+    agents,
+    lease_after,
+    older,
+    planned_after,
+    requests,
+    restarted,
+    see,
+    serve,
+    turns,
+    worker_turns,
+)
 
 from weaviate_backup.api.backup import BackupPhase
 from weaviate_backup.api.status import WeaviateStatus
@@ -19,16 +31,7 @@ from weaviate_backup.core.backup_machine import (
     BackupWorld,
     decide_backup,
 )
-from weaviate_backup.core.orders import (
-    AcquireLease,
-    CallServer,
-    Command,
-    Lease,
-    ReleaseLease,
-    RemoveAgents,
-    ServerVerb,
-    StorePlan,
-)
+from weaviate_backup.core.orders import CallServer, Command, Lease, ServerVerb
 from weaviate_backup.core.server_backup import BY_SERVER
 from weaviate_backup.core.session import Step
 
@@ -69,24 +72,12 @@ def decide(model: Model) -> BackupDecision:
 def successors(model: Model) -> Iterator[Model]:
     decision = decide(model)
     looked = model._replace(state=decision.state, engine=model.engine._replace(reply=""))
-    for commands in subsets(decision.commands):
-        todo = [looked]
-        for command in commands:
-            todo = [after for before in todo for after in execute(before, command)]
-        yield from todo
+    yield from turns(looked, decision.commands, execute)
     yield from world_turns(model)
 
 
 def execute(model: Model, command: Command) -> Iterator[Model]:
     match command:
-        case AcquireLease():
-            yield model._replace(lease=Lease.OURS)
-        case ReleaseLease():
-            yield model._replace(lease=Lease.FREE)
-        case StorePlan():
-            yield model._replace(planned=True)
-        case RemoveAgents():
-            yield model._replace(planned=False, worker=Worker())
         case CallServer(verb=ServerVerb.CREATE, run=run):
             for engine in requests(model.engine, run.process, begun(model.engine)):
                 yield model._replace(engine=engine)
@@ -95,7 +86,11 @@ def execute(model: Model, command: Command) -> Iterator[Model]:
                 yield model._replace(engine=model.engine._replace(canceling=True))
             yield model
         case _:
-            yield model._replace(worker=serve(model.worker, command))
+            yield model._replace(
+                lease=lease_after(model.lease, command),
+                planned=planned_after(model.planned, command),
+                worker=serve(model.worker, command),
+            )
 
 
 def begun(engine: Engine) -> Engine:
@@ -137,14 +132,8 @@ def engine_turns(engine: Engine) -> Iterator[Engine]:
 
 def time_passes(model: Model) -> Model:
     """Beyond every deadline; a request is no longer under way by then."""
-    state = replace(model.state, phase_since=LONG_AGO if model.state.phase_since else None)
-    nodes = tuple(replace(node, silent_since=_past(node.silent_since), retry_at=None) for node in state.nodes)
     engine = model.engine if model.engine.underway is None else begun(model.engine)
-    return model._replace(state=replace(state, nodes=nodes), engine=engine, late=True)
-
-
-def _past(moment: datetime | None) -> datetime | None:
-    return None if moment is None else LONG_AGO
+    return model._replace(state=older(model.state), engine=engine, late=True)
 
 
 def check(model: Model) -> None:

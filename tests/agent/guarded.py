@@ -7,8 +7,6 @@ from pathlib import Path
 from typing import Any
 
 import aiohttp
-import pytest
-from e2e.lab.programs import program
 from tests.weaviate_server import WeaviateCluster, weaviate_cluster
 
 ROOT_KEY, STATIC_KEY = "root-key-0123456789", "static-key-0123456789"
@@ -37,11 +35,11 @@ async def guarded_cluster(
 ) -> AsyncIterator[WeaviateCluster]:
     """A guarded cluster of one version, spoken to with the root user's key."""
     headers = {"Authorization": f"Bearer {ROOT_KEY}"}
-    with pytest.MonkeyPatch.context() as patch:
-        patch.setenv("WEAVIATE_SERVER", str(program(f"weaviate-server-{version}")))
-        settings = GUARDED | (environment or {})
-        async with weaviate_cluster(directory, nodes=nodes, environment=settings, headers=headers) as cluster:
-            yield cluster
+    settings = GUARDED | (environment or {})
+    async with weaviate_cluster(
+        directory, nodes=nodes, environment=settings, headers=headers, version=version
+    ) as cluster:
+        yield cluster
 
 
 def hand_out_cluster_credentials(directory: Path) -> None:

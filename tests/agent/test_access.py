@@ -83,6 +83,11 @@ def compare_documents(cluster: WeaviateCluster, store: Surroundings, backup_id: 
     assert found.users == base64.b64decode(descriptor["userBackups"])
 
 
+def require_a_driver(guarded: Guarded) -> None:
+    if guarded.version != "1.39.1":
+        pytest.skip("no driver cuts shards of this version")
+
+
 def restored_with_access(order: SessionOrder, version: str) -> SessionOrder:
     work = order.work
     assert isinstance(work, RestoreOrder)
@@ -161,9 +166,7 @@ async def test_a_key_that_sees_little_is_no_reason_to_back_up_little(guarded: Gu
 async def test_an_agent_without_the_clusters_credentials_says_which_are_missing(
     guarded: Guarded, tmp_path: Path
 ) -> None:
-    if guarded.version != "1.39.1":
-        pytest.skip("no driver cuts shards of this version")
-    order = backup_order(guarded.cluster, guarded.store, NOTES, backup_id="nobody")
+    order = backup_order(guarded.cluster, guarded.store, NOTES, backup_id="nobody", server_version=guarded.version)
     async with agent_process(
         tmp_path, order=order, data_path=guarded.cluster.nodes[0].data_path, credentials=guarded.store.credentials
     ) as agent:
@@ -189,11 +192,10 @@ async def test_without_being_asked_for_nothing_of_them_changes(guarded: Guarded,
 
 
 async def test_our_backup_carries_them_to_a_restore_of_the_server(guarded: Guarded, tmp_path: Path) -> None:
-    if guarded.version != "1.39.1":
-        pytest.skip("no driver cuts shards of this version")
+    require_a_driver(guarded)
     store, cluster = guarded.store, guarded.cluster
     hand_out_cluster_credentials(tmp_path)
-    order = backup_order(cluster, store, NOTES, backup_id="ours")
+    order = backup_order(cluster, store, NOTES, backup_id="ours", server_version=guarded.version)
     backup = await whole_backup(tmp_path, cluster, store, order, NOTES)
     assert backup.node.frozen is not None
     assert backup.node.frozen.access == AccessCounts(roles=2, users=6)
@@ -210,10 +212,9 @@ async def test_our_backup_carries_them_to_a_restore_of_the_server(guarded: Guard
 
 
 async def test_only_we_may_read_what_is_kept_meanwhile(guarded: Guarded, tmp_path: Path) -> None:
-    if guarded.version != "1.39.1":
-        pytest.skip("no driver cuts shards of this version")
+    require_a_driver(guarded)
     hand_out_cluster_credentials(tmp_path)
-    order = backup_order(guarded.cluster, guarded.store, NOTES, backup_id="kept")
+    order = backup_order(guarded.cluster, guarded.store, NOTES, backup_id="kept", server_version=guarded.version)
     data_path = guarded.cluster.nodes[0].data_path
     async with agent_process(
         tmp_path, order=order, data_path=data_path, credentials=guarded.store.credentials

@@ -41,6 +41,11 @@ async def test_aliases_are_made_and_removed(node: WeaviateNode) -> None:
         assert await rest.aliases() == {}
 
 
+async def test_a_server_says_that_it_has_no_dynamic_users(node: WeaviateNode) -> None:
+    async with RestClient(node.rest_url) as rest:
+        assert await rest.users_enabled() is False
+
+
 async def test_a_server_without_backup_modules_runs_no_backup(node: WeaviateNode) -> None:
     async with RestClient(node.rest_url) as rest:
         assert enabled_backends(await rest.meta()) == ()

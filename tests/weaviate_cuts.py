@@ -3,9 +3,9 @@
 The restore is the product's own way in small: files under `.backup.tmp/<Class>`, then one raft RESTORE_CLASS.
 """
 
-import asyncio
 import os
 import shutil
+from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -66,13 +66,19 @@ class Answers:
     counted_filtered: int
     """Counts by Aggregate, plain and through a filter that every object passes."""
 
+    @property
+    def extra_postings(self) -> int:
+        """Postings of a filter that have no object."""
+        return self.counted_filtered - self.counted
+
 
 async def ask(cluster: WeaviateCluster, collection: str, *, tag: str, everything: str, tenant: str = "") -> Answers:
-    """Search every object by its own vector and by its own value of `tag` (an int property that is unique)."""
+    """Search every object by each of its vectors, by its own value of `tag` (an int property that is unique), and by
+    its place, if it has one that is 100 m from any other."""
     objects = await all_objects(cluster, collection, tenant=tenant)
     of = f'tenant: "{tenant}", ' if tenant else ""
 
-    async def misses(render: Any) -> tuple[str, ...]:
+    async def misses(render: Callable[[dict[str, Any]], str]) -> tuple[str, ...]:
         ids = list(objects)
         missed: list[str] = []
         for start in range(0, len(ids), QUERIES_PER_CALL):
@@ -92,14 +98,27 @@ async def ask(cluster: WeaviateCluster, collection: str, *, tag: str, everything
     def by_vector(item: dict[str, Any]) -> str:
         return f"nearVector: {{ vector: {item['vector']} }}"
 
+    def by_named_vector(name: str) -> Callable[[dict[str, Any]], str]:
+        return lambda item: f'nearVector: {{ vector: {item["vectors"][name]}, targetVectors: ["{name}"] }}'
+
+    def by_place(item: dict[str, Any]) -> str:
+        place = item["properties"]["place"]
+        where = f"geoCoordinates: {{ latitude: {place['latitude']}, longitude: {place['longitude']} }}"
+        within = f"valueGeoRange: {{ {where}, distance: {{ max: 100 }} }}"
+        return f'where: {{ path: ["place"], operator: WithinGeoRange, {within} }}'
+
     def by_tag(item: dict[str, Any]) -> str:
         return f'where: {{ path: ["{tag}"], operator: Equal, valueInt: {int(item["properties"][tag])} }}'
 
-    vector_misses, filter_misses = await asyncio.gather(misses(by_vector), misses(by_tag))
+    first = next(iter(objects.values()), {})
+    named = [by_named_vector(name) for name in first.get("vectors") or ()]
+    filters = [by_tag, by_place] if "place" in first.get("properties", ()) else [by_tag]
+    vector_misses = [missed for render in named or [by_vector] for missed in await misses(render)]
+    filter_misses = [missed for render in filters for missed in await misses(render)]
     tenant_argument = f'(tenant: "{tenant}")' if tenant else ""
     counts = await cluster.graphql(
         f"{{ Aggregate {{ plain: {collection}{tenant_argument} {{ meta {{ count }} }} "
         f"filtered: {collection}({of}where: {{ {everything} }}) {{ meta {{ count }} }} }} }}"
     )
     plain, filtered = (counts["Aggregate"][key][0]["meta"]["count"] for key in ("plain", "filtered"))
-    return Answers(len(objects), vector_misses, filter_misses, plain, filtered)
+    return Answers(len(objects), tuple(vector_misses), tuple(filter_misses), plain, filtered)

@@ -1,169 +1,180 @@
-"""Measures what is lost when a shard is cut while it is written to.
+"""Measures what is lost when a shard is cut while it is written to, for every kind of index.
 
-    python -m e2e.bench.cut_under_writes [--kinds i iud] [--replay yes no]
+    python -m e2e.bench.cut_under_writes [--kinds hnsw hnsw-async …] [--writes u iud] [--control]
 
-Writers insert, update and delete through REST; in the middle the driver cuts the one shard; the cut is restored into an
-empty server, and every object that came back is searched by its own vector and by its own value. Prints one line per
-run. Nothing is decided here.
+Writers insert, update and delete through REST. Meanwhile the driver cuts the one shard, then the server backs itself
+up. Each is restored into an empty server: our cut by us (late writes replayed), the same cut by stock (late writes
+ignored), and the server's own backup. Then every object that came back is searched by its own vectors and by its own
+values. One line per restore; `--control` adds what the source itself answers once it is quiet, and after a restart.
+Nothing is decided here.
 """
 
 import argparse
 import asyncio
-import random
 import shutil
 import tempfile
 import time
-import uuid
-from collections import Counter
 from collections.abc import Callable
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from tests.weaviate_cuts import ask, restore, take
+from tests.weaviate_cuts import Answers, ask, restore, take
 from tests.weaviate_server import WeaviateCluster, weaviate_cluster
+from tests.weaviate_writers import EVERYTHING, KINDS, IndexKind, Writers
 
 from weaviate_backup.weaviate import late_writes
 from weaviate_backup.weaviate.raft import RaftClient
 from weaviate_backup.weaviate.snapshot_driver import SnapshotDriver
 
 CLASS = "Load"
-DIMENSIONS = 32
-PRELOADED = 3000
+OWN = "own"
+COLUMNS = "{:<14} {:<25} {:>8} {:>14} {:>14} {:>15}  {}"
+WAIT_SECONDS = 120
 
 
-class Writers:
-    """A stream of acknowledged inserts, updates (new vector, new value) and deletes."""
+@dataclass(frozen=True)
+class Load:
+    """How hard the writers write."""
 
-    def __init__(self, cluster: WeaviateCluster, kinds: str, batch: int) -> None:
-        self._cluster = cluster
-        self._kinds = kinds
-        self._batch = batch
-        self._random = random.Random(7)
-        self._tag = 0
-        self._live: list[str] = []
-        self.done: Counter[str] = Counter()
-        self.stopping = False
-
-    def item(self, identity: str | None = None) -> dict[str, Any]:
-        self._tag += 1
-        return {
-            "class": CLASS,
-            "id": identity or str(uuid.UUID(int=self._random.getrandbits(128))),
-            "properties": {"tag": self._tag, "title": f"word{self._tag % 50} text", "all": True},
-            "vector": [self._random.gauss(0, 1) for _ in range(DIMENSIONS)],
-        }
-
-    async def preload(self, count: int) -> None:
-        objects = [self.item() for _ in range(count)]
-        await self._cluster.insert(objects)
-        self._live += [each["id"] for each in objects]
-
-    async def run(self) -> None:
-        while not self.stopping:
-            kind = self._random.choice(self._kinds)
-            if kind == "i":
-                objects = [self.item() for _ in range(self._batch)]
-                await self._cluster.insert(objects)
-                self._live += [each["id"] for each in objects]
-            elif kind == "u":
-                objects = [self.item(self._random.choice(self._live)) for _ in range(self._batch)]
-                objects = list({each["id"]: each for each in objects}.values())
-                await self._cluster.insert(objects)
-            else:
-                objects = [{}] * max(1, self._batch // 4)
-                for _ in objects:
-                    victim = self._live.pop(self._random.randrange(len(self._live)))
-                    await self._cluster.call("DELETE", f"/v1/objects/{CLASS}/{victim}")
-            self.done[kind] += len(objects)
+    writes: str
+    objects: int
+    batch: int
+    writers: int
+    pause_seconds: float
+    warm_up_seconds: float
 
 
-async def measure(
-    directory: Path, *, replayed: bool, kinds: str, batch: int, writers: int, vector_index: str, asynchronous: bool
-) -> None:
-    environment = {"ASYNC_INDEXING": str(asynchronous).lower()}
+@dataclass(frozen=True)
+class Taken:
+    """Our cut of the one shard, linked away."""
+
+    directory: Path
+    shard: str
+    class_json: dict[str, Any]
+    state: dict[str, Any]
+    remark: str
+
+
+async def cut(source: WeaviateCluster, load: Writers, directory: Path) -> Taken:
+    node = source.nodes[0]
+    async with RaftClient(node.host, node.raft_rpc_port) as raft:
+        class_json, state, version = await raft.snapshot(CLASS)
+    (shard,) = state["physical"]
+    driver = SnapshotDriver(node.host, node.data_port, data_path=node.data_path, operation_uid="0" * 32)
+    before, started = load.written, time.monotonic()
+    frozen = await driver.cut(CLASS, shard, schema_version=version)
+    elapsed, during = time.monotonic() - started, load.written - before
+    await asyncio.to_thread(take, frozen, directory)
+    await driver.release(frozen)
+    await driver.close()
+    remark = f"{during} written during {elapsed * 1000:.0f} ms, longest halt {frozen.halt_seconds * 1000:.0f} ms"
+    return Taken(directory, shard, class_json, state, remark)
+
+
+async def own_backup(cluster: WeaviateCluster, action: str) -> None:
+    """The server's own backup or restore, to its end."""
+    path = "/v1/backups/filesystem" + (f"/{OWN}/restore" if action == "restore" else "")
+    body: dict[str, Any] = {"config": {}} if action == "restore" else {"id": OWN, "include": [CLASS]}
+    await cluster.call("POST", path, body)
+    status = f"/v1/backups/filesystem/{OWN}" + ("/restore" if action == "restore" else "")
+    async with asyncio.timeout(WAIT_SECONDS):
+        while (answer := await cluster.call("GET", status))["status"] != "SUCCESS":
+            assert answer["status"] not in ("FAILED", "CANCELED"), answer
+            await asyncio.sleep(0.2)
+
+
+async def restore_ours(target: WeaviateCluster, taken: Taken, *, replayed: bool) -> None:
+    """As this product does, or as stock Weaviate does with the same files."""
+    shard = taken.directory / CLASS.lower() / taken.shard
+    if not replayed:
+        await restore(target, CLASS, taken.directory, class_json=taken.class_json, state=taken.state)
+        return
+    await restore(target, CLASS, taken.directory, class_json=taken.class_json, state=taken.state)
+    late, there = shard / late_writes.LATE_WRITES, target.nodes[0]
+    if late.exists():
+        await late_writes.replay(there.host, there.data_port, collection=CLASS, shard=taken.shard, path=late)
+
+
+async def emptied(target: WeaviateCluster) -> None:
+    await target.call("DELETE", f"/v1/schema/{CLASS}")
+    for _ in range(10 * WAIT_SECONDS):
+        if not (target.nodes[0].data_path / CLASS.lower()).exists():
+            return
+        await asyncio.sleep(0.1)
+    raise TimeoutError("the collection was deleted, but its directory stays")
+
+
+async def answers_of(cluster: WeaviateCluster, kind: IndexKind) -> Answers:
+    if kind.asynchronous:
+        await asyncio.sleep(2)  # a queue that was just opened says it is empty
+    await cluster.wait_until_indexed()
+    return await ask(cluster, CLASS, tag="tag", everything=EVERYTHING)
+
+
+def show(kind: IndexKind, way: str, answers: Answers, remark: str = "") -> None:
+    vector, filters = len(answers.vector_misses), len(answers.filter_misses)
+    print(COLUMNS.format(kind.name, way, answers.objects, vector, filters, answers.extra_postings, remark), flush=True)
+
+
+async def measure(directory: Path, kind: IndexKind, load: Load, *, control: bool) -> None:
+    environment = {
+        "ASYNC_INDEXING": str(kind.asynchronous).lower(),
+        "ENABLE_MODULES": "backup-filesystem",
+        "BACKUP_FILESYSTEM_PATH": str(directory / "backups"),
+    }
     async with weaviate_cluster(directory / "a", environment=environment) as source:
-        await source.create(
-            {
-                "class": CLASS,
-                "vectorIndexType": vector_index,
-                "properties": [
-                    {"name": "tag", "dataType": ["int"]},
-                    {"name": "title", "dataType": ["text"]},
-                    {"name": "all", "dataType": ["boolean"]},
-                ],
-            }
-        )
-        load = Writers(source, kinds, batch)
-        await load.preload(PRELOADED)
-        tasks = [asyncio.create_task(load.run()) for _ in range(writers if kinds else 0)]
-        await asyncio.sleep(3)
-        node = source.nodes[0]
-        async with RaftClient(node.host, node.raft_rpc_port) as raft:
-            class_json, state, version = await raft.snapshot(CLASS)
-        (shard,) = state["physical"]
-        driver = SnapshotDriver(node.host, node.data_port, data_path=node.data_path, operation_uid="0" * 32)
-        before, started = load.done.total(), time.monotonic()
-        cut = await driver.cut(CLASS, shard, schema_version=version)
-        elapsed = time.monotonic() - started
-        during = load.done.total() - before
-        await asyncio.to_thread(take, cut, directory / "taken")
-        await driver.release(cut)
-        await driver.close()
-        await asyncio.sleep(0.5)
-        load.stopping = True
+        await source.create(kind.definition(CLASS))
+        writers = Writers(source, CLASS, kind, kinds=load.writes)
+        await writers.insert(load.objects)
+        tasks = [
+            asyncio.create_task(writers.run(batch=load.batch, pause_seconds=load.pause_seconds))
+            for _ in range(load.writers)
+        ]
+        await asyncio.sleep(load.warm_up_seconds)
+        taken = await cut(source, writers, directory / "taken")
+        await own_backup(source, "create")
+        writers.stopping = True
         await asyncio.gather(*tasks)
+        if control:
+            show(kind, "source, quiet", await answers_of(source, kind), f"{writers.written} written in all")
+            await source.stop_node(source.nodes[0])
+            source.start_node(source.nodes[0])
+            await source.wait_until_synchronized()
+            show(kind, "source, restarted", await answers_of(source, kind))
     async with weaviate_cluster(directory / "b", environment=environment) as target:
-        if replayed:
-            late_writes.prepare(directory / "taken" / CLASS.lower() / shard)
-        await restore(target, CLASS, directory / "taken", class_json=class_json, state=state)
-        late = directory / "taken" / CLASS.lower() / shard / late_writes.LATE_WRITES
-        touched = 0
-        if replayed and late.exists():
-            there = target.nodes[0]
-            touched = await late_writes.replay(there.host, there.data_port, collection=CLASS, shard=shard, path=late)
-        await asyncio.sleep(3 if asynchronous else 0)
-        await target.wait_until_indexed()
-        answers = await ask(target, CLASS, tag="tag", everything='path: ["all"], operator: Equal, valueBoolean: true')
-    print(
-        f"replayed={touched} {vector_index}{' async' if asynchronous else ''} kinds={kinds or '-'} batch={batch}: "
-        f"{dict(load.done)} written, "
-        f"~{during} during the cut of {elapsed * 1000:.0f} ms (longest {cut.halt_seconds * 1000:.0f} ms): "
-        f"{answers.objects} objects, "
-        f"vector misses {len(answers.vector_misses)}, filter misses {len(answers.filter_misses)}, "
-        f"extra postings {answers.counted_filtered - answers.counted}",
-        flush=True,
-    )
+        await own_backup(target, "restore")
+        show(kind, "server's own", await answers_of(target, kind))
+        await emptied(target)
+        await restore_ours(target, taken, replayed=False)
+        show(kind, "ours, restored by stock", await answers_of(target, kind), taken.remark)
+        await emptied(target)
+        await restore_ours(target, taken, replayed=True)
+        show(kind, "ours, restored by us", await answers_of(target, kind))
 
 
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     flag: Callable[..., Any] = parser.add_argument
-    flag("--replay", nargs="+", default=["yes", "no"])
-    flag("--kinds", nargs="+", default=["i", "iud"])
+    flag("--kinds", nargs="+", default=list(KINDS), choices=list(KINDS))
+    flag("--writes", default="iud", help="what writers do: inserts, updates, deletes")
+    flag("--objects", type=int, default=1500)
     flag("--batch", type=int, default=20)
-    flag("--writers", type=int, default=4)
+    flag("--writers", type=int, default=3)
+    flag("--pause", type=float, default=0.1, help="seconds a writer rests between two batches")
+    flag("--warm-up", type=float, default=2.0, help="seconds of load before the cut")
+    flag("--control", action="store_true")
     flag("--runs", type=int, default=1)
-    flag("--vector-index", default="hnsw")
-    flag("--async-indexing", action="store_true")
     options = parser.parse_args()
+    load = Load(options.writes, options.objects, options.batch, options.writers, options.pause, options.warm_up)
+    print(COLUMNS.format("kind", "way", "objects", "vector misses", "filter misses", "extra postings", ""))
     for _ in range(options.runs):
-        for kinds in options.kinds:
-            for replayed in options.replay:
-                directory = Path(tempfile.mkdtemp(prefix="cut-"))
-                try:
-                    asyncio.run(
-                        measure(
-                            directory,
-                            replayed=replayed == "yes",
-                            kinds=kinds,
-                            batch=options.batch,
-                            writers=options.writers,
-                            vector_index=options.vector_index,
-                            asynchronous=options.async_indexing,
-                        )
-                    )
-                finally:
-                    shutil.rmtree(directory, ignore_errors=True)
+        for name in options.kinds:
+            directory = Path(tempfile.mkdtemp(prefix="cut-"))
+            try:
+                asyncio.run(measure(directory, KINDS[name], load, control=options.control))
+            finally:
+                shutil.rmtree(directory, ignore_errors=True)
 
 
 if __name__ == "__main__":

@@ -9,7 +9,6 @@ from tests.weaviate_server import WeaviateCluster, WeaviateNode
 
 from weaviate_backup.errors import Permanent
 from weaviate_backup.weaviate import snapshot_staging
-from weaviate_backup.weaviate.late_writes import later_objects
 from weaviate_backup.weaviate.probing import choose_driver
 from weaviate_backup.weaviate.raft import RaftClient
 from weaviate_backup.weaviate.shard_source import ShardCut
@@ -172,21 +171,30 @@ async def test_names_that_leave_a_shard_are_refused(name: str) -> None:
         snapshot_staging.check_names((name,))
 
 
-@pytest.mark.parametrize("captured", [False, True])
-async def test_objects_come_from_the_earlier_cut_and_all_else_from_the_later(captured: bool) -> None:
+async def test_objects_and_postings_come_from_the_earlier_cut_and_all_else_from_the_later() -> None:
     earlier, later = Path("/one"), Path("/two")
-    old = ("lsm/objects/segment-1.db", "lsm/property_tag/segment-1.db", "main.queue.d/chunk-1.bin", "indexcount")
-    new = ("lsm/objects/segment-1.db", "lsm/objects/segment-2.db", "lsm/property_tag/segment-2.db", "indexcount")
-    files = combine(earlier, old, later, new, captured=captured)
-    assert {file.path: file.source.as_posix() for file in files} == {
-        "lsm/objects/segment-1.db": "/one/lsm/objects/segment-1.db",
-        "main.queue.d/chunk-1.bin": "/one/main.queue.d/chunk-1.bin",
-        "lsm/property_tag/segment-2.db": "/two/lsm/property_tag/segment-2.db",
-        "indexcount": "/two/indexcount",
-    } | ({".late-objects/segment-2.db": "/two/lsm/objects/segment-2.db"} if captured else {})
-    assert files[-1].path == "indexcount"
-
-
-async def test_later_objects_are_not_taken_across_a_compaction() -> None:
-    compacted = ("lsm/objects/segment-1_2.db", "lsm/objects/segment-3.db")
-    assert later_objects(("lsm/objects/segment-1.db",), compacted, prefix="lsm/objects/") == ()
+    old = (
+        "lsm/objects/segment-1.db",
+        "lsm/property_tag/segment-1.db",
+        "lsm/vectors_compressed/segment-1.db",
+        "main.queue.d/chunk-1.bin",
+        "main.queue.d/chunk-2.bin",
+        "indexcount",
+    )
+    new = (
+        "lsm/objects/segment-2.db",
+        "lsm/property_tag/segment-2.db",
+        "lsm/vectors_compressed/segment-2.db",
+        "main.hnsw.commitlog.d/1",
+        "main.queue.d/chunk-3.bin",
+        "indexcount",
+    )
+    files = combine(earlier, old, later, new, queued=frozenset({"main.queue.d/chunk-2.bin"}))
+    assert [file.source.as_posix() for file in files] == [
+        "/one/lsm/objects/segment-1.db",
+        "/one/lsm/property_tag/segment-1.db",
+        "/one/main.queue.d/chunk-2.bin",
+        "/two/lsm/vectors_compressed/segment-2.db",
+        "/two/main.hnsw.commitlog.d/1",
+        "/two/indexcount",
+    ]

@@ -42,8 +42,6 @@ def _place(workspace: Workspace, collection: str, meter: Meter) -> None:
     strangers = [each.name for each in ready.iterdir() if each != data]
     if strangers or not data.is_dir():
         raise Permanent("HostileBackup", f"{ready} must hold {data.name!r} alone, but has {strangers[:3]}")
-    for shard in sorted(data.iterdir()):
-        late_writes.prepare(shard)
     set_late_writes_aside(data, workspace.directory / LATE / collection)
     keep_copy(data, workspace.directory / KEPT / collection, meter)
     shards = {each.name: each.stat().st_ino for each in sorted(data.iterdir())}

@@ -10,7 +10,7 @@ from dataclasses import dataclass
 from pathlib import Path, PurePosixPath
 
 from weaviate_backup.errors import Permanent, Transient
-from weaviate_backup.weaviate.late_writes import LATE_OBJECTS, LATE_WRITES
+from weaviate_backup.weaviate.late_writes import LATE_WRITES
 from weaviate_backup.weaviate.shard_source import ShardCut, ShardFile
 from weaviate_backup.weaviate.snapshot_staging import BOOKKEEPING, shard_directory
 
@@ -49,8 +49,13 @@ def fingerprint_of(directory: Path) -> Fingerprint:
     """State of every file of a shard directory that belongs to a backup."""
     if not directory.is_dir():
         raise Permanent("ShardNotFound", f"no directory {directory.name} of that shard in {directory.parent}")
+    try:
+        paths = list(directory.rglob("*"))
+    except FileNotFoundError as error:
+        what = f"{directory.parent.name}/{directory.name}"
+        raise Transient("TenantChanged", f"{what} lost a directory while it was read") from error
     states: Fingerprint = {}
-    for path in directory.rglob("*"):
+    for path in paths:
         name = path.relative_to(directory).as_posix()
         if not belongs(name) or path.is_symlink() or not path.is_file():
             continue
@@ -75,7 +80,7 @@ def belongs(name: str) -> bool:
     replayed later they would undo newer writes.
     """
     path = PurePosixPath(name)
-    if path.suffix == ".tmp" or path.parts[0] in (LATE_WRITES, LATE_OBJECTS.rstrip("/")):
+    if path.suffix == ".tmp" or path.parts[0] == LATE_WRITES:
         return False
     if path.parts[0] == "lsm":
         return len(path.parts) == 3 or path.parts[1:2] == (".migrations",)

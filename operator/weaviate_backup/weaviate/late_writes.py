@@ -4,14 +4,8 @@ Cuts of a shard that is being written to cannot be one instant, because no call 
 updated or deleted between the objects' cut and the indexes' cut would be there and never be found. The server's own
 replica movement has the same problem and the same answer: note every write from before the cut on, and apply those
 writes to the copy. They travel as one more file of the shard (`LATE_WRITES`), which Weaviate ignores. A restore that
-knows them calls
-
-* `prepare` on every shard's directory before it is placed: the objects of the indexes' own cut (`LATE_OBJECTS`) join
-  the earlier ones, so that no index entry is left without its object;
-* `replay` on every node once the shard is there.
-
-One that does not (Weaviate's own) gets the earlier objects, all of which the indexes have seen; what was updated or
-deleted in the some ten milliseconds between the cuts may then not be found.
+knows them calls `replay` on every node once the shard is there. One that does not (Weaviate's own) gets a shard in
+which what was written while it was cut may not be found.
 
 The file of writes: `MAGIC`, then per write one frame of flag, uuid, milliseconds, length and the object in the server's
 format.
@@ -31,7 +25,6 @@ from weaviate_backup.errors import Permanent, Transient, excerpt
 from weaviate_backup.weaviate.rpc import ClusterCredentials
 
 LATE_WRITES = ".late-writes"
-LATE_OBJECTS = ".late-objects/"
 MAGIC = b"WVBLATE1"
 FRAME = struct.Struct("<B16sqI")
 OBJECT_LIST = "application/vnd.weaviate.storobj.list+octet-stream"
@@ -52,24 +45,6 @@ class Write:
     @property
     def is_delete(self) -> bool:
         return not self.stored_object
-
-
-def later_objects(earlier: Iterable[str], later: Iterable[str], *, prefix: str) -> tuple[str, ...]:
-    """Segments of objects that only the later cut has. None if a compaction replaced earlier ones meanwhile."""
-    before = {name for name in earlier if name.startswith(prefix)}
-    after = [name for name in later if name.startswith(prefix)]
-    return tuple(name for name in after if name not in before) if before <= set(after) else ()
-
-
-def prepare(shard_directory: Path) -> bool:
-    """Move late objects to the others, in a shard's directory that no server has seen. Whether there were any."""
-    late = shard_directory / LATE_OBJECTS
-    if not late.is_dir():
-        return False
-    for path in sorted(late.iterdir()):
-        path.rename(shard_directory / "lsm" / "objects" / path.name)
-    late.rmdir()
-    return True
 
 
 def encode(write: Write) -> bytes:

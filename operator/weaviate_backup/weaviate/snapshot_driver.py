@@ -4,15 +4,18 @@ The call pauses compaction, flushes, links and resumes, but takes no write lock:
 some milliseconds before the objects, so objects written between would be there and never be found. Therefore:
 
 1. Two calls. If they list the same files, nothing was written between them, and the second is one instant: done.
-2. Otherwise the server captures every write from now on (`late_writes`); after a moment, in which writes under way
-   reach the indexes, two more calls. The objects come from the third call, everything else from the fourth: whatever
-   object is in the cut, the indexes have seen it. Index entries without an object are skipped by Weaviate.
-3. What was updated or deleted between those two is in the captured writes, which travel as a file of the cut, beside
-   the objects written between them.
+2. Otherwise the server captures every write from now on (`late_writes`). After a moment, in which writes under way
+   reach the indexes, it is called in gaps between writes. Two calls in a row that list the same files, with little left
+   to asynchronous indexing, are one instant again; the captured writes are only a precaution then.
+3. A shard that is never left alone so long: objects and their postings come from one call, vector indexes from a
+   later one, as soon as that has worked off what asynchronous indexing had queued at the first. A graph older than the
+   objects would lead through nodes whose vectors went with the objects' former versions, that is nowhere. What was
+   written meanwhile is in the captured writes, which travel as a file of the cut and are replayed after the restore.
 """
 
 import asyncio
 import logging
+import re
 import time
 from dataclasses import dataclass
 from pathlib import Path
@@ -20,7 +23,7 @@ from pathlib import Path
 import grpc
 
 from weaviate_backup.errors import Transient
-from weaviate_backup.weaviate import late_writes, snapshot_staging
+from weaviate_backup.weaviate import snapshot_staging, write_capture
 from weaviate_backup.weaviate.protocol import file_replication_pb2, file_replication_pb2_grpc
 from weaviate_backup.weaviate.rpc import ClusterCredentials, open_channel, text_of
 from weaviate_backup.weaviate.shard_refusals import snapshot_failure
@@ -29,13 +32,29 @@ from weaviate_backup.weaviate.write_capture import WriteCapture
 
 DRIVER = "replica-snapshot"
 CALLS = 4
+"""Snapshots that may exist at once: two before a capture, two after."""
+GAP_CALLS = 6
+"""Calls in gaps between writes, hoping for two that list the same files."""
+GAP_SECONDS = 0.02
+"""Writers that wrote nothing for so long are taken to pause."""
+GAP_WAIT_SECONDS = 0.5
+GAP_POLL_SECONDS = 0.002
+DRAIN_SECONDS = 30.0
+"""How long asynchronous indexing is waited for, unless more than `DRAIN_BYTES` are queued, as by a bulk import."""
+DRAIN_BYTES = 64 << 20
+DRAIN_POLL_SECONDS = 0.2
 SETTLE_SECONDS = 1.0
 """Time for a write that was not captured, because it began before, to reach every index."""
 CUT_TIMEOUT_SECONDS = 1800.0
 """Waiting for a running compaction can take minutes, and a client that gives up undoes the halt."""
 SHORT_TIMEOUT_SECONDS = 60.0
+SMALL_QUEUE = 0.02
+"""Of the bytes of the objects."""
 OBJECTS = "lsm/objects/"
-QUEUE = ".queue.d/"
+POSTED = (OBJECTS, "lsm/property")
+"""Objects and what finds them by value: these are of one call."""
+QUEUE = re.compile(r"(main|vectors_.+|geo\..+)\.queue\.d/")
+"""Vectors that asynchronous indexing has not brought into their index yet; an index's own chores are others."""
 
 log = logging.getLogger(__name__)
 
@@ -48,6 +67,29 @@ class _Staged:
     directory: Path
     names: tuple[str, ...]
     seconds: float
+
+    @property
+    def queued(self) -> frozenset[str]:
+        """Files of vectors that asynchronous indexing has not brought into their index yet."""
+        return frozenset(name for name in self.names if QUEUE.match(name))
+
+    def queued_bytes(self) -> int:
+        return sum((self.directory / name).stat().st_size for name in self.queued)
+
+    def is_indexed(self) -> bool:
+        """Whether so little is queued that the graph is as good as of the objects' age."""
+        objects = sum((self.directory / name).stat().st_size for name in self.names if name.startswith(OBJECTS))
+        return self.queued_bytes() <= SMALL_QUEUE * objects
+
+
+@dataclass(frozen=True)
+class _Pair:
+    """The calls a cut is made of, and the longest halt of all. `queued` is what neither `vectors` nor a later has."""
+
+    objects: _Staged
+    vectors: _Staged
+    queued: frozenset[str]
+    longest_seconds: float
 
 
 class SnapshotDriver:
@@ -91,28 +133,71 @@ class SnapshotDriver:
         await self._release(cut.collection, cut.shard)
 
     async def _cut(self, collection: str, shard: str, schema_version: int) -> ShardCut:
-        staged = [await self._create(collection, shard, number, schema_version) for number in (0, 1)]
+        live = snapshot_staging.shard_directory(self._data_path, collection, shard)
+        made = _made(live)
+        pair = await self._cut_quiet(collection, shard, schema_version)
         late: tuple[str, ...] = ()
-        if set(staged[0].names) != set(staged[1].names):
+        if pair is None:
             capture = self._capture_id(collection, shard)
             captured = await self._capture.start(collection, shard, capture)
             await asyncio.sleep(self._settle_seconds)
-            staged += [await self._create(collection, shard, number, schema_version) for number in (2, 3)]
+            pair = await self._cut_busy(collection, shard, schema_version)
             if captured:
-                late = await self._capture.fetch(collection, shard, capture, staged[-1].directory)
-        objects, last = staged[-2:]
-        live = snapshot_staging.shard_directory(self._data_path, collection, shard)
+                late = await self._capture.fetch(collection, shard, capture, pair.vectors.directory)
+        last = pair.vectors
         try:
             names = await asyncio.to_thread(snapshot_staging.complete, last.directory, live, (*late, *last.names))
         except FileNotFoundError as error:
             raise Transient("CutIncomplete", f"{collection}/{shard} lost a file while it was cut") from error
+        if made is not None and _made(live) != made:
+            raise Transient("CutIncomplete", f"{collection}/{shard} was deleted and made again while it was cut")
         return ShardCut(
             collection=collection,
             shard=shard,
             driver=DRIVER,
-            files=combine(objects.directory, objects.names, last.directory, names, captured=bool(late)),
-            halt_seconds=max(each.seconds for each in staged),
+            files=combine(pair.objects.directory, pair.objects.names, last.directory, names, queued=pair.queued),
+            halt_seconds=pair.longest_seconds,
         )
+
+    async def _cut_quiet(self, collection: str, shard: str, schema_version: int) -> _Pair | None:
+        """Two calls that list the same files, or nothing."""
+        first, second = [await self._create(collection, shard, number, schema_version) for number in (0, 1)]
+        if set(first.names) != set(second.names):
+            return None
+        return _Pair(second, second, second.queued, max(first.seconds, second.seconds))
+
+    async def _cut_busy(self, collection: str, shard: str, schema_version: int) -> _Pair:
+        """Calls until two in a row are one instant, or else the best call and one whose vector index has caught up.
+
+        The best is the one during which the least was written. The server replaces the snapshot of an id that is used
+        again, so never more than two of these are pinned.
+        """
+        log_path = write_capture.log_path(self._data_path, collection, shard, self._capture_id(collection, shard))
+        best: _Staged | None = None
+        last: _Staged | None = None
+        least, free, longest = 0, 2, 0.0
+        for _ in range(GAP_CALLS):
+            await asyncio.to_thread(_wait_for_gap, log_path)
+            size = _size(log_path)
+            before, last = last, await self._create(collection, shard, free, schema_version)
+            written, longest = _size(log_path) - size, max(longest, last.seconds)
+            same = before is not None and set(before.names) == set(last.names)
+            if same and last.is_indexed():
+                return _Pair(last, last, last.queued, longest)
+            if same or best is None or written < least:
+                best, least, free = last, written, 5 - free
+            if same:
+                break
+        assert best is not None
+        queued, patient = best.queued, best.queued_bytes() <= DRAIN_BYTES
+        deadline = time.monotonic() + DRAIN_SECONDS
+        while patient and queued and time.monotonic() < deadline:
+            await asyncio.sleep(DRAIN_POLL_SECONDS)
+            staged = await self._create(collection, shard, free, schema_version)
+            longest, queued = max(longest, staged.seconds), queued & staged.queued
+        # once more: what was worked off while a list was made is in the logs of the next call only
+        vectors = await self._create(collection, shard, free, schema_version)
+        return _Pair(best, vectors, queued, max(longest, vectors.seconds))
 
     def _capture_id(self, collection: str, shard: str) -> str:
         return snapshot_staging.operation_id(self._operation_uid, collection, shard, CALLS)
@@ -157,29 +242,45 @@ class SnapshotDriver:
         await asyncio.to_thread(snapshot_staging.remove_staging, directory)
 
 
+def _made(live: Path) -> tuple[int, int] | None:
+    """What tells a shard from one of the same name made later: its version file is written once."""
+    try:
+        status = (live / "version").stat()
+    except FileNotFoundError:
+        return None
+    return status.st_ino, status.st_mtime_ns
+
+
+def _wait_for_gap(log_path: Path) -> None:
+    """Until the file of captured writes did not grow for a moment, or there seems to be no gap."""
+    deadline = time.monotonic() + GAP_WAIT_SECONDS
+    size, since = _size(log_path), time.monotonic()
+    while (now := time.monotonic()) < deadline and now < since + GAP_SECONDS:
+        time.sleep(GAP_POLL_SECONDS)
+        if (grown := _size(log_path)) != size:
+            size, since = grown, time.monotonic()
+
+
+def _size(path: Path) -> int:
+    return path.stat().st_size if path.exists() else 0
+
+
 def combine(
-    objects_directory: Path, objects_names: tuple[str, ...], directory: Path, names: tuple[str, ...], *, captured: bool
+    objects_directory: Path,
+    objects_names: tuple[str, ...],
+    directory: Path,
+    names: tuple[str, ...],
+    *,
+    queued: frozenset[str],
 ) -> tuple[ShardFile, ...]:
-    """Objects from the earlier cut, everything else from the later one, in the later one's order.
+    """Objects and postings from the earlier call, everything else from the later one, in the later one's order.
 
-    Queues of vectors not yet indexed come from both: a chunk that was worked off while the later cut was made may be in
-    neither its list nor its sealed logs, and working one off twice changes nothing.
-
-    All sources are private to the cut (sealed segments, or copies), so none of them changes in place. With captured
-    writes the later objects are added where only a restore that replays will take them from.
+    Of the queues only `queued` is taken, from the earlier call: what came later is in the captured writes. All sources
+    are private to the cut (sealed segments, or copies), so none of them changes in place.
     """
-    objects = [
-        ShardFile(name, objects_directory / name, mutable=False) for name in objects_names if name.startswith(OBJECTS)
-    ]
-    others = [ShardFile(name, directory / name, mutable=False) for name in names if not name.startswith(OBJECTS)]
-    late = [
-        ShardFile(late_writes.LATE_OBJECTS + name.removeprefix(OBJECTS), directory / name, mutable=False)
-        for name in late_writes.later_objects(objects_names, names, prefix=OBJECTS)
-        if captured
-    ]
-    queued = [
-        ShardFile(name, objects_directory / name, mutable=False)
-        for name in objects_names
-        if QUEUE in name and name not in names
-    ]
-    return (*objects, *late, *queued, *others)
+    earlier = [name for name in objects_names if name.startswith(POSTED) or name in queued]
+    later = [name for name in names if not name.startswith(POSTED) and not QUEUE.match(name)]
+    return (
+        *(ShardFile(name, objects_directory / name, mutable=False) for name in earlier),
+        *(ShardFile(name, directory / name, mutable=False) for name in later),
+    )

@@ -16,6 +16,7 @@ from weaviate_backup.weaviate import late_writes
 from weaviate_backup.weaviate.protocol import file_replication_pb2
 from weaviate_backup.weaviate.rpc import text_of
 from weaviate_backup.weaviate.shard_refusals import snapshot_failure
+from weaviate_backup.weaviate.snapshot_staging import shard_directory
 
 if TYPE_CHECKING:
     from weaviate_backup.weaviate.protocol.file_replication_pb2_grpc import FileReplicationServiceAsyncStub
@@ -25,6 +26,11 @@ FETCH_TIMEOUT_SECONDS = 600.0
 FLUSH_BYTES = 4 << 20
 
 log = logging.getLogger(__name__)
+
+
+def log_path(data_path: Path, collection: str, shard: str, operation: str) -> Path:
+    """Where the server keeps the captured writes; it appends each as it happens."""
+    return shard_directory(data_path, collection, shard) / "changelog" / f"{operation}.log"
 
 
 class WriteCapture:

@@ -6,11 +6,12 @@ state from there. Both documents come out the same when they are made again from
 
 import json
 from collections import defaultdict
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Collection, Iterable, Mapping, Sequence
 from datetime import datetime
 from typing import Any
 
 from weaviate_backup.agent.access import Access
+from weaviate_backup.agent.expansion import nodes_of
 from weaviate_backup.agent.journal import Record
 from weaviate_backup.layout.chunk_writer import ChunkRecord
 from weaviate_backup.layout.compression import LEVELS
@@ -36,9 +37,10 @@ def describe_node(
     shards: Mapping[str, Sequence[str]],
     chunks: Sequence[PlannedChunk],
     access: Access,
+    gone: Mapping[str, Collection[str]],
     leading: bool,
 ) -> NodeDescriptor:
-    """`schemas` and `shards` by collection; one without shards here is named by the leader only."""
+    """`schemas`, `shards` and `gone` by collection; one without shards here is named by the leader only."""
     by_collection: dict[str, list[PlannedChunk]] = defaultdict(list)
     for chunk in chunks:
         by_collection[chunk.collection].append(chunk)
@@ -50,6 +52,7 @@ def describe_node(
             node=node,
             shards=shards.get(name, ()),
             chunks=by_collection[name],
+            gone=gone.get(name, ()),
         )
         for name in sorted(schemas)
         if leading or shards.get(name)
@@ -75,6 +78,7 @@ def _describe_class(
     node: str,
     shards: Iterable[str],
     chunks: Sequence[PlannedChunk],
+    gone: Collection[str],
 ) -> ClassDescriptor:
     files: dict[str, list[str]] = defaultdict(list)
     for chunk in chunks:
@@ -86,13 +90,26 @@ def _describe_class(
         name=name,
         backup_id=backup_id,
         shards=tuple(ShardDescriptor(name=shard, node=node, files=tuple(files[shard])) for shard in sorted(shards)),
-        sharding_state=_compact(schema["state"]),
+        sharding_state=_compact(state_without(schema["state"], gone, node=node)),
         class_json=_compact(schema["class"]),
         aliases=_compact(aliases),
         aliases_included=True,
         chunks={str(chunk.number): chunk.shards for chunk in chunks},
         pre_compression_size_bytes=sum(chunk.source_bytes for chunk in chunks),
     )
+
+
+def state_without(state: Mapping[str, Any], gone: Collection[str], *, node: str) -> dict[str, Any]:
+    """The sharding state without tenants that were deleted before their only replica was cut.
+
+    Otherwise a restore would make them again, empty. Statuses stay as they were read.
+    """
+    physical = {
+        name: shard
+        for name, shard in (state.get("physical") or {}).items()
+        if name not in gone or set(nodes_of(shard)) != {node}
+    }
+    return {**state, "physical": physical}
 
 
 def node_manifest(

@@ -1,8 +1,9 @@
 """FREEZE: refuse what cannot work before anything is touched, then cut and link every local shard.
 
 Active shards are cut by the driver, inactive tenants are read from disk and looked at again, offloaded ones are only
-counted. The server is let go of a shard as soon as its files are linked, in every path. The journal remembers each
-frozen shard, so that a restarted agent cuts only the others.
+counted. Each is of its own instant: what happens to a tenant after its cut does not concern the backup. The server is
+let go of a shard as soon as its files are linked, in every path. The journal remembers each frozen shard, so that a
+restarted agent cuts only the others.
 """
 
 import asyncio
@@ -121,12 +122,6 @@ async def _freeze_collection(
     shards = local_shards(state, workspace.node)
     pending = [shard for shard, status in shards.statuses.items() if status is not TenantStatus.OFFLOADED]
     await freezer.freeze(name, {shard: shards.statuses[shard] for shard in sorted(pending)}, version)
-    inactive = shards.of(TenantStatus.INACTIVE)
-    if inactive:
-        later, later_version = await raft.sharding_state(name)
-        now = local_shards(later, workspace.node).statuses
-        woken = {shard: now[shard] for shard in inactive if now.get(shard, TenantStatus.INACTIVE) != "COLD"}
-        await freezer.freeze(name, woken, later_version, again=True)
     return FrozenCollection(name, shards)
 
 

@@ -16,7 +16,7 @@ from weaviate_backup.agent.meter import Meter
 from weaviate_backup.agent.tasks import in_thread, together
 from weaviate_backup.agent.workspace import FROZEN, Workspace
 from weaviate_backup.errors import Permanent, Transient
-from weaviate_backup.weaviate.inactive_tenants import changes, cut_inactive, fingerprint_of
+from weaviate_backup.weaviate.inactive_tenants import DRIVER, changes, cut_inactive, fingerprint_of
 from weaviate_backup.weaviate.raft import RaftClient
 from weaviate_backup.weaviate.shard_source import ShardCut, ShardSource
 from weaviate_backup.weaviate.snapshot_staging import shard_directory
@@ -27,7 +27,7 @@ BUSY_DEADLINE_SECONDS = 1200.0
 FIRST_PAUSE_SECONDS = 0.5
 LONGEST_PAUSE_SECONDS = 10.0
 CONTRADICTIONS = 5
-"""Raft calls a shard active, the server does not know it: so often this is taken for a delay."""
+"""Raft calls a shard active, the server does not know it: so often in a row this is taken for a delay."""
 
 log = logging.getLogger(__name__)
 
@@ -49,11 +49,9 @@ class ShardFreezer:
         for collection, shard in sorted(cutting - self._frozen):
             await self._driver.release(ShardCut(collection, shard, driver="", files=(), halt_seconds=0.0))
 
-    async def freeze(
-        self, collection: str, statuses: Mapping[str, TenantStatus], version: int, *, again: bool = False
-    ) -> None:
-        """Every named shard, some at a time; those frozen before are left, unless `again`."""
-        pending = [(shard, status) for shard, status in statuses.items() if again or not self._has(collection, shard)]
+    async def freeze(self, collection: str, statuses: Mapping[str, TenantStatus], version: int) -> None:
+        """Every named shard, some at a time; those frozen before are left."""
+        pending = [(shard, status) for shard, status in statuses.items() if not self._has(collection, shard)]
         queue = iter(pending)
 
         async def worker() -> None:
@@ -75,6 +73,7 @@ class ShardFreezer:
         deadline, pause, contradictions = loop.time() + BUSY_DEADLINE_SECONDS, FIRST_PAUSE_SECONDS, 0
         while True:
             self._meter.check()
+            contradiction: Permanent | None = None
             try:
                 await self._attempt(collection, shard, status, version)
             except Transient as error:
@@ -82,9 +81,9 @@ class ShardFreezer:
                     raise
                 log.info("%s/%s is waited for: %s", collection, shard, error)
             except Permanent as error:
-                contradictions += 1
-                if error.reason != "ShardNotFound" or contradictions > CONTRADICTIONS:
+                if error.reason != "ShardNotFound":
                     raise
+                contradiction = error
             else:
                 return
             await asyncio.sleep(pause)
@@ -93,6 +92,12 @@ class ShardFreezer:
             if found is None:
                 await self._forget(collection, shard)
                 return
+            if contradiction is not None and found is TenantStatus.INACTIVE is status:
+                await self._note_empty(collection, shard)
+                return
+            contradictions = contradictions + 1 if contradiction is not None and found is status else 0
+            if contradiction is not None and contradictions > CONTRADICTIONS:
+                raise contradiction
             if found is TenantStatus.OFFLOADED:
                 raise Transient("TenantOffloaded", f"tenant {collection}/{shard} was offloaded during the backup")
             status, version = found, 0
@@ -105,11 +110,14 @@ class ShardFreezer:
             cut, total_bytes = await in_thread(self._take_inactive, collection, shard)
         else:
             cut, total_bytes = await self._take_active(collection, shard, version)
+        self._note(cut, total_bytes, started_at)
+
+    def _note(self, cut: ShardCut, total_bytes: int, started_at: datetime) -> None:
         self._workspace.journal.append(
             "shard",
             sync=False,
-            collection=collection,
-            shard=shard,
+            collection=cut.collection,
+            shard=cut.shard,
             driver=cut.driver,
             halt_seconds=cut.halt_seconds,
             object_count=cut.object_count,
@@ -118,7 +126,13 @@ class ShardFreezer:
             started_at=started_at.isoformat(),
             ended_at=datetime.now(UTC).isoformat(),
         )
-        self._frozen.add((collection, shard))
+        self._frozen.add((cut.collection, cut.shard))
+
+    async def _note_empty(self, collection: str, shard: str) -> None:
+        """An inactive tenant without a directory was never active: it is whole without a file."""
+        nothing = ShardCut(collection, shard, driver=DRIVER, files=(), halt_seconds=0.0, object_count=0)
+        total_bytes, _ = await in_thread(take_cut, nothing, self._target(collection, shard), check=self._meter.check)
+        self._note(nothing, total_bytes, datetime.now(UTC))
 
     async def _take_active(self, collection: str, shard: str, version: int) -> tuple[ShardCut, int]:
         self._workspace.journal.append("cutting", sync=False, collection=collection, shard=shard)
@@ -130,7 +144,11 @@ class ShardFreezer:
         return cut, total_bytes
 
     def _take_inactive(self, collection: str, shard: str) -> tuple[ShardCut, int]:
-        """Read from disk, and read again: nothing may have moved."""
+        """Read from disk, and look again: nothing may have moved.
+
+        Then it is what a server would find after a crash at that moment, with every acknowledged write, even if it was
+        active by then. Waking, being unloaded, being deleted and made again all change files or their inodes.
+        """
         data_path = self._workspace.data_path
         cut, before = cut_inactive(data_path, collection, shard)
         total_bytes, _ = take_cut(cut, self._target(collection, shard), check=self._meter.check)
@@ -141,8 +159,16 @@ class ShardFreezer:
         return cut, total_bytes
 
     async def _status_now(self, collection: str, shard: str) -> TenantStatus | None:
+        """None when it was deleted. One that lives on elsewhere is in nobody's plan, so it is an error."""
         state, _ = await self._raft.sharding_state(collection)
-        return local_shards(state, self._workspace.node).statuses.get(shard)
+        found = local_shards(state, self._workspace.node).statuses.get(shard)
+        if found is None and shard in (state.get("physical") or {}):
+            raise Permanent(
+                "ShardMoved",
+                f"{collection}/{shard} was moved away from {self._workspace.node} during the backup; make a new one "
+                "when the replica movement has ended",
+            )
+        return found
 
     async def _forget(self, collection: str, shard: str) -> None:
         """Deleted while we were at it: not covered, and nothing to be covered."""

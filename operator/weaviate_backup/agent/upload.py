@@ -119,8 +119,18 @@ def _descriptor(
         shards=shards,
         chunks=chunks,
         access=kept_access(workspace),
+        gone=_gone(workspace, collections),
         leading=workspace.node == order.leader,
     )
+
+
+def _gone(workspace: Workspace, collections: tuple[str, ...]) -> dict[str, set[str]]:
+    """Shards of which nothing was frozen because they were deleted, by collection."""
+    gone: dict[str, set[str]] = {}
+    for record in workspace.journal.of("gone"):
+        if record["collection"] in collections:
+            gone.setdefault(record["collection"], set()).add(record["shard"])
+    return gone
 
 
 def shards_by_collection(workspace: Workspace, collections: Iterable[str]) -> dict[str, list[str]]:

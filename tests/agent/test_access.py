@@ -83,11 +83,6 @@ def compare_documents(cluster: WeaviateCluster, store: Surroundings, backup_id: 
     assert found.users == base64.b64decode(descriptor["userBackups"])
 
 
-def require_a_driver(guarded: Guarded) -> None:
-    if guarded.version != "1.39.1":
-        pytest.skip("no driver cuts shards of this version")
-
-
 def restored_with_access(order: SessionOrder, version: str) -> SessionOrder:
     work = order.work
     assert isinstance(work, RestoreOrder)
@@ -192,7 +187,6 @@ async def test_without_being_asked_for_nothing_of_them_changes(guarded: Guarded,
 
 
 async def test_our_backup_carries_them_to_a_restore_of_the_server(guarded: Guarded, tmp_path: Path) -> None:
-    require_a_driver(guarded)
     store, cluster = guarded.store, guarded.cluster
     hand_out_cluster_credentials(tmp_path)
     order = backup_order(cluster, store, NOTES, backup_id="ours", server_version=guarded.version)
@@ -212,7 +206,6 @@ async def test_our_backup_carries_them_to_a_restore_of_the_server(guarded: Guard
 
 
 async def test_only_we_may_read_what_is_kept_meanwhile(guarded: Guarded, tmp_path: Path) -> None:
-    require_a_driver(guarded)
     hand_out_cluster_credentials(tmp_path)
     order = backup_order(guarded.cluster, guarded.store, NOTES, backup_id="kept", server_version=guarded.version)
     data_path = guarded.cluster.nodes[0].data_path

@@ -11,7 +11,7 @@ from weaviate_backup.errors import Permanent
 from weaviate_backup.weaviate import snapshot_staging
 from weaviate_backup.weaviate.probing import choose_driver
 from weaviate_backup.weaviate.raft import RaftClient
-from weaviate_backup.weaviate.shard_source import ShardCut
+from weaviate_backup.weaviate.shard_source import ShardCut, ShardSource
 from weaviate_backup.weaviate.snapshot_driver import SnapshotDriver, combine
 
 pytestmark = [pytest.mark.weaviate, pytest.mark.asyncio(loop_scope="session")]
@@ -19,9 +19,7 @@ pytestmark = [pytest.mark.weaviate, pytest.mark.asyncio(loop_scope="session")]
 UID = "6f1c2a9e-0d3b-4a52-9a3e-1f0d8c7b6a55"
 
 
-async def cut_of(
-    driver: SnapshotDriver, raft: RaftClient, collection: str, shard: str = ""
-) -> tuple[ShardCut, set[str]]:
+async def cut_of(driver: ShardSource, raft: RaftClient, collection: str, shard: str = "") -> tuple[ShardCut, set[str]]:
     state, version = await raft.sharding_state(collection)
     cut = await driver.cut(collection, shard or next(iter(state["physical"])), schema_version=version)
     return cut, {file.path for file in cut.files}

@@ -61,10 +61,10 @@ class Journal:
                     os.fsync(self._file)
             self._records.append(record)
 
-    def of(self, kind: str) -> Iterator[Record]:
-        """Records of one kind, oldest first."""
+    def of(self, *kinds: str) -> Iterator[Record]:
+        """Records of some kinds, oldest first."""
         with self._lock:
-            found = [record for record in self._records if record["kind"] == kind]
+            found = [record for record in self._records if record["kind"] in kinds]
         return iter(found)
 
     def last(self, kind: str) -> Record | None:
@@ -81,6 +81,18 @@ class Journal:
             if self._file is not None:
                 os.close(self._file)
                 self._file = None
+
+
+def cuts_left_over(journal: Journal) -> list[tuple[str, str]]:
+    """Collection and shard of cuts that were begun and perhaps never let go of, because the agent was killed."""
+    pending: dict[tuple[str, str], None] = {}
+    for record in journal.of("cutting", "shard"):
+        key = (record["collection"], record["shard"])
+        if record["kind"] == "cutting":
+            pending[key] = None
+        else:
+            pending.pop(key, None)
+    return sorted(pending)
 
 
 def read_records(path: Path) -> tuple[list[Record], int]:

@@ -4,18 +4,17 @@ A shard's directory appears under its name only when it is whole. Files are neve
 so Weaviate's own data cannot be harmed.
 """
 
-import errno
 import os
 import shutil
 from collections.abc import Callable
 from pathlib import Path
 
 from weaviate_backup.errors import Permanent, Transient
+from weaviate_backup.weaviate.hard_links import link_sealed
 from weaviate_backup.weaviate.shard_source import ShardCut, ShardFile
 
 PARTIAL = ".partial"
 COPY_BLOCK_BYTES = 1 << 20
-NO_LINKS = (errno.EXDEV, errno.EPERM, errno.EOPNOTSUPP, errno.ENOSYS)
 
 
 def take_cut(cut: ShardCut, target: Path, *, check: Callable[[], None]) -> tuple[int, int]:
@@ -41,22 +40,8 @@ def take_cut(cut: ShardCut, target: Path, *, check: Callable[[], None]) -> tuple
 
 
 def _take_file(file: ShardFile, destination: Path) -> None:
-    if file.mutable:
+    if file.mutable or not link_sealed(file.source, destination):
         copy_file(file.source, destination)
-        return
-    try:
-        os.link(file.source, destination, follow_symlinks=False)
-    except OSError as error:
-        if error.errno == errno.EMLINK:
-            copy_file(file.source, destination)
-        elif error.errno in NO_LINKS:
-            raise Permanent(
-                "HardLinksUnsupported",
-                f"{file.source.name!r} cannot be hard-linked into {destination.parent}: {error.strerror}; the data "
-                "volume must be one file system with hard links, or use method Server",
-            ) from error
-        else:
-            raise
 
 
 def copy_file(source: Path, destination: Path) -> None:

@@ -5,6 +5,7 @@ Idempotent, and the same whether the operator orders it or the lease ran out.
 
 from datetime import UTC, datetime
 
+from weaviate_backup.agent.journal import cuts_left_over
 from weaviate_backup.agent.meter import Meter
 from weaviate_backup.agent.sweep import remove_operation, sweep_others
 from weaviate_backup.agent.tasks import in_thread
@@ -37,8 +38,7 @@ async def sweep(workspace: Workspace, raft: RaftClient) -> None:
 
 async def _release_cuts(workspace: Workspace) -> None:
     """Cuts begun and perhaps never let go of. A server that does not answer has lost them, or loses the directory."""
-    done = {(record["collection"], record["shard"]) for record in workspace.journal.of("shard")}
-    pending = {(record["collection"], record["shard"]) for record in workspace.journal.of("cutting")} - done
+    pending = cuts_left_over(workspace.journal)
     if not pending:
         return
     try:
@@ -46,7 +46,7 @@ async def _release_cuts(workspace: Workspace) -> None:
     except BackupError:
         return
     try:
-        for collection, shard in sorted(pending):
+        for collection, shard in pending:
             await driver.release(ShardCut(collection, shard, driver="", files=(), halt_seconds=0.0))
     finally:
         await driver.close()

@@ -11,6 +11,7 @@ from datetime import UTC, datetime
 from pathlib import Path
 
 from weaviate_backup.agent.expansion import TenantStatus, local_shards
+from weaviate_backup.agent.journal import cuts_left_over
 from weaviate_backup.agent.linking import remove_tree, take_cut
 from weaviate_backup.agent.meter import Meter
 from weaviate_backup.agent.tasks import in_thread, together
@@ -45,8 +46,7 @@ class ShardFreezer:
 
     async def release_left_over(self) -> None:
         """Cuts that a killed predecessor may not have let go of."""
-        cutting = {(record["collection"], record["shard"]) for record in self._workspace.journal.of("cutting")}
-        for collection, shard in sorted(cutting - self._frozen):
+        for collection, shard in cuts_left_over(self._workspace.journal):
             await self._driver.release(ShardCut(collection, shard, driver="", files=(), halt_seconds=0.0))
 
     async def freeze(self, collection: str, statuses: Mapping[str, TenantStatus], version: int) -> None:

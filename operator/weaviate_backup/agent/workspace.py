@@ -22,7 +22,7 @@ from weaviate_backup.storage.factory import open_store
 from weaviate_backup.storage.object_store import ObjectStore
 from weaviate_backup.weaviate.probing import choose_driver
 from weaviate_backup.weaviate.rpc import ClusterCredentials
-from weaviate_backup.weaviate.snapshot_driver import SnapshotDriver
+from weaviate_backup.weaviate.shard_source import ShardSource
 
 FROZEN = "frozen"
 SCHEMA = "schema"
@@ -110,7 +110,7 @@ class Workspace:
             self._opened[secrets] = store
         return store
 
-    async def open_driver(self) -> SnapshotDriver:
+    async def open_driver(self) -> ShardSource:
         """What this node's server is cut with; the caller closes it."""
         return await choose_driver(
             self.weaviate.host,

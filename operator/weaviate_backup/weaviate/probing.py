@@ -10,9 +10,11 @@ from typing import Any
 import grpc
 
 from weaviate_backup.errors import Permanent
+from weaviate_backup.weaviate.pause_driver import PauseDriver
 from weaviate_backup.weaviate.protocol import file_replication_pb2, file_replication_pb2_grpc
 from weaviate_backup.weaviate.rpc import ClusterCredentials, failure_of, open_channel
 from weaviate_backup.weaviate.shard_refusals import snapshot_failure
+from weaviate_backup.weaviate.shard_source import ShardSource
 from weaviate_backup.weaviate.snapshot_driver import SnapshotDriver
 
 PROBE_TIMEOUT_SECONDS = 30.0
@@ -27,7 +29,7 @@ async def choose_driver(
     operation_uid: str,
     server_version: str,
     credentials: ClusterCredentials | None = None,
-) -> SnapshotDriver:
+) -> ShardSource:
     """The driver for the server at that data port; `DriverUnsupported` when it has none of the calls we use."""
     channel = open_channel(host, data_port)
     try:
@@ -45,10 +47,11 @@ async def choose_driver(
         pausable = await _knows(stub.PauseFileActivity(pause, timeout=PROBE_TIMEOUT_SECONDS, metadata=metadata), what)
     finally:
         await channel.close()
-    offered = "PauseFileActivity, which is not supported yet" if pausable else "none of the calls that halt a shard"
+    if pausable:
+        return PauseDriver(host, data_port, data_path=data_path, operation_uid=operation_uid, credentials=credentials)
     raise Permanent(
         "DriverUnsupported",
-        f"Weaviate {server_version} at {host}:{data_port} has {offered}; "
+        f"Weaviate {server_version} at {host}:{data_port} has none of the calls that halt a shard; "
         "upgrade to 1.38.3 or newer (CreateReplicaSnapshot), or use method: Server",
     )
 

@@ -47,3 +47,7 @@ class ShardSource(Protocol):
     async def release(self, cut: ShardCut) -> None:
         """Let the server forget the cut. Idempotent."""
         ...
+
+    async def close(self) -> None:
+        """Close the connection. What was cut and not released stays so."""
+        ...

@@ -69,6 +69,11 @@ class FileReplicationServiceStub:
                 request_serializer=weaviate__backup_dot_weaviate_dot_protocol_dot_file__replication__pb2.PauseRequest.SerializeToString,
                 response_deserializer=weaviate__backup_dot_weaviate_dot_protocol_dot_file__replication__pb2.ShardResponse.FromString,
                 _registered_method=True)
+        self.ListFiles = channel.unary_unary(
+                '/clusterapi.FileReplicationService/ListFiles',
+                request_serializer=weaviate__backup_dot_weaviate_dot_protocol_dot_file__replication__pb2.ListRequest.SerializeToString,
+                response_deserializer=weaviate__backup_dot_weaviate_dot_protocol_dot_file__replication__pb2.FileListResponse.FromString,
+                _registered_method=True)
         self.ResumeFileActivity = channel.unary_unary(
                 '/clusterapi.FileReplicationService/ResumeFileActivity',
                 request_serializer=weaviate__backup_dot_weaviate_dot_protocol_dot_file__replication__pb2.ResumeRequest.SerializeToString,
@@ -125,6 +130,13 @@ class FileReplicationServiceServicer:
         context.set_details('Method not implemented!')
         raise NotImplementedError('Method not implemented!')
 
+    def ListFiles(self, request, context):
+        """Only of a paused shard. Holds its writes back, flushes and lists; answers with names relative to the data root.
+        """
+        context.set_code(grpc.StatusCode.UNIMPLEMENTED)
+        context.set_details('Method not implemented!')
+        raise NotImplementedError('Method not implemented!')
+
     def ResumeFileActivity(self, request, context):
         """Missing associated documentation comment in .proto file."""
         context.set_code(grpc.StatusCode.UNIMPLEMENTED)
@@ -168,6 +180,11 @@ def add_FileReplicationServiceServicer_to_server(servicer, server):
                     servicer.PauseFileActivity,
                     request_deserializer=weaviate__backup_dot_weaviate_dot_protocol_dot_file__replication__pb2.PauseRequest.FromString,
                     response_serializer=weaviate__backup_dot_weaviate_dot_protocol_dot_file__replication__pb2.ShardResponse.SerializeToString,
+            ),
+            'ListFiles': grpc.unary_unary_rpc_method_handler(
+                    servicer.ListFiles,
+                    request_deserializer=weaviate__backup_dot_weaviate_dot_protocol_dot_file__replication__pb2.ListRequest.FromString,
+                    response_serializer=weaviate__backup_dot_weaviate_dot_protocol_dot_file__replication__pb2.FileListResponse.SerializeToString,
             ),
             'ResumeFileActivity': grpc.unary_unary_rpc_method_handler(
                     servicer.ResumeFileActivity,
@@ -364,6 +381,33 @@ class FileReplicationService:
             '/clusterapi.FileReplicationService/PauseFileActivity',
             weaviate__backup_dot_weaviate_dot_protocol_dot_file__replication__pb2.PauseRequest.SerializeToString,
             weaviate__backup_dot_weaviate_dot_protocol_dot_file__replication__pb2.ShardResponse.FromString,
+            options,
+            channel_credentials,
+            insecure,
+            call_credentials,
+            compression,
+            wait_for_ready,
+            timeout,
+            metadata,
+            _registered_method=True)
+
+    @staticmethod
+    def ListFiles(request,
+            target,
+            options=(),
+            channel_credentials=None,
+            call_credentials=None,
+            insecure=False,
+            compression=None,
+            wait_for_ready=None,
+            timeout=None,
+            metadata=None):
+        return grpc.experimental.unary_unary(
+            request,
+            target,
+            '/clusterapi.FileReplicationService/ListFiles',
+            weaviate__backup_dot_weaviate_dot_protocol_dot_file__replication__pb2.ListRequest.SerializeToString,
+            weaviate__backup_dot_weaviate_dot_protocol_dot_file__replication__pb2.FileListResponse.FromString,
             options,
             channel_credentials,
             insecure,

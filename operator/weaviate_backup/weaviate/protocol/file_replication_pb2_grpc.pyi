@@ -42,6 +42,8 @@ class FileReplicationServiceStub:
     StopChangeCapture: _grpc.UnaryUnaryMultiCallable[_file_replication_pb2.CaptureRequest, _file_replication_pb2.CaptureResponse]
     PauseFileActivity: _grpc.UnaryUnaryMultiCallable[_file_replication_pb2.PauseRequest, _file_replication_pb2.ShardResponse]
     """From 1.32.0 to 1.38.2: halts until resumed or timed out."""
+    ListFiles: _grpc.UnaryUnaryMultiCallable[_file_replication_pb2.ListRequest, _file_replication_pb2.FileListResponse]
+    """Only of a paused shard. Holds its writes back, flushes and lists; answers with names relative to the data root."""
     ResumeFileActivity: _grpc.UnaryUnaryMultiCallable[_file_replication_pb2.ResumeRequest, _file_replication_pb2.ShardResponse]
 
 @_typing.type_check_only
@@ -58,6 +60,8 @@ class FileReplicationServiceAsyncStub(FileReplicationServiceStub):
     StopChangeCapture: _aio.UnaryUnaryMultiCallable[_file_replication_pb2.CaptureRequest, _file_replication_pb2.CaptureResponse]  # type: ignore[assignment]
     PauseFileActivity: _aio.UnaryUnaryMultiCallable[_file_replication_pb2.PauseRequest, _file_replication_pb2.ShardResponse]  # type: ignore[assignment]
     """From 1.32.0 to 1.38.2: halts until resumed or timed out."""
+    ListFiles: _aio.UnaryUnaryMultiCallable[_file_replication_pb2.ListRequest, _file_replication_pb2.FileListResponse]  # type: ignore[assignment]
+    """Only of a paused shard. Holds its writes back, flushes and lists; answers with names relative to the data root."""
     ResumeFileActivity: _aio.UnaryUnaryMultiCallable[_file_replication_pb2.ResumeRequest, _file_replication_pb2.ShardResponse]  # type: ignore[assignment]
 
 class FileReplicationServiceServicer(metaclass=_abc_1.ABCMeta):
@@ -113,6 +117,14 @@ class FileReplicationServiceServicer(metaclass=_abc_1.ABCMeta):
         context: _ServicerContext,
     ) -> _typing.Union[_file_replication_pb2.ShardResponse, _abc.Awaitable[_file_replication_pb2.ShardResponse]]:
         """From 1.32.0 to 1.38.2: halts until resumed or timed out."""
+
+    @_abc_1.abstractmethod
+    def ListFiles(
+        self,
+        request: _file_replication_pb2.ListRequest,
+        context: _ServicerContext,
+    ) -> _typing.Union[_file_replication_pb2.FileListResponse, _abc.Awaitable[_file_replication_pb2.FileListResponse]]:
+        """Only of a paused shard. Holds its writes back, flushes and lists; answers with names relative to the data root."""
 
     @_abc_1.abstractmethod
     def ResumeFileActivity(

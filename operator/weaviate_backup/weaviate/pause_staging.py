@@ -1,0 +1,99 @@
+"""The private staging of a shard cut by Pause: links and copies beside the data, made while the shard is halted.
+
+It lies where and is named as the server's own staging of newer releases, so left-overs are found and swept in one way.
+A file in it says that the shard may be halted for us; it outlives a killed agent. Synchronous file work, no network.
+"""
+
+import shutil
+from collections.abc import Iterator
+from pathlib import Path
+
+from weaviate_backup.errors import Permanent, Transient
+from weaviate_backup.weaviate import commit_log, locked_instant, snapshot_staging
+from weaviate_backup.weaviate.hard_links import link_sealed
+from weaviate_backup.weaviate.locked_instant import Lengths
+
+HALTED = ".halted"
+SERVER_COPY = ".copy.tmp"
+"""`ListFiles` leaves consistent copies of the doc id counter and the property lengths under this ending."""
+
+
+def prepare(staging: Path, live: Path) -> None:
+    """An empty staging directory that says: from now on the shard may be halted for us."""
+    if not live.is_dir():
+        raise Permanent(
+            "DataPathMismatch",
+            f"Weaviate has shard {live.name}, but {live} does not exist: the data path given must be the server's "
+            "PERSISTENCE_DATA_PATH, on the same volume",
+        )
+    snapshot_staging.remove_staging(staging)
+    staging.mkdir()
+    (staging / HALTED).touch()
+
+
+def may_be_halted(staging: Path) -> bool:
+    return (staging / HALTED).exists()
+
+
+def no_longer_halted(staging: Path) -> None:
+    (staging / HALTED).unlink(missing_ok=True)
+
+
+def shard_relative(names: tuple[str, ...], collection: str, shard: str) -> tuple[str, ...]:
+    """The server's names without class and shard directory. `UnexpectedAnswer` for any that lies elsewhere."""
+    start = f"{collection.lower()}/{shard}/"
+    for name in names:
+        if not name.startswith(start):
+            raise Permanent("UnexpectedAnswer", f"Weaviate listed {name!r} for {collection}/{shard}")
+    relative = tuple(name.removeprefix(start) for name in names)
+    snapshot_staging.check_names(relative)
+    return relative
+
+
+def document_counter(live: Path) -> int:
+    """The next document id at the instant of the last list, from the copy which the server then made."""
+    return int.from_bytes((live / locked_instant.MARKER).read_bytes()[:8], "little")
+
+
+def stage(staging: Path, live: Path, listed: tuple[str, ...], logs: tuple[str, ...]) -> tuple[str, ...]:
+    """Link what is sealed, copy what is not, while the shard is halted. All names, `indexcount` last.
+
+    The active `logs` are copied as they are now, and end later than the list; of an empty one there is nothing to take.
+    `CutIncomplete` when a file is gone, as after a halt that did not last.
+    """
+    try:
+        names = [name for name in dict.fromkeys((*listed, *_geo_files(live))) if name not in logs]
+        for name in names:
+            _take(live / name, staging / name, name)
+        for name in logs:
+            if (live / name).stat().st_size > 0:
+                (staging / name).parent.mkdir(parents=True, exist_ok=True)
+                shutil.copyfile(live / name, staging / name)
+                names.append(name)
+        return snapshot_staging.complete(staging, live, tuple(names))
+    except FileNotFoundError as error:
+        raise Transient("CutIncomplete", f"shard {live.name} lost a file while it was cut: {error.filename}") from error
+
+
+def end_logs(staging: Path, lengths: Lengths, next_document: int) -> None:
+    """Take from the copied logs what came after the instant, at which they had those `lengths`."""
+    for name, length in lengths.items():
+        if (staging / name).is_file():
+            commit_log.end_at_instant(staging / name, length, next_document)
+
+
+def _geo_files(live: Path) -> Iterator[str]:
+    """Logs and snapshots of geo indexes, which the list forgets: all there is, since their maintenance is paused."""
+    for pattern in ("geo.*.hnsw.commitlog.d/*", "geo.*.hnsw.snapshot.d/*"):
+        for path in sorted(live.glob(pattern)):
+            if path.is_file() and path.suffix != ".tmp" and not path.name.startswith(".") and path.stat().st_size > 0:
+                yield path.relative_to(live).as_posix()
+
+
+def _take(source: Path, target: Path, name: str) -> None:
+    target.parent.mkdir(parents=True, exist_ok=True)
+    if name in snapshot_staging.BOOKKEEPING:
+        copy = source.with_name(source.name + SERVER_COPY)
+        shutil.copyfile(copy if copy.is_file() else source, target)
+    elif not link_sealed(source, target):
+        shutil.copyfile(source, target)

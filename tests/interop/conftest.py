@@ -26,7 +26,7 @@ async def releases(
     async with AsyncExitStack() as stack:
         new, old = await asyncio.gather(
             stack.enter_async_context(release(tmp_path_factory.mktemp("new"), store, NEW, ours=True)),
-            stack.enter_async_context(release(tmp_path_factory.mktemp("old"), store, OLD, ours=False)),
+            stack.enter_async_context(release(tmp_path_factory.mktemp("old"), store, OLD, ours=True)),
         )
         yield new, old
 

@@ -40,6 +40,9 @@ STOCK_RESTORES = [
     Cell("ours-zstd", "new", "old"),
     Cell("ours-none", "new", "old"),
     Cell("ours-split", "new", "old"),
+    Cell("ours-zstd", "old", "old"),
+    Cell("ours-split", "old", "old"),
+    Cell("ours-zstd", "old", "new"),
 ]
 WE_RESTORE = [
     Cell("stock-gzip", "new", "new"),
@@ -50,6 +53,9 @@ WE_RESTORE = [
     Cell("stock-chain-2", "old", "old"),
     Cell("stock-none", "old", "new"),
     Cell("stock-chain-2", "old", "new"),
+    Cell("ours-zstd", "old", "old"),
+    Cell("ours-zstd", "old", "new"),
+    Cell("ours-split", "old", "new"),
 ]
 REFUSED = [Cell("stock-chain-2", "new", "old"), Cell("ours-zstd", "new", "old")]
 

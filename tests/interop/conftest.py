@@ -25,8 +25,8 @@ async def releases(
     """Both at once: making backups is mostly waiting for the server's own polls."""
     async with AsyncExitStack() as stack:
         new, old = await asyncio.gather(
-            stack.enter_async_context(release(tmp_path_factory.mktemp("new"), store, NEW, ours=True)),
-            stack.enter_async_context(release(tmp_path_factory.mktemp("old"), store, OLD, ours=True)),
+            stack.enter_async_context(release(tmp_path_factory.mktemp("new"), store, NEW)),
+            stack.enter_async_context(release(tmp_path_factory.mktemp("old"), store, OLD)),
         )
         yield new, old
 

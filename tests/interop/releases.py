@@ -79,18 +79,16 @@ class Release:
             await asyncio.sleep(0.1)
         raise TimeoutError("collections were deleted, but their directories stay")
 
-    async def make_full(self, directory: Path, *, ours: bool) -> None:
-        """Load, then back up in every way. `ours`: our agents can cut this version."""
+    async def make_full(self, directory: Path) -> None:
+        """Load, then back up in every way."""
         await asyncio.to_thread(load, Weaviate(self.cluster.nodes[0].rest_url), DATASET)
         await load_posters(self.cluster)
         seen = await self.see(DATASET)
         for kind, level in LEVELS.items():
             await self._stock(f"stock-{kind}", seen, level=level)
-            if ours:
-                await self._ours(directory, f"ours-{kind}", seen, compression_level=level)
-        if ours:
-            small = {"chunk_size_bytes": 64 << 10, "split_file_bytes": 32 << 10}
-            await self._ours(directory, "ours-split", seen, **small)
+            await self._ours(directory, f"ours-{kind}", seen, compression_level=level)
+        small = {"chunk_size_bytes": 64 << 10, "split_file_bytes": 32 << 10}
+        await self._ours(directory, "ours-split", seen, **small)
 
     async def make_chain(self) -> None:
         """Two further backups by the server, each on top of the one before, the first on `stock-zstd`."""
@@ -136,14 +134,14 @@ class Release:
 
 
 @asynccontextmanager
-async def release(directory: Path, store: Surroundings, version: str, *, ours: bool) -> AsyncIterator[Release]:
+async def release(directory: Path, store: Surroundings, version: str) -> AsyncIterator[Release]:
     """Running, every backup made, and empty."""
     environment = store.weaviate_environment | SMALL_CHUNKS
     async with weaviate_cluster(
         directory / "weaviate", nodes=NODES, environment=environment, version=version
     ) as cluster:
         made = Release(version, cluster, store)
-        await made.make_full(directory, ours=ours)
+        await made.make_full(directory)
         await made.make_chain()
         await made.empty()
         yield made

@@ -52,7 +52,7 @@ async def choose_driver(
     raise Permanent(
         "DriverUnsupported",
         f"Weaviate {server_version} at {host}:{data_port} has none of the calls that halt a shard; "
-        "upgrade to 1.38.3 or newer (CreateReplicaSnapshot), or use method: Server",
+        "upgrade to 1.36 or newer, or use method: Server",
     )
 
 

@@ -156,9 +156,7 @@ async def test_what_a_killed_agent_left_halted_is_resumed_once(driver: PauseDriv
     assert staged(source) == []
 
 
-async def test_a_cancelled_or_failed_cut_leaves_nothing_halted(
-    driver: PauseDriver, source: WeaviateCluster, monkeypatch: pytest.MonkeyPatch
-) -> None:
+async def test_a_cancelled_or_failed_cut_leaves_nothing_halted(driver: PauseDriver, source: WeaviateCluster) -> None:
     shard = await shard_of(source, "Article")
     for seconds in (0.0, 0.01, 0.05, 0.1):
         task = asyncio.create_task(driver.cut("Article", shard, schema_version=0))

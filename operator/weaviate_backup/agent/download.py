@@ -8,7 +8,6 @@ what is not journaled.
 import logging
 import os
 from collections.abc import Sequence
-from concurrent.futures import FIRST_EXCEPTION, ThreadPoolExecutor, wait
 from pathlib import Path
 
 from weaviate_backup.agent.backup_reading import BackupReader
@@ -17,7 +16,7 @@ from weaviate_backup.agent.durability import boot_id, sync_file_system
 from weaviate_backup.agent.meter import Meter
 from weaviate_backup.agent.place import refuse_in_the_way
 from weaviate_backup.agent.release import sweep
-from weaviate_backup.agent.tasks import in_thread
+from weaviate_backup.agent.tasks import each_in_parallel, in_thread
 from weaviate_backup.agent.wanted_files import WantedChunk, WantedFiles, wanted_files
 from weaviate_backup.agent.workspace import RESTORE, Workspace
 from weaviate_backup.core.session import StepCommand
@@ -77,15 +76,7 @@ def _receive_all(workspace: Workspace, receiver: ChunkReceiver, chunks: Sequence
         receiver.receive(chunk)
         workspace.journal.append("fetched", sync=False, key=chunk.key, only=chunk.only, boot=boot)
 
-    with ThreadPoolExecutor(workspace.streams, thread_name_prefix="fetch") as pool:
-        futures = [pool.submit(receive, chunk) for chunk in chunks]
-        done, pending = wait(futures, return_when=FIRST_EXCEPTION)
-        if pending:
-            meter.stop()
-        for future in pending:
-            future.cancel()
-        for future in done:
-            future.result()
+    each_in_parallel(receive, chunks, meter, streams=workspace.streams)
 
 
 def check_complete(directory: Path, collection: str, wanted: WantedFiles) -> None:

@@ -159,9 +159,8 @@ class RestoreDriver:
     def _task(self, restore: Restore) -> ServerTask | None:
         """What method Server works with; None before there is a plan, and for the other method."""
         plan, status = self._runtime.plan, restore.status
-        location, backup_id = (plan.location, status.backup_id) if plan else (status.location, status.backup_id)
-        if isinstance(plan, PlannedRestore):
-            backup_id = plan.backup_id
+        location = plan.location if plan else status.location
+        backup_id = plan.backup_id if isinstance(plan, PlannedRestore) else status.backup_id
         if not _by_server(restore) or location is None or backup_id is None:
             return None
         first = plan.applier if isinstance(plan, PlannedRestore) else ""

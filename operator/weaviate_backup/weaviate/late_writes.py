@@ -23,14 +23,15 @@ import aiohttp
 
 from weaviate_backup.errors import Permanent, Transient, excerpt
 from weaviate_backup.weaviate.rpc import ClusterCredentials
+from weaviate_backup.weaviate.shard_objects import objects_url, open_session, send
 
 LATE_WRITES = ".late-writes"
 MAGIC = b"WVBLATE1"
 FRAME = struct.Struct("<B16sqI")
-OBJECT_LIST = "application/vnd.weaviate.storobj.list+octet-stream"
 BATCH_WRITES = 200
 BATCH_BYTES = 16 << 20
 TIMEOUT_SECONDS = 300.0
+REFUSED = "ReplayFailed"
 DELETES_AT_ONCE = 8
 
 
@@ -103,11 +104,9 @@ async def replay(
     Every object is deleted first, because a put of what is stored already would leave its index entries as they are.
     Repeating a replay gives the same result.
     """
-    address = f"[{host}]" if ":" in host else host
-    url = f"http://{address}:{data_port}/indices/{collection}/shards/{shard}/objects"
-    headers = {"Authorization": credentials.header()} if credentials else {}
+    url = objects_url(host, data_port, collection=collection, shard=shard)
     touched = 0
-    async with aiohttp.ClientSession(headers=headers, timeout=aiohttp.ClientTimeout(total=TIMEOUT_SECONDS)) as session:
+    async with open_session(credentials, timeout_seconds=TIMEOUT_SECONDS) as session:
         for batch in batches(final_writes(path)):
             await _delete(session, url, [write.uuid for write in batch])
             await _put(session, url, [write.stored_object for write in batch if not write.is_delete])
@@ -120,7 +119,7 @@ async def _delete(session: aiohttp.ClientSession, url: str, uuids: list[UUID]) -
 
     async def one(uuid: UUID) -> None:
         async with bound:
-            await _send(session, "DELETE", f"{url}/{uuid}")
+            await send(session, "DELETE", f"{url}/{uuid}", reason=REFUSED)
 
     await asyncio.gather(*(one(uuid) for uuid in uuids))
 
@@ -129,23 +128,7 @@ async def _put(session: aiohttp.ClientSession, url: str, objects: list[bytes]) -
     if not objects:
         return
     body = b"".join(struct.pack("<Q", len(each)) + each for each in objects)
-    answer = await _send(session, "POST", url, body=body)
+    answer = await send(session, "POST", url, body=body, reason=REFUSED)
     refused = [row for row in json.loads(answer or "[]") or [] if row]
     if refused:
-        raise Transient("ReplayFailed", f"{len(refused)} late writes were refused at {url}: {excerpt(str(refused[0]))}")
-
-
-async def _send(session: aiohttp.ClientSession, method: str, url: str, *, body: bytes | None = None) -> str:
-    headers = {"Content-Type": OBJECT_LIST} if body is not None else {}
-    try:
-        async with session.request(method, url, data=body, headers=headers) as answer:
-            text = await answer.text()
-            if answer.status < 300:
-                return text
-            if answer.status == 401:
-                raise Permanent("ClusterAuthenticationFailed", f"{method} {url}: the data port refused the credentials")
-            raise Transient("ReplayFailed", f"{method} {url}: {answer.status}: {excerpt(text)}")
-    except TimeoutError as error:
-        raise Transient("ServerTimeout", f"{method} {url}: Weaviate did not answer in time") from error
-    except aiohttp.ClientError as error:
-        raise Transient("ServerUnavailable", f"{method} {url}: {excerpt(str(error))}") from error
+        raise Transient(REFUSED, f"{len(refused)} late writes were refused at {url}: {excerpt(str(refused[0]))}")

@@ -22,7 +22,7 @@ from weaviate_backup.weaviate import pause_staging, snapshot_staging
 from weaviate_backup.weaviate.index_flush import flush_indexes
 from weaviate_backup.weaviate.locked_instant import InstantWatch, Lengths
 from weaviate_backup.weaviate.protocol import file_replication_pb2, file_replication_pb2_grpc
-from weaviate_backup.weaviate.rpc import ClusterCredentials, open_channel, text_of
+from weaviate_backup.weaviate.rpc import ClusterCredentials, call_metadata, open_channel, text_of
 from weaviate_backup.weaviate.shard_refusals import snapshot_failure
 from weaviate_backup.weaviate.shard_source import ShardCut, ShardFile
 
@@ -65,7 +65,7 @@ class PauseDriver:
         self._operation_uid = operation_uid
         self._channel = open_channel(host, data_port)
         self._stub = file_replication_pb2_grpc.FileReplicationServiceStub(self._channel)
-        self._metadata = (("authorization", credentials.header()),) if credentials else ()
+        self._metadata = call_metadata(credentials)
         self._resuming: dict[Path, asyncio.Task[None]] = {}
         self._resumed: dict[Path, float] = {}
 

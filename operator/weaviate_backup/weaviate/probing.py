@@ -12,7 +12,7 @@ import grpc
 from weaviate_backup.errors import Permanent
 from weaviate_backup.weaviate.pause_driver import PauseDriver
 from weaviate_backup.weaviate.protocol import file_replication_pb2, file_replication_pb2_grpc
-from weaviate_backup.weaviate.rpc import ClusterCredentials, failure_of, open_channel
+from weaviate_backup.weaviate.rpc import ClusterCredentials, call_metadata, failure_of, open_channel
 from weaviate_backup.weaviate.shard_refusals import snapshot_failure
 from weaviate_backup.weaviate.shard_source import ShardSource
 from weaviate_backup.weaviate.snapshot_driver import SnapshotDriver
@@ -34,7 +34,7 @@ async def choose_driver(
     channel = open_channel(host, data_port)
     try:
         stub = file_replication_pb2_grpc.FileReplicationServiceStub(channel)
-        metadata = (("authorization", credentials.header()),) if credentials else ()
+        metadata = call_metadata(credentials)
         what = f"probe of {host}:{data_port}"
         snapshot = file_replication_pb2.CreateSnapshotRequest(
             collection=NO_COLLECTION, shard="none", operation_id="wvb-probe"
@@ -52,7 +52,7 @@ async def choose_driver(
     raise Permanent(
         "DriverUnsupported",
         f"Weaviate {server_version} at {host}:{data_port} has none of the calls that halt a shard; "
-        "upgrade to 1.36 or newer, or use method: Server",
+        "upgrade to 1.38.3 or newer (CreateReplicaSnapshot), or use method: Server",
     )
 
 

@@ -13,7 +13,7 @@ from urllib.parse import quote
 import aiohttp
 
 from weaviate_backup.errors import BackupError, Permanent, Transient, excerpt
-from weaviate_backup.weaviate.rpc import ClusterCredentials
+from weaviate_backup.weaviate.rpc import ClusterCredentials, url_host
 
 TIMEOUT_SECONDS = 60.0
 """The nodes route asks every node and may take 30 s by itself."""
@@ -159,8 +159,9 @@ class NodeClient:
 
     def __init__(self, host: str, port: int = 7001, credentials: ClusterCredentials | None = None) -> None:
         headers = {"Authorization": credentials.header()} if credentials else {}
-        address = f"[{host}]" if ":" in host else host
-        self._json = _JsonOverHttp(f"http://{address}:{port}", headers, ssl=True, timeout_seconds=TIMEOUT_SECONDS)
+        self._json = _JsonOverHttp(
+            f"http://{url_host(host)}:{port}", headers, ssl=True, timeout_seconds=TIMEOUT_SECONDS
+        )
 
     async def __aenter__(self) -> Self:
         return self

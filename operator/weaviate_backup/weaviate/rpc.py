@@ -29,11 +29,20 @@ class ClusterCredentials:
         return "Basic " + base64.b64encode(f"{self.username}:{self.password}".encode()).decode()
 
 
+def call_metadata(credentials: ClusterCredentials | None) -> tuple[tuple[str, str], ...]:
+    """What a call to the data port carries; nothing where the cluster has no basic authentication."""
+    return (("authorization", credentials.header()),) if credentials else ()
+
+
+def url_host(host: str) -> str:
+    """A host as it stands in a URL: an IPv6 address in brackets."""
+    return f"[{host}]" if ":" in host else host
+
+
 def open_channel(host: str, port: int) -> grpc.aio.Channel:
     """A lazy channel: nothing is sent before the first call. The caller closes it."""
-    address = f"[{host}]:{port}" if ":" in host else f"{host}:{port}"
     return grpc.aio.insecure_channel(
-        address,
+        f"{url_host(host)}:{port}",
         options=[
             ("grpc.max_receive_message_length", MESSAGE_LIMIT_BYTES),
             ("grpc.max_send_message_length", MESSAGE_LIMIT_BYTES),

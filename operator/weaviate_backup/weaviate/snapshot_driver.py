@@ -25,7 +25,7 @@ import grpc
 from weaviate_backup.errors import Transient
 from weaviate_backup.weaviate import snapshot_staging, write_capture
 from weaviate_backup.weaviate.protocol import file_replication_pb2, file_replication_pb2_grpc
-from weaviate_backup.weaviate.rpc import ClusterCredentials, open_channel, text_of
+from weaviate_backup.weaviate.rpc import ClusterCredentials, call_metadata, open_channel, text_of
 from weaviate_backup.weaviate.shard_refusals import snapshot_failure
 from weaviate_backup.weaviate.shard_source import ShardCut, ShardFile
 from weaviate_backup.weaviate.write_capture import WriteCapture
@@ -111,7 +111,7 @@ class SnapshotDriver:
         self._settle_seconds = settle_seconds
         self._channel = open_channel(host, data_port)
         self._stub = file_replication_pb2_grpc.FileReplicationServiceStub(self._channel)
-        self._metadata = (("authorization", credentials.header()),) if credentials else ()
+        self._metadata = call_metadata(credentials)
         self._capture = WriteCapture(self._stub, self._metadata, address=self._address)
 
     async def close(self) -> None:

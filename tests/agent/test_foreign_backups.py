@@ -12,15 +12,15 @@ from pathlib import Path
 import pytest
 from tests.agent.foreign_backup import COLLECTION, NODES, ForeignBackup, Json, chain, path_of
 
-from weaviate_backup.agent.backup_reading import BackupReader
 from weaviate_backup.agent.chunk_receiver import ChunkReceiver
 from weaviate_backup.agent.download import check_complete
 from weaviate_backup.agent.inspect_backup import read_contents_of
-from weaviate_backup.agent.meter import Meter
 from weaviate_backup.agent.wanted_files import wanted_files
 from weaviate_backup.core.session import BackupContents
 from weaviate_backup.errors import Permanent
 from weaviate_backup.layout.chunk_writer import OFFSET_RECORD
+from weaviate_backup.stored.backup_reading import BackupReader
+from weaviate_backup.stored.meter import Meter
 
 LIMIT_BYTES = 1 << 20
 CONFIG = "backup_config.json"

@@ -12,12 +12,12 @@ import os
 from dataclasses import dataclass, field
 from pathlib import Path
 
-from weaviate_backup.agent.meter import Meter
 from weaviate_backup.agent.tasks import in_thread
 from weaviate_backup.agent.workspace import Workspace
 from weaviate_backup.core.session import AccessCounts
 from weaviate_backup.errors import Permanent, Transient
 from weaviate_backup.layout.roles_and_users import encode_roles, no_users, parse_policy_file, parse_roles, parse_users
+from weaviate_backup.stored.meter import Meter
 from weaviate_backup.weaviate.raft_access import AccessClient
 
 USERS_FILE = Path("raft/db_users/users.json")

@@ -13,8 +13,6 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from weaviate_backup.agent.access import Access, read_access
-from weaviate_backup.agent.backup_reading import BackupReader
-from weaviate_backup.agent.meter import Meter
 from weaviate_backup.agent.tasks import in_thread
 from weaviate_backup.agent.workspace import Workspace
 from weaviate_backup.core.session import AccessCounts
@@ -27,6 +25,8 @@ from weaviate_backup.layout.roles_and_users import (
     parse_roles,
     parse_users,
 )
+from weaviate_backup.stored.backup_reading import BackupReader
+from weaviate_backup.stored.meter import Meter
 from weaviate_backup.weaviate.raft_access import AccessClient, restores_at_once
 
 TAKEN_SECONDS = 300.0

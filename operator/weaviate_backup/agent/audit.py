@@ -9,12 +9,9 @@ import threading
 from collections import defaultdict
 from dataclasses import dataclass, field
 
-from weaviate_backup.agent.backup_reading import BackupReader
 from weaviate_backup.agent.chunk_receiver import CHUNK_REASONS
 from weaviate_backup.agent.inspect_backup import read_contents_of
-from weaviate_backup.agent.meter import Meter
-from weaviate_backup.agent.storing import prefix_of
-from weaviate_backup.agent.tasks import each_in_parallel, in_thread
+from weaviate_backup.agent.tasks import in_thread
 from weaviate_backup.agent.wanted_files import WantedChunk, WantedFiles, wanted_files
 from weaviate_backup.agent.workspace import Workspace
 from weaviate_backup.api.status import WeaviateStatus
@@ -23,6 +20,10 @@ from weaviate_backup.errors import Permanent, Transient
 from weaviate_backup.layout.chunk_reader import read_chunk
 from weaviate_backup.layout.compression import CompressionType
 from weaviate_backup.storage.object_store import ObjectStore
+from weaviate_backup.stored.backup_reading import BackupReader
+from weaviate_backup.stored.meter import Meter
+from weaviate_backup.stored.parallel import each_in_parallel
+from weaviate_backup.stored.storing import prefix_of
 
 PROBLEMS_SHOWN = 3
 

@@ -10,11 +10,11 @@ import os
 import threading
 from pathlib import Path
 
-from weaviate_backup.agent.meter import Meter
 from weaviate_backup.agent.wanted_files import WantedChunk
 from weaviate_backup.errors import Permanent
 from weaviate_backup.layout.chunk_reader import ReadEntry, read_chunk
 from weaviate_backup.storage.object_store import ObjectStore
+from weaviate_backup.stored.meter import Meter
 
 FILE_MODE = 0o600
 """The owner, which is Weaviate's own user, must be able to read and write."""

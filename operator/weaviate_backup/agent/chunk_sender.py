@@ -13,14 +13,14 @@ from dataclasses import asdict
 from pathlib import Path
 from typing import Any, BinaryIO
 
-from weaviate_backup.agent.meter import Meter
-from weaviate_backup.agent.storing import hash_object, refuse_committed
 from weaviate_backup.agent.workspace import FROZEN, Workspace
 from weaviate_backup.errors import ObjectExists
 from weaviate_backup.layout import keys
 from weaviate_backup.layout.chunk_writer import ChunkRecord, ChunkWriter, PartRecord
 from weaviate_backup.layout.packing import ChunkPart, PlannedChunk
 from weaviate_backup.storage.object_store import ObjectStore
+from weaviate_backup.stored.meter import Meter
+from weaviate_backup.stored.storing import hash_object, refuse_committed
 
 log = logging.getLogger(__name__)
 

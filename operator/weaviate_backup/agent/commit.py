@@ -11,8 +11,6 @@ from datetime import UTC, datetime
 from importlib.metadata import version
 from typing import Any
 
-from weaviate_backup.agent.meter import Meter
-from weaviate_backup.agent.storing import find_document, is_committed, prefix_of, put_exactly, read_document
 from weaviate_backup.agent.tasks import in_thread
 from weaviate_backup.agent.upload import DISTRIBUTION
 from weaviate_backup.agent.verify import NodeContents, read_contents
@@ -36,6 +34,8 @@ from weaviate_backup.layout.manifests import (
     encode_backup_manifest,
 )
 from weaviate_backup.storage.object_store import ObjectStore
+from weaviate_backup.stored.meter import Meter
+from weaviate_backup.stored.storing import find_document, is_committed, prefix_of, put_exactly, read_document
 
 OBJECTS_OF_THE_WHOLE = 2
 """Our manifest and the marker, beside what the nodes stored."""

@@ -11,12 +11,12 @@ from pathlib import Path
 from weaviate_backup.agent.access_restore import confirm_access
 from weaviate_backup.agent.expansion import TenantStatus, local_shards
 from weaviate_backup.agent.journal import Record
-from weaviate_backup.agent.meter import Meter
 from weaviate_backup.agent.sweep import BACKUP_TEMPORARY
 from weaviate_backup.agent.tasks import in_thread
 from weaviate_backup.agent.workspace import LATE, Workspace
 from weaviate_backup.core.session import Confirmed, StepCommand
 from weaviate_backup.errors import Permanent, Transient
+from weaviate_backup.stored.meter import Meter
 from weaviate_backup.weaviate.late_writes import replay
 from weaviate_backup.weaviate.raft import RaftClient
 from weaviate_backup.weaviate.rest import NodeClient, ShardStatus

@@ -4,13 +4,13 @@ A node deletes its own folder, and only when its journal says that it began to u
 which made the operation fail stay. The manifest at the top goes when it names this operation.
 """
 
-from weaviate_backup.agent.backup_reading import is_own_manifest
-from weaviate_backup.agent.meter import Meter
-from weaviate_backup.agent.storing import prefix_of, refuse_committed
 from weaviate_backup.agent.tasks import in_thread
 from weaviate_backup.agent.workspace import Workspace
 from weaviate_backup.core.session import StepCommand
 from weaviate_backup.layout import keys
+from weaviate_backup.stored.backup_reading import is_own_manifest
+from weaviate_backup.stored.meter import Meter
+from weaviate_backup.stored.storing import prefix_of, refuse_committed
 
 
 async def discard(workspace: Workspace, _: StepCommand, meter: Meter) -> None:

@@ -10,17 +10,18 @@ import os
 from collections.abc import Sequence
 from pathlib import Path
 
-from weaviate_backup.agent.backup_reading import BackupReader
 from weaviate_backup.agent.chunk_receiver import ChunkReceiver
 from weaviate_backup.agent.durability import boot_id, sync_file_system
-from weaviate_backup.agent.meter import Meter
 from weaviate_backup.agent.place import refuse_in_the_way
 from weaviate_backup.agent.release import sweep
-from weaviate_backup.agent.tasks import each_in_parallel, in_thread
+from weaviate_backup.agent.tasks import in_thread
 from weaviate_backup.agent.wanted_files import WantedChunk, WantedFiles, wanted_files
 from weaviate_backup.agent.workspace import RESTORE, Workspace
 from weaviate_backup.core.session import StepCommand
 from weaviate_backup.errors import Permanent
+from weaviate_backup.stored.backup_reading import BackupReader
+from weaviate_backup.stored.meter import Meter
+from weaviate_backup.stored.parallel import each_in_parallel
 from weaviate_backup.weaviate.raft import RaftClient
 
 log = logging.getLogger(__name__)

@@ -19,14 +19,14 @@ from weaviate_backup.agent.access import count_access, keep_access, kept_access
 from weaviate_backup.agent.expansion import LocalShards, TenantStatus, local_shards
 from weaviate_backup.agent.journal import Journal, Record
 from weaviate_backup.agent.linking import remove_tree, sync_directory
-from weaviate_backup.agent.meter import Meter
 from weaviate_backup.agent.release import sweep
 from weaviate_backup.agent.shard_freezer import ShardFreezer
-from weaviate_backup.agent.storing import is_committed, prefix_of
 from weaviate_backup.agent.tasks import in_thread, together
 from weaviate_backup.agent.workspace import FROZEN, SCHEMA, Workspace
 from weaviate_backup.core.session import Frozen, StepCommand
 from weaviate_backup.errors import Permanent
+from weaviate_backup.stored.meter import Meter
+from weaviate_backup.stored.storing import is_committed, prefix_of
 from weaviate_backup.weaviate.raft import RaftClient
 from weaviate_backup.weaviate.raft_access import AccessClient
 

@@ -9,12 +9,9 @@ from collections.abc import Iterator, Mapping
 from typing import Any
 
 from weaviate_backup.agent.access import Access, count_access
-from weaviate_backup.agent.backup_reading import BackupReader
 from weaviate_backup.agent.download import free_bytes
-from weaviate_backup.agent.meter import Meter
 from weaviate_backup.agent.place import directories_in_the_way
 from weaviate_backup.agent.runner import failure_of
-from weaviate_backup.agent.storing import prefix_of
 from weaviate_backup.agent.tasks import in_thread
 from weaviate_backup.agent.wanted_files import WantedFiles, wanted_files
 from weaviate_backup.agent.workspace import Workspace
@@ -23,6 +20,9 @@ from weaviate_backup.errors import Permanent
 from weaviate_backup.layout.acceptance import judge_base, judge_config, judge_leader, judge_node
 from weaviate_backup.layout.integrity import Finding, compare_shards, summarize
 from weaviate_backup.storage.object_store import ObjectStore
+from weaviate_backup.stored.backup_reading import BackupReader
+from weaviate_backup.stored.meter import Meter
+from weaviate_backup.stored.storing import prefix_of
 from weaviate_backup.weaviate.raft_access import AccessClient
 
 PROBLEM_LIMIT = 16

@@ -8,12 +8,12 @@ import os
 from pathlib import Path
 
 from weaviate_backup.agent.linking import copy_file, remove_tree, sync_directory
-from weaviate_backup.agent.meter import Meter
 from weaviate_backup.agent.sweep import BACKUP_TEMPORARY
 from weaviate_backup.agent.tasks import in_thread
 from weaviate_backup.agent.workspace import KEPT, LATE, RESTORE, Workspace
 from weaviate_backup.core.session import StepCommand
 from weaviate_backup.errors import Permanent
+from weaviate_backup.stored.meter import Meter
 from weaviate_backup.weaviate import late_writes
 from weaviate_backup.weaviate.inactive_tenants import is_sealed
 

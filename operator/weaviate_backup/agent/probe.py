@@ -2,12 +2,12 @@
 
 from collections.abc import Callable, Iterator
 
-from weaviate_backup.agent.meter import Meter
 from weaviate_backup.agent.tasks import in_thread
 from weaviate_backup.agent.workspace import Workspace
 from weaviate_backup.core.session import Probed, StepCommand
 from weaviate_backup.errors import BackupError, Permanent
 from weaviate_backup.storage.object_store import ObjectStore
+from weaviate_backup.stored.meter import Meter
 
 PROBE_PREFIX = ".weaviate-backup-probe"
 BLOCK = bytes(1 << 20)

@@ -6,12 +6,12 @@ Idempotent, and the same whether the operator orders it or the lease ran out.
 from datetime import UTC, datetime
 
 from weaviate_backup.agent.journal import cuts_left_over
-from weaviate_backup.agent.meter import Meter
 from weaviate_backup.agent.sweep import remove_operation, sweep_others
 from weaviate_backup.agent.tasks import in_thread
 from weaviate_backup.agent.workspace import Workspace
 from weaviate_backup.core.session import StepCommand
 from weaviate_backup.errors import BackupError
+from weaviate_backup.stored.meter import Meter
 from weaviate_backup.weaviate.raft import RaftClient
 from weaviate_backup.weaviate.shard_source import ShardCut
 

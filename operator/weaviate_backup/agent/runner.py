@@ -13,7 +13,6 @@ from collections.abc import Awaitable, Callable, Mapping
 from pathlib import Path
 
 from weaviate_backup.agent.journal import JOURNAL, Journal
-from weaviate_backup.agent.meter import Meter
 from weaviate_backup.agent.workspace import Workspace, operation_directory
 from weaviate_backup.core.session import (
     Applied,
@@ -36,6 +35,7 @@ from weaviate_backup.core.session import (
 )
 from weaviate_backup.errors import BackupError, Permanent, Transient, excerpt
 from weaviate_backup.settings import AgentSettings
+from weaviate_backup.stored.meter import Meter
 
 TICK_SECONDS = 0.5
 HEARTBEAT_TICKS = 40

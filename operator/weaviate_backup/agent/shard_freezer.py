@@ -13,10 +13,10 @@ from pathlib import Path
 from weaviate_backup.agent.expansion import TenantStatus, local_shards
 from weaviate_backup.agent.journal import cuts_left_over
 from weaviate_backup.agent.linking import remove_tree, take_cut
-from weaviate_backup.agent.meter import Meter
 from weaviate_backup.agent.tasks import in_thread, together
 from weaviate_backup.agent.workspace import FROZEN, Workspace
 from weaviate_backup.errors import Permanent, Transient
+from weaviate_backup.stored.meter import Meter
 from weaviate_backup.weaviate.inactive_tenants import DRIVER, changes, cut_inactive, fingerprint_of
 from weaviate_backup.weaviate.raft import RaftClient
 from weaviate_backup.weaviate.shard_source import ShardCut, ShardSource

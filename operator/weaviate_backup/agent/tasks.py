@@ -6,10 +6,7 @@ from its `Meter` that it must end.
 
 import asyncio
 from collections.abc import Callable, Coroutine, Iterable
-from concurrent.futures import FIRST_EXCEPTION, ThreadPoolExecutor, wait
 from typing import Any, ParamSpec, TypeVar
-
-from weaviate_backup.agent.meter import Meter
 
 P = ParamSpec("P")
 T = TypeVar("T")
@@ -37,16 +34,3 @@ async def together(coroutines: Iterable[Coroutine[Any, Any, None]]) -> None:
         for task in tasks:
             task.cancel()
         await asyncio.gather(*tasks, return_exceptions=True)
-
-
-def each_in_parallel(function: Callable[[T], None], items: Iterable[T], meter: Meter, *, streams: int) -> None:
-    """On a pool of `streams` threads; the first failure stops the others and is raised. Blocks: call it in a thread."""
-    with ThreadPoolExecutor(streams, thread_name_prefix="each") as pool:
-        futures = [pool.submit(function, item) for item in items]
-        done, pending = wait(futures, return_when=FIRST_EXCEPTION)
-        if pending:
-            meter.stop()
-        for future in pending:
-            future.cancel()
-        for future in done:
-            future.result()

@@ -17,8 +17,6 @@ from weaviate_backup.agent.access import kept_access
 from weaviate_backup.agent.chunk_sender import ChunkSender
 from weaviate_backup.agent.describing import StoredChunks, describe_node, node_manifest, stored_document
 from weaviate_backup.agent.freeze import frozen_shards
-from weaviate_backup.agent.meter import Meter
-from weaviate_backup.agent.storing import put_exactly
 from weaviate_backup.agent.tasks import in_thread
 from weaviate_backup.agent.workspace import FROZEN, SCHEMA, Workspace
 from weaviate_backup.core.session import Frozen, StepCommand, Uploaded
@@ -29,6 +27,8 @@ from weaviate_backup.layout.manifests import NodeHeader, encode_node_manifest
 from weaviate_backup.layout.packing import PlannedChunk, SourceFile, pack
 from weaviate_backup.layout.versions import reads_split_files
 from weaviate_backup.storage.object_store import ObjectStore
+from weaviate_backup.stored.meter import Meter
+from weaviate_backup.stored.storing import put_exactly
 
 DISTRIBUTION = "weaviate-backup-operator"
 

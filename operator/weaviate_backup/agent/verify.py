@@ -8,9 +8,7 @@ import hashlib
 import io
 from dataclasses import dataclass, field
 
-from weaviate_backup.agent.meter import Meter
-from weaviate_backup.agent.storing import hash_object, prefix_of, read_document
-from weaviate_backup.agent.tasks import each_in_parallel, in_thread
+from weaviate_backup.agent.tasks import in_thread
 from weaviate_backup.agent.workspace import Workspace
 from weaviate_backup.core.session import StepCommand, Verified
 from weaviate_backup.errors import ObjectNotFound, Permanent
@@ -19,6 +17,9 @@ from weaviate_backup.layout.descriptors import parse_node_descriptor
 from weaviate_backup.layout.integrity import compare_listing, summarize
 from weaviate_backup.layout.manifests import ChunkLine, NodeHeader, ShardRecord, read_node_manifest
 from weaviate_backup.storage.object_store import ObjectStore
+from weaviate_backup.stored.meter import Meter
+from weaviate_backup.stored.parallel import each_in_parallel
+from weaviate_backup.stored.storing import hash_object, prefix_of, read_document
 
 
 @dataclass

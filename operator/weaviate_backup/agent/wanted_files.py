@@ -8,13 +8,13 @@ import re
 from collections.abc import Iterable
 from dataclasses import dataclass, field
 
-from weaviate_backup.agent.backup_reading import BackupReader
 from weaviate_backup.errors import Permanent, excerpt
 from weaviate_backup.layout import keys
 from weaviate_backup.layout.chunk_reader import checked_path
 from weaviate_backup.layout.compression import CompressionType
 from weaviate_backup.layout.descriptors import ClassDescriptor, FileInBase, ShardDescriptor
 from weaviate_backup.layout.manifests import ChunkLine
+from weaviate_backup.stored.backup_reading import BackupReader
 
 CHUNK_KEY = re.compile(r"(?P<collection>[^/]+)/chunk-(?P<number>[0-9]{1,10})")
 

@@ -1,4 +1,4 @@
-"""How far a step is, counted from many threads, and the one place where a step learns that it must stop.
+"""How far work is, counted from many threads, and the one place where a step learns that it must stop.
 
 Counting is cheap and asks for a stop each time, so a transfer ends within a block. The runner looks at `snapshot` from
 time to time and tells those who wait.

@@ -12,7 +12,6 @@ from dataclasses import dataclass
 from functools import cached_property
 from typing import Any
 
-from weaviate_backup.agent.storing import find_document, read_document
 from weaviate_backup.errors import BackupError, ObjectNotFound, Permanent
 from weaviate_backup.layout import keys
 from weaviate_backup.layout.descriptors import (
@@ -31,6 +30,7 @@ from weaviate_backup.layout.manifests import (
     read_node_manifest,
 )
 from weaviate_backup.storage.object_store import ObjectStore
+from weaviate_backup.stored.storing import find_document, read_document
 
 Json = dict[str, Any]
 

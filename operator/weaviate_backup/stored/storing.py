@@ -7,10 +7,10 @@ for.
 import hashlib
 from collections.abc import Iterator
 
-from weaviate_backup.agent.meter import Meter
 from weaviate_backup.errors import ObjectExists, ObjectNotFound, Permanent
 from weaviate_backup.layout import keys
 from weaviate_backup.storage.object_store import ObjectStore
+from weaviate_backup.stored.meter import Meter
 
 READ_BLOCK_BYTES = 1 << 20
 DOCUMENT_LIMIT_BYTES = 1 << 30

@@ -1,6 +1,6 @@
 """Measures what is lost when a shard is cut while it is written to, for every kind of index.
 
-    python -m e2e.bench.cut_under_writes [--kinds hnsw hnsw-async …] [--writes u iud] [--control]
+    python -m e2e.bench.cut_under_writes [--server-version V] [--kinds hnsw hnsw-async …] [--writes u iud] [--control]
 
 Writers insert, update and delete through REST. Meanwhile the driver cuts the one shard, then the server backs itself
 up. Each is restored into an empty server: our cut by us (late writes replayed), the same cut by stock (late writes
@@ -19,13 +19,14 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+from e2e.lab.programs import WEAVIATE_VERSION
 from tests.weaviate_cuts import Answers, ask, restore, take
 from tests.weaviate_server import WeaviateCluster, weaviate_cluster
 from tests.weaviate_writers import EVERYTHING, KINDS, IndexKind, Writers
 
 from weaviate_backup.weaviate import late_writes
+from weaviate_backup.weaviate.probing import choose_driver
 from weaviate_backup.weaviate.raft import RaftClient
-from weaviate_backup.weaviate.snapshot_driver import SnapshotDriver
 
 CLASS = "Load"
 OWN = "own"
@@ -35,8 +36,9 @@ WAIT_SECONDS = 120
 
 @dataclass(frozen=True)
 class Load:
-    """How hard the writers write."""
+    """Which server is written to, and how hard."""
 
+    server_version: str
     writes: str
     objects: int
     batch: int
@@ -56,15 +58,17 @@ class Taken:
     remark: str
 
 
-async def cut(source: WeaviateCluster, load: Writers, directory: Path) -> Taken:
+async def cut(source: WeaviateCluster, writers: Writers, load: Load, directory: Path) -> Taken:
     node = source.nodes[0]
     async with RaftClient(node.host, node.raft_rpc_port) as raft:
         class_json, state, version = await raft.snapshot(CLASS)
     (shard,) = state["physical"]
-    driver = SnapshotDriver(node.host, node.data_port, data_path=node.data_path, operation_uid="0" * 32)
-    before, started = load.written, time.monotonic()
+    driver = await choose_driver(
+        node.host, node.data_port, data_path=node.data_path, operation_uid="0" * 32, server_version=load.server_version
+    )
+    before, started = writers.written, time.monotonic()
     frozen = await driver.cut(CLASS, shard, schema_version=version)
-    elapsed, during = time.monotonic() - started, load.written - before
+    elapsed, during = time.monotonic() - started, writers.written - before
     await asyncio.to_thread(take, frozen, directory)
     await driver.release(frozen)
     await driver.close()
@@ -123,7 +127,7 @@ async def measure(directory: Path, kind: IndexKind, load: Load, *, control: bool
         "ENABLE_MODULES": "backup-filesystem",
         "BACKUP_FILESYSTEM_PATH": str(directory / "backups"),
     }
-    async with weaviate_cluster(directory / "a", environment=environment) as source:
+    async with weaviate_cluster(directory / "a", environment=environment, version=load.server_version) as source:
         await source.create(kind.definition(CLASS))
         writers = Writers(source, CLASS, kind, kinds=load.writes)
         await writers.insert(load.objects)
@@ -132,7 +136,7 @@ async def measure(directory: Path, kind: IndexKind, load: Load, *, control: bool
             for _ in range(load.writers)
         ]
         await asyncio.sleep(load.warm_up_seconds)
-        taken = await cut(source, writers, directory / "taken")
+        taken = await cut(source, writers, load, directory / "taken")
         await own_backup(source, "create")
         writers.stopping = True
         await asyncio.gather(*tasks)
@@ -142,7 +146,7 @@ async def measure(directory: Path, kind: IndexKind, load: Load, *, control: bool
             source.start_node(source.nodes[0])
             await source.wait_until_synchronized()
             show(kind, "source, restarted", await answers_of(source, kind))
-    async with weaviate_cluster(directory / "b", environment=environment) as target:
+    async with weaviate_cluster(directory / "b", environment=environment, version=load.server_version) as target:
         await own_backup(target, "restore")
         show(kind, "server's own", await answers_of(target, kind))
         await emptied(target)
@@ -157,6 +161,7 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     flag: Callable[..., Any] = parser.add_argument
     flag("--kinds", nargs="+", default=list(KINDS), choices=list(KINDS))
+    flag("--server-version", default=WEAVIATE_VERSION)
     flag("--writes", default="iud", help="what writers do: inserts, updates, deletes")
     flag("--objects", type=int, default=1500)
     flag("--batch", type=int, default=20)
@@ -166,7 +171,15 @@ def main() -> None:
     flag("--control", action="store_true")
     flag("--runs", type=int, default=1)
     options = parser.parse_args()
-    load = Load(options.writes, options.objects, options.batch, options.writers, options.pause, options.warm_up)
+    load = Load(
+        options.server_version,
+        options.writes,
+        options.objects,
+        options.batch,
+        options.writers,
+        options.pause,
+        options.warm_up,
+    )
     print(COLUMNS.format("kind", "way", "objects", "vector misses", "filter misses", "extra postings", ""))
     for _ in range(options.runs):
         for name in options.kinds:

@@ -19,13 +19,28 @@ SECONDS = 120.0
 POLL_SECONDS = 0.3
 
 
-async def stock_backup(cluster: WeaviateCluster, backup_id: str, *, level: str, base: str | None = None) -> None:
+async def stock_backup(
+    cluster: WeaviateCluster, store: Surroundings, backup_id: str, *, level: str, base: str | None = None
+) -> None:
     """By the server, until it says SUCCESS."""
+    keep_directories(store, backup_id, [node.name for node in cluster.nodes])
     body: dict[str, Any] = {"id": backup_id, "config": {"CompressionLevel": level}}
     if base is not None:
         body["incremental_base_backup_id"] = base
     await cluster.call("POST", "/v1/backups/s3", body)
     await _succeeded(cluster, f"/v1/backups/s3/{backup_id}")
+
+
+def keep_directories(store: Surroundings, backup_id: str, nodes: Sequence[str]) -> None:
+    """A directory of the S3 server that is never empty.
+
+    Every node of a stock backup writes an object to try its access and deletes it again. The S3 server removes
+    directories as they become empty, also under another node's write of that moment, which it then refuses.
+    """
+    for node in nodes:
+        directory = store.objects / backup_id / node
+        directory.mkdir(parents=True)
+        (directory / "kept").touch()
 
 
 async def stock_restore(cluster: WeaviateCluster, backup_id: str) -> None:

@@ -116,7 +116,7 @@ class Release:
 
     async def _stock(self, backup: str, seen: Seen, *, level: str, base: str | None = None) -> None:
         base_id = self.id_of(base) if base else None
-        await stock_backup(self.cluster, self.id_of(backup), level=level, base=base_id)
+        await stock_backup(self.cluster, self.store, self.id_of(backup), level=level, base=base_id)
         self.seen[backup] = seen
 
     async def _ours(self, directory: Path, backup: str, seen: Seen, **how: Any) -> None:

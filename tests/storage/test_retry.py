@@ -19,6 +19,7 @@ from weaviate_backup.api.location import LocationSpec, S3Location
 from weaviate_backup.errors import ObjectExists, ObjectNotFound, Permanent, Transient
 from weaviate_backup.storage.factory import open_store
 from weaviate_backup.storage.object_store import ObjectStore
+from weaviate_backup.storage.patience import Patience
 from weaviate_backup.storage.retry import Retrying
 from weaviate_backup.storage.s3 import S3Store
 
@@ -109,9 +110,9 @@ def test_a_body_that_breaks_is_read_on_and_never_cut_short(
     line.fail(gets, HangUp(1_500_000))
     if attempts == 1:
         with pytest.raises(Transient):
-            read(Retrying(bare, attempts=1), "k")
+            read(Retrying(bare, patience=Patience(attempts=1)), "k")
     else:
-        assert read(Retrying(bare, attempts=3), "k") == content
+        assert read(Retrying(bare, patience=Patience(attempts=3)), "k") == content
 
 
 @contextmanager
@@ -168,7 +169,8 @@ def test_what_is_permanent_is_asked_once(store: ObjectStore, line: Line) -> None
 def test_a_store_that_never_recovers_is_named(server: S3Server, location: S3Location, line: Line) -> None:
     line.fail(puts, SLOW_DOWN, times=3)
     with pytest.raises(Transient, match="Throttled") as caught:
-        Retrying(S3Store(location, credentials=server.credentials), attempts=3).put("k", lambda: blocks(b"1"))
+        bare = S3Store(location, credentials=server.credentials)
+        Retrying(bare, patience=Patience(attempts=3)).put("k", lambda: blocks(b"1"))
     assert caught.value.retry_after_seconds == 0
     assert len(line.requests) == 3
 

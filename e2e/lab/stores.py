@@ -15,7 +15,7 @@ _S3_CREDENTIALS = {"AWS_ACCESS_KEY_ID": "lab-access-key", "AWS_SECRET_ACCESS_KEY
 
 KINDS = ("s3", "filesystem")
 PLANNED_KINDS = ("gcs", "azure")
-PROGRAMS = {"s3": ("versitygw",)}
+PROGRAMS = {"s3": ("versitygw",), "gcs": ("fake-gcs-server",), "azure": ("azurite",)}
 """What has to be built for a kind."""
 
 

@@ -54,6 +54,8 @@ FULL: dict[str, Json] = {
             "caSecretRef": {"name": "ca", "key": "ca.crt"},
             "serverSideEncryption": {"algorithm": "aws:kms", "kmsKeyID": "alias/backups"},
             "storageClass": "STANDARD_IA",
+            "tags": {"team": "search"},
+            "metadata": {"purpose": "backup"},
         },
         "serviceAccountName": "backups",
         "readOnly": True,

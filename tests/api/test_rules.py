@@ -32,6 +32,18 @@ class Case:
 GCS: Json = {"s3": None, "gcs": {"bucket": "backups"}}
 AZURE: Json = {"s3": None, "azure": {"container": "backups"}}
 DISK: Json = {"s3": None, "filesystem": {"volume": {"nfs": {"server": "10.0.0.1", "path": "/exports"}}}}
+CUSTOMER_KEY: Json = {"customerKeySecretRef": {"name": "keys", "key": "backups"}}
+ENDPOINTS: list[Json] = [
+    {"endpoint": "minio:9000"},
+    {"endpoint": "minio:9000", "useSSL": False},
+    {"endpoint": "http://minio:9000"},
+    {"endpoint": "https://minio:9000/", "useSSL": True},
+    {"endpoint": "http://[::1]:9000", "useSSL": False},
+]
+URLS: list[Json] = [
+    merged(GCS, {"gcs": {"endpoint": "http://fake-gcs:4443"}}),
+    merged(AZURE, {"azure": {"endpoint": "http://azurite:10000/devstoreaccount1"}}),
+]
 BY_ID: Json = {"source": {"backupRef": None, "locationRef": {"name": "bucket"}, "backupID": "nightly"}}
 
 ACCEPTED = [
@@ -60,7 +72,11 @@ ACCEPTED = [
     Case(LOCATION, AZURE, "exactly one of"),
     Case(LOCATION, DISK, "exactly one of"),
     Case(LOCATION, {"s3": {"path": "a/..b"}}, "may not hold '..'"),
-    Case(LOCATION, {"s3": {"endpoint": "minio:9000"}}, "without a scheme"),
+    *(Case(LOCATION, {"s3": each}, "s3.endpoint") for each in ENDPOINTS),
+    *(Case(LOCATION, each, "endpoint is a URL") for each in URLS),
+    Case(LOCATION, {"s3": {"serverSideEncryption": CUSTOMER_KEY}}, "customerKeySecretRef"),
+    Case(LOCATION, {"s3": {"tags": {"team": "search", "empty": ""}, "metadata": {"team": "search"}}}, "1 to 128"),
+    Case(LOCATION, merged(AZURE, {"azure": {"account": "abc0123456789"}}), "storage account's name"),
 ]
 
 REFUSED = [
@@ -92,7 +108,20 @@ REFUSED = [
     Case(LOCATION, merged(GCS, {"gcs": {"path": "a/.."}}), "may not hold '..'"),
     Case(LOCATION, merged(AZURE, {"azure": {"path": ".."}}), "may not hold '..'"),
     Case(LOCATION, merged(DISK, {"filesystem": {"path": "a/../.."}}), "may not hold '..'"),
-    Case(LOCATION, {"s3": {"endpoint": "https://minio:9000"}}, "without a scheme"),
+    *(
+        Case(LOCATION, {"s3": {"endpoint": each}}, "s3.endpoint is host[:port]")
+        for each in ("minio:9000/backups", "https://", "ftp://minio", "key:secret@minio:9000", "minio 9000")
+    ),
+    Case(LOCATION, {"s3": {"endpoint": "http://minio:9000", "useSSL": True}}, "contradict each other"),
+    Case(LOCATION, {"s3": {"endpoint": "https://minio:9000", "useSSL": False}}, "contradict each other"),
+    Case(LOCATION, merged(GCS, {"gcs": {"endpoint": "fake-gcs:4443"}}), "endpoint is a URL"),
+    Case(
+        LOCATION, merged(AZURE, {"azure": {"endpoint": "https://a.blob.core.windows.net/?sig=x"}}), "endpoint is a URL"
+    ),
+    Case(LOCATION, merged(AZURE, {"azure": {"account": "My-Account"}}), "storage account's name"),
+    Case(LOCATION, {"s3": {"serverSideEncryption": {**CUSTOMER_KEY, "kmsKeyID": "k"}}}, "customerKeySecretRef"),
+    Case(LOCATION, {"s3": {"serverSideEncryption": {**CUSTOMER_KEY, "algorithm": "aws:kms"}}}, "customerKeySecretRef"),
+    Case(LOCATION, {"s3": {"tags": {"": "search"}}}, "1 to 128"),
 ]
 
 REFUSED_BY_SCHEMA = [

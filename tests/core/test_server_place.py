@@ -31,6 +31,7 @@ def place(location: LocationSpec, modules: Json, *, nodes: int = 3, mounts: tupl
         (s3(bucket="elsewhere"), MODULE, ServerPlace("s3", bucket="elsewhere")),
         (s3(path=""), {**MODULE, "rootName": ""}, ServerPlace("s3")),
         (s3(endpoint="MINIO:80"), {**MODULE, "endpoint": "minio"}, ServerPlace("s3")),
+        (s3(endpoint="http://minio:9000/", useSSL=None), MODULE, ServerPlace("s3")),
         (s3(endpoint=None, useSSL=True), {**MODULE, "endpoint": "s3.amazonaws.com", "useSSL": True}, ServerPlace("s3")),
         (
             s3(endpoint="s3.eu-central-1.amazonaws.com", useSSL=True),

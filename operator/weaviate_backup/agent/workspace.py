@@ -135,11 +135,13 @@ def operation_directory(data_path: Path, operation_uid: str) -> Path:
 
 
 def read_secret(directory: Path) -> dict[str, str]:
-    """A mounted Secret: one file per key. Kubernetes keeps its own links there under names with a dot."""
+    """A mounted Secret: one file per key. Kubernetes keeps its own links there under names with a dot.
+
+    What is no text is replaced rather than refused: the store that needs the value names it."""
     if not directory.is_dir():
         return {}
     return {
-        path.name: path.read_text().rstrip("\r\n")
+        path.name: path.read_text(errors="replace").rstrip("\r\n")
         for path in sorted(directory.iterdir())
         if path.is_file() and not path.name.startswith(".")
     }

@@ -2,7 +2,7 @@
 
 from typing import Annotated, Any
 
-from pydantic import Field
+from pydantic import ConfigDict, Field
 
 from weaviate_backup.api.conditions import Condition
 from weaviate_backup.api.model import ApiModel, Count, Message, Name, Text, Time
@@ -15,8 +15,42 @@ PATH_RULE = explained_by(
     )
 )
 Path = Annotated[str, Field(max_length=512, json_schema_extra=PATH_RULE)]
+CUSTOMER_KEY = "SSE_CUSTOMER_KEY"
+"""Under this name agents find the customer's encryption key beside a location's credentials."""
 _HOST = explained_by(
-    rule("!self.contains('/')", "s3.endpoint is host[:port] without a scheme or path; useSSL chooses http or https")
+    rule(
+        "self.matches('^(https?://)?[^/?#@ ]+/?$')",
+        "s3.endpoint is host[:port], with or without http:// or https:// in front, and without a path; the bucket and "
+        "the path have fields of their own",
+    )
+)
+_URL = explained_by(
+    rule(
+        "self.matches('^https?://[^/?#@ ]+(/[^?#@ ]*)?$')",
+        "endpoint is a URL such as https://host:port, without a query or credentials; those belong into the Secret",
+    )
+)
+_ACCOUNT = explained_by(
+    rule(
+        "self.matches('^[a-z0-9]{3,24}$')",
+        "azure.account is a storage account's name: 3 to 24 lower case letters or digits",
+    ),
+)
+_NAMES = explained_by(rule("self.all(name, size(name) > 0 && size(name) <= 128)", "a name has 1 to 128 characters"))
+Endpoint = Annotated[str, Field(max_length=512, json_schema_extra=_URL)]
+Tags = Annotated[dict[str, Annotated[str, Field(max_length=256)]], Field(max_length=10, json_schema_extra=_NAMES)]
+"""Index tags of every object."""
+Metadata = Annotated[dict[str, Annotated[str, Field(max_length=1024)]], Field(max_length=32, json_schema_extra=_NAMES)]
+"""Metadata of every object, beside its content."""
+_SCHEME_RULE = rule(
+    "!has(self.endpoint) || !has(self.useSSL) || !self.endpoint.contains('://') || "
+    "self.useSSL == self.endpoint.startsWith('https://')",
+    "s3.endpoint's scheme and s3.useSSL contradict each other; leave useSSL away, or the scheme",
+    field="useSSL",
+)
+_KEY_RULE = rule(
+    "!has(self.customerKeySecretRef) || (!has(self.kmsKeyID) && self.algorithm == 'AES256')",
+    "with customerKeySecretRef the algorithm is AES256, and there is no kmsKeyID; remove one of them",
 )
 
 
@@ -30,23 +64,29 @@ class SecretKeyReference(ApiModel):
 
 
 class ServerSideEncryption(ApiModel):
-    """What S3 is asked to do with every object: AES256, or aws:kms with a key."""
+    """What S3 is asked to do with every object: AES256, aws:kms with a key, or AES256 with a key of the customer."""
+
+    model_config = ConfigDict(json_schema_extra=explained_by(_KEY_RULE))
 
     algorithm: Annotated[str, Field(max_length=32)] = "AES256"
     kms_key_id: Annotated[str | None, Field(max_length=2048)] = None
+    customer_key_secret_ref: SecretKeyReference | None = None
+    """Key that S3 uses but never keeps (SSE-C): 32 bytes in base64. Whoever reads a backup needs it."""
 
 
 class S3Location(ApiModel):
     """S3, or any store that speaks its protocol."""
 
+    model_config = ConfigDict(json_schema_extra=explained_by(_SCHEME_RULE))
+
     bucket: Annotated[str, Field(min_length=3, max_length=63)]
     path: Path = ""
     """Prefix of all backups in the bucket, without leading or trailing slash. Empty: the bucket itself."""
     endpoint: Annotated[str | None, Field(max_length=512, json_schema_extra=_HOST)] = None
-    """host[:port] of the store, without a scheme. Absent: AWS's own of the region."""
+    """host[:port] of the store; a scheme in front decides what useSSL decides else. Absent: AWS's own of the region."""
     region: Annotated[str | None, Field(max_length=64)] = None
-    use_ssl: bool = True
-    """Talk TLS to the endpoint."""
+    use_ssl: bool | None = None
+    """Talk TLS to the endpoint. Absent: as the endpoint's scheme says, and TLS when it has none."""
     force_path_style: bool = False
     """Address the bucket in the path instead of the host name, as most self-hosted stores need."""
     credentials_secret_ref: SecretReference | None = None
@@ -57,6 +97,22 @@ class S3Location(ApiModel):
     server_side_encryption: ServerSideEncryption | None = None
     storage_class: Annotated[str | None, Field(max_length=64)] = None
     """Storage class of every object, such as STANDARD_IA. Absent: the bucket's default."""
+    tags: Tags = Field(default_factory=dict)
+    """Tags of every object. The identity then needs the right to tag."""
+    metadata: Metadata = Field(default_factory=dict)
+    """Metadata of every object: letters, digits and dashes in names, ASCII in values."""
+
+    @property
+    def secure(self) -> bool:
+        """Whether TLS is spoken."""
+        if self.endpoint and "://" in self.endpoint:
+            return self.endpoint.startswith("https://")
+        return self.use_ssl is not False
+
+    @property
+    def host(self) -> str | None:
+        """host[:port] of the endpoint, without a scheme."""
+        return self.endpoint.rpartition("://")[2].rstrip("/") if self.endpoint else None
 
 
 class GcsLocation(ApiModel):
@@ -66,12 +122,22 @@ class GcsLocation(ApiModel):
     path: Path = ""
     """Prefix of all backups in the bucket, without leading or trailing slash. Empty: the bucket itself."""
     project: Annotated[str | None, Field(max_length=128)] = None
-    endpoint: Annotated[str | None, Field(max_length=512)] = None
+    """Project of the requests' quota. Absent: the one of the credentials."""
+    endpoint: Endpoint | None = None
     """URL of another server that speaks the protocol."""
     use_auth: bool = True
     """False: send no credentials at all."""
     credentials_secret_ref: SecretReference | None = None
-    """Secret with GOOGLE_APPLICATION_CREDENTIALS, a service account's JSON. Absent: workload identity."""
+    """Secret with GOOGLE_APPLICATION_CREDENTIALS, the JSON of a service account or of a workload identity federation.
+    Absent: the identity of the agents' service account or node."""
+    ca_secret_ref: SecretKeyReference | None = None
+    """Certificate authority of the endpoint, PEM, when it is not a public one."""
+    storage_class: Annotated[str | None, Field(max_length=64)] = None
+    """Storage class of every object, such as NEARLINE. Absent: the bucket's default."""
+    kms_key_name: Annotated[str | None, Field(max_length=512)] = None
+    """Cloud KMS key of every object, projects/.../cryptoKeys/NAME. Absent: the bucket's default."""
+    metadata: Metadata = Field(default_factory=dict)
+    """Metadata of every object."""
 
 
 class AzureLocation(ApiModel):
@@ -80,11 +146,21 @@ class AzureLocation(ApiModel):
     container: Annotated[str, Field(min_length=3, max_length=63)]
     path: Path = ""
     """Prefix of all backups in the container, without leading or trailing slash. Empty: the container itself."""
-    endpoint: Annotated[str | None, Field(max_length=512)] = None
-    """URL of another server that speaks the protocol."""
+    account: Annotated[str | None, Field(max_length=24, json_schema_extra=_ACCOUNT)] = None
+    """Storage account, when no Secret names one: agents use their own identity, which needs to be allowed there."""
+    endpoint: Endpoint | None = None
+    """URL of the account's blobs. Absent: as the connection string says, or https://ACCOUNT.blob.core.windows.net."""
     credentials_secret_ref: SecretReference | None = None
-    """Secret with AZURE_STORAGE_CONNECTION_STRING (it wins), or AZURE_STORAGE_ACCOUNT and AZURE_STORAGE_KEY. Absent:
-    workload identity."""
+    """Secret with AZURE_STORAGE_CONNECTION_STRING (it wins), or AZURE_STORAGE_ACCOUNT and AZURE_STORAGE_KEY; without
+    the key, the identity of the agents is used. Absent: workload identity or managed identity, for `account`."""
+    ca_secret_ref: SecretKeyReference | None = None
+    """Certificate authority of the endpoint, PEM, when it is not a public one."""
+    access_tier: Annotated[str | None, Field(max_length=64)] = None
+    """Access tier of every blob, such as Cool. Absent: the account's default."""
+    tags: Tags = Field(default_factory=dict)
+    """Index tags of every blob. The identity then needs the right to tag."""
+    metadata: Metadata = Field(default_factory=dict)
+    """Metadata of every blob: letters, digits and underscores in names, ASCII in values."""
     block_size_mib: Annotated[int, Field(ge=1, le=4000)] = 40
     """Size of an uploaded block."""
     concurrency: Annotated[int, Field(ge=1, le=64)] = 1
@@ -127,6 +203,18 @@ class LocationSpec(ApiModel):
         """Name of the Secret with the credentials, whatever the kind."""
         store = self.s3 or self.gcs or self.azure
         return store.credentials_secret_ref.name if store and store.credentials_secret_ref else None
+
+    @property
+    def authority(self) -> SecretKeyReference | None:
+        """Where the certificate authority of the endpoint is kept, whatever the kind."""
+        store = self.s3 or self.gcs or self.azure
+        return store.ca_secret_ref if store else None
+
+    @property
+    def customer_key(self) -> SecretKeyReference | None:
+        """Where the customer's own encryption key is kept; only S3 takes one."""
+        encryption = self.s3.server_side_encryption if self.s3 else None
+        return encryption.customer_key_secret_ref if encryption else None
 
     @property
     def address(self) -> str:

@@ -9,7 +9,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any
 
-from weaviate_backup.api.location import LocationSpec
+from weaviate_backup.api.location import CUSTOMER_KEY, LocationSpec
 from weaviate_backup.api.model import dump
 from weaviate_backup.api.names import API_VERSION
 from weaviate_backup.api.operation_spec import AgentOptions
@@ -259,11 +259,10 @@ def _volumes(owner: Owner, node_name: str, location: LocationSpec) -> tuple[list
         {"name": "tmp", "emptyDir": {}},
     ]
     mounts = [_mounted("tls", TLS_MOUNT), {"name": "tmp", "mountPath": "/tmp"}]  # noqa: S108 (in the pod)
-    if location.credentials_secret:
-        volumes.append({"name": "credentials", "secret": {"secretName": location.credentials_secret}})
+    if credentials := _credential_sources(location):
+        volumes.append({"name": "credentials", "projected": {"sources": credentials}})
         mounts.append(_mounted("credentials", CREDENTIALS_MOUNT))
-    authority = location.s3.ca_secret_ref if location.s3 else None
-    if authority:
+    if authority := location.authority:
         item = {"key": authority.key, "path": "ca.crt"}
         volumes.append({"name": "ca", "secret": {"secretName": authority.name, "items": [item]}})
         mounts.append(_mounted("ca", CA_MOUNT))
@@ -271,6 +270,16 @@ def _volumes(owner: Owner, node_name: str, location: LocationSpec) -> tuple[list
         volumes.append({"name": "store", **location.filesystem.volume})
         mounts.append({"name": "store", "mountPath": FILESYSTEM_MOUNT})
     return volumes, mounts
+
+
+def _credential_sources(location: LocationSpec) -> list[Json]:
+    """Secrets of the store, side by side in one directory, as the store takes them."""
+    sources: list[Json] = []
+    if location.credentials_secret:
+        sources.append({"secret": {"name": location.credentials_secret}})
+    if key := location.customer_key:
+        sources.append({"secret": {"name": key.name, "items": [{"key": key.key, "path": CUSTOMER_KEY}]}})
+    return sources
 
 
 def _cluster_sources(owner: Owner, auth: ClusterAuth) -> list[Json]:

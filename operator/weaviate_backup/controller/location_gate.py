@@ -46,10 +46,12 @@ async def read_location(kube: Kube, namespace: str, name: str, *, writing: bool,
 
 async def missing_secrets(kube: Kube, namespace: str, spec: LocationSpec) -> list[Failure]:
     refusals = []
-    authority = spec.s3.ca_secret_ref if spec.s3 else None
-    for name, key in ((spec.credentials_secret, None), (authority.name, authority.key) if authority else (None, None)):
-        if name is None:
-            continue
+    wanted: list[tuple[str, str | None]] = [
+        (each.name, each.key) for each in (spec.authority, spec.customer_key) if each
+    ]
+    if spec.credentials_secret:
+        wanted.insert(0, (spec.credentials_secret, None))
+    for name, key in wanted:
         secret = await kube.get(SECRETS, namespace, name)
         if secret is None:
             message = f"there is no Secret {name!r} in namespace {namespace}, which the location names"

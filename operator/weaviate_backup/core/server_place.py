@@ -73,14 +73,14 @@ def _path(kind: str, wanted: str, own: str) -> str | None:
 
 def _compare_endpoints(location: S3Location, module: Mapping[str, Any]) -> None:
     theirs, secure = str(module.get("endpoint") or ""), bool(module.get("useSSL", True))
-    ours = location.endpoint or f"s3.{AWS}"
-    same = _address(ours, secure=location.use_ssl) == _address(theirs, secure=secure)
+    ours = location.host or f"s3.{AWS}"
+    same = _address(ours, secure=location.secure) == _address(theirs, secure=secure)
     both_aws = all(each.partition(":")[0].endswith(AWS) for each in (ours, theirs))
     if same or both_aws:
         return
     raise Permanent(
         "ServerModuleMismatch",
-        f"the location's endpoint is {ours!r} (useSSL {location.use_ssl}), Weaviate's BACKUP_S3_ENDPOINT is {theirs!r} "
+        f"the location's endpoint is {ours!r} (useSSL {location.secure}), Weaviate's BACKUP_S3_ENDPOINT is {theirs!r} "
         f"(BACKUP_S3_USE_SSL {secure}); they must be the same, in the same words, or use method: Agent",
     )
 

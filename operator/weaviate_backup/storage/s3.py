@@ -332,11 +332,7 @@ def _client(
     *,
     read_seconds: float,
 ) -> "S3Client":
-    endpoint = None
-    if location.endpoint:
-        bare = location.endpoint.removeprefix("https://").removeprefix("http://").rstrip("/")
-        secure = location.use_ssl and not location.endpoint.startswith("http://")
-        endpoint = f"{'https' if secure else 'http'}://{bare}"
+    endpoint = f"{'https' if location.secure else 'http'}://{location.host}" if location.endpoint else None
     path_style = location.force_path_style or location.endpoint is not None
     config = botocore.config.Config(
         region_name=location.region or DEFAULT_REGION,

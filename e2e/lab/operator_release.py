@@ -18,8 +18,8 @@ def install_operator(chart: Path, control_plane: ControlPlane) -> None:
     command: list[str | Path] = [
         program("helm"), "upgrade", "--install", RELEASE, chart, f"--kubeconfig={control_plane.kubeconfig}",
         f"--namespace={OPERATOR_NAMESPACE}", "--create-namespace", "--wait", "--timeout=60s",
-        f"--set=image.repository={OPERATOR_REPOSITORY}", f"--set=image.tag={OPERATOR_TAG}",
-        "--set=image.pullPolicy=Never",
+        f"--set=operator.image.repository={OPERATOR_REPOSITORY}", f"--set=operator.image.tag={OPERATOR_TAG}",
+        "--set=operator.image.pullPolicy=Never",
     ]  # fmt: skip
     done = subprocess.run(command, capture_output=True, text=True, check=False)
     if done.returncode:

@@ -95,6 +95,14 @@ RECIPES: dict[str, Recipe] = {
         Recipe("weaviate-server", WEAVIATE_VERSION, "github.com/weaviate/weaviate/cmd/weaviate-server"),
     )
 }
+OLDER_HELM = "helm-3"
+"""The line of helm before ours, which many still use: the chart is tried with both."""
+_HELM_FLAGS = " ".join(
+    f"-X helm.sh/helm/v3/pkg/{package}.k8sVersionMajor=1 -X helm.sh/helm/v3/pkg/{package}.k8sVersionMinor=37"
+    for package in ("chartutil", "lint/rules")
+)
+"""As its releases are built: the Kubernetes that `helm template` takes for granted without a cluster, else 1.20."""
+RECIPES[OLDER_HELM] = Recipe("helm", "3.22.0", "helm.sh/helm/v3/cmd/helm", link_flags=_HELM_FLAGS)
 
 
 def recipe_of(name: str) -> Recipe:

@@ -19,7 +19,7 @@ from e2e.lab.golden import golden_roots
 from e2e.lab.images import lab_images
 from e2e.lab.layers import TOP
 from e2e.lab.plan import Plan
-from e2e.lab.programs import RECIPES, WEAVIATE_VERSION, BuildFailed, build
+from e2e.lab.programs import OLDER_HELM, RECIPES, WEAVIATE_VERSION, BuildFailed, build
 from e2e.lab.progress import console
 from e2e.lab.sandbox import Janitor, run_in_sandbox
 from e2e.lab.stores import KINDS, PROGRAMS, NotBuiltYet, require_known
@@ -99,7 +99,7 @@ def _parse(arguments: list[str]) -> argparse.Namespace:
 
 
 def _build_programs(weaviate_version: str, stores: tuple[str, ...]) -> None:
-    optional = {name for names in PROGRAMS.values() for name in names} | {"weaviate-server"}
+    optional = {name for names in PROGRAMS.values() for name in names} | {"weaviate-server", OLDER_HELM}
     names = [name for name in RECIPES if name not in optional]
     names += [name for kind in stores for name in PROGRAMS.get(kind, ())]
     build([*names, f"weaviate-server-{weaviate_version}"])

@@ -8,21 +8,25 @@ from pathlib import Path
 from typing import Any
 
 import yaml
-from e2e.lab.programs import program
+from e2e.lab.programs import OLDER_HELM, program
 
 CHART = Path(__file__).resolve().parents[2] / "charts" / "weaviate-backup-operator"
 NAMESPACE = "backup-system"
 RELEASE = "wvb"
 FULL_NAME = "wvb-weaviate-backup-operator"
+HELMS = ("helm", OLDER_HELM)
+"""Helm 4 and Helm 3."""
+KNOWN = ("backup.weaviate.io/v1alpha1/WeaviateBackupLocation",)
+"""What a cluster says that has our definitions."""
 OUR_KINDS = ("weaviatebackups", "weaviaterestores", "weaviatebackuplocations")
 
 Json = dict[str, Any]
 
 
-def helm(*arguments: str | Path, values: Json | None = None) -> subprocess.CompletedProcess[str]:
-    """One helm command with those values, and a home of its own."""
+def helm(*arguments: str | Path, values: Json | None = None, line: str = "helm") -> subprocess.CompletedProcess[str]:
+    """One command of a line of helm (HELMS) with those values, and a home of its own."""
     with tempfile.TemporaryDirectory() as home:
-        command: list[str | Path] = [program("helm"), *arguments]
+        command: list[str | Path] = [program(line), *arguments]
         if values is not None:
             file = Path(home) / "values.yaml"
             file.write_text(yaml.safe_dump(values))
@@ -33,16 +37,16 @@ def helm(*arguments: str | Path, values: Json | None = None) -> subprocess.Compl
         )
 
 
-def render(values: Json | None = None, *, api_versions: tuple[str, ...] = ()) -> list[Json]:
+def render(values: Json | None = None, *, api_versions: tuple[str, ...] = (), line: str = "helm") -> list[Json]:
     """Every object of the release; the caller may change them."""
-    text = _rendered(yaml.safe_dump(values or {}), api_versions)
+    text = _rendered(yaml.safe_dump(values or {}), api_versions, line)
     return [document for document in yaml.load_all(text, Loader=yaml.CSafeLoader) if document]
 
 
 @cache
-def _rendered(values: str, api_versions: tuple[str, ...]) -> str:
-    flags = _flags(api_versions)
-    done = helm("template", RELEASE, CHART, "--namespace", NAMESPACE, *flags, values=yaml.safe_load(values))
+def _rendered(values: str, api_versions: tuple[str, ...], line: str) -> str:
+    command: tuple[str | Path, ...] = ("template", RELEASE, CHART, "--namespace", NAMESPACE, *_flags(api_versions))
+    done = helm(*command, values=yaml.safe_load(values), line=line)
     assert done.returncode == 0, done.stderr
     return done.stdout
 

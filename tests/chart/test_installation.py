@@ -11,14 +11,16 @@ pytestmark = pytest.mark.kubernetes
 EVERYTHING: Json = {
     "watchNamespaces": ["default", "kube-public"],
     "networkPolicy": {"enabled": True},
-    "imagePullSecrets": [{"name": "registry"}],
-    "priorityClassName": "system-cluster-critical",
-    "nodeSelector": {"kubernetes.io/os": "linux"},
-    "tolerations": [{"key": "dedicated", "operator": "Exists"}],
-    "affinity": {"nodeAffinity": {"preferredDuringSchedulingIgnoredDuringExecution": []}},
-    "podAnnotations": {"a": "b"},
-    "podLabels": {"c": "d"},
-    "extraEnv": [{"name": "HTTPS_PROXY", "value": "http://proxy:3128"}],
+    "operator": {
+        "imagePullSecrets": [{"name": "registry"}],
+        "priorityClassName": "system-cluster-critical",
+        "nodeSelector": {"kubernetes.io/os": "linux"},
+        "tolerations": [{"key": "dedicated", "operator": "Exists"}],
+        "affinity": {"nodeAffinity": {"preferredDuringSchedulingIgnoredDuringExecution": []}},
+        "podAnnotations": {"a": "b"},
+        "podLabels": {"c": "d"},
+        "extraEnv": [{"name": "HTTPS_PROXY", "value": "http://proxy:3128"}],
+    },
     "serviceAccount": {"annotations": {"e": "f"}},
 }
 

@@ -4,12 +4,11 @@ import time
 
 import pytest
 from tests.chart.conftest import Cluster
-from tests.chart.rendering import CHART, FULL_NAME, Json, helm, of_kind, render
+from tests.chart.rendering import CHART, FULL_NAME, KNOWN, Json, helm, of_kind, render, the
 
 from weaviate_backup.api.crd import definitions
 
 LOCATION = "WeaviateBackupLocation"
-KNOWN = ("backup.weaviate.io/v1alpha1/WeaviateBackupLocation",)
 IN_PROD: Json = {"locationNamespaces": ["prod"]}
 
 CASES: list[tuple[str, Json, Json]] = [
@@ -21,10 +20,13 @@ CASES: list[tuple[str, Json, Json]] = [
                 "BACKUP_S3_BUCKET": "vectors",
                 "BACKUP_S3_PATH": "/prod/",
                 "BACKUP_S3_ENDPOINT": "minio.storage:9000",
-                "BACKUP_S3_USE_SSL": "false",
+                "BACKUP_S3_USE_SSL": "False",
                 "AWS_REGION": "eu-central-1",
+                "AWS_DEFAULT_REGION": "us-east-1",
+                "AWS_ACCESS_KEY_ID": "id",
+                "AWS_SECRET_ACCESS_KEY": "key",
+                "AWS_SESSION_TOKEN": "token",
             },
-            "secrets": {"AWS_ACCESS_KEY_ID": "id", "AWS_SECRET_ACCESS_KEY": "key"},
         },
         {
             "s3": {
@@ -34,7 +36,7 @@ CASES: list[tuple[str, Json, Json]] = [
                 "useSSL": False,
                 "forcePathStyle": True,
                 "region": "eu-central-1",
-                "credentialsSecretRef": {"name": "backup-s3"},
+                "credentialsSecretRef": {"name": f"{FULL_NAME}-s3"},
             }
         },
     ),
@@ -56,6 +58,23 @@ CASES: list[tuple[str, Json, Json]] = [
     ),
     (
         "s3",
+        {"envconfig": {"BACKUP_S3_ENDPOINT": "http://minio:9000/"}},
+        {
+            "s3": {
+                "bucket": "weaviate-backups",
+                "endpoint": "minio:9000",
+                "forcePathStyle": True,
+                "useSSL": False,
+            }
+        },
+    ),
+    (
+        "s3",
+        {"envconfig": {"BACKUP_S3_ENDPOINT": "HTTPS://oss.aliyuncs.com", "BACKUP_S3_BUCKET": "my.vectors"}},
+        {"s3": {"bucket": "my.vectors", "endpoint": "oss.aliyuncs.com", "forcePathStyle": True, "useSSL": True}},
+    ),
+    (
+        "s3",
         {"envSecrets": {"AWS_ACCESS_KEY_ID": "mine", "AWS_SECRET_ACCESS_KEY": "mine"}},
         {"s3": {"bucket": "weaviate-backups", "credentialsSecretRef": {"name": "mine"}}},
     ),
@@ -65,18 +84,50 @@ CASES: list[tuple[str, Json, Json]] = [
             "envconfig": {
                 "BACKUP_GCS_BUCKET": "vectors",
                 "BACKUP_GCS_PATH": "prod",
-                "GOOGLE_CLOUD_PROJECT": "p",
+                "GCP_PROJECT": "last",
+                "GCLOUD_PROJECT": "second",
                 "BACKUP_GCS_USE_AUTH": False,
+                "STORAGE_EMULATOR_HOST": "https://gcs.storage:4443/",
             },
-            "secrets": {"GOOGLE_APPLICATION_CREDENTIALS": "{}"},
         },
         {
             "gcs": {
                 "bucket": "vectors",
                 "path": "prod",
-                "project": "p",
+                "project": "second",
                 "useAuth": False,
-                "credentialsSecretRef": {"name": "backup-gcs"},
+                "endpoint": "https://gcs.storage:4443",
+            }
+        },
+    ),
+    (
+        "gcs",
+        {"envconfig": {"STORAGE_EMULATOR_HOST": "gcs.storage:4443"}},
+        {"gcs": {"bucket": "weaviate-backups", "endpoint": "http://gcs.storage:4443", "useAuth": False}},
+    ),
+    (
+        "gcs",
+        {"envconfig": {"BACKUP_GCS_USE_AUTH": "true", "GOOGLE_APPLICATION_CREDENTIALS": '{"type": "authorized_user"}'}},
+        {
+            "gcs": {
+                "bucket": "weaviate-backups",
+                "useAuth": True,
+                "credentialsSecretRef": {"name": f"{FULL_NAME}-gcs"},
+            }
+        },
+    ),
+    (
+        "azure",
+        {
+            "envconfig": {"AZURE_BLOCK_SIZE": "1048577", "AZURE_CONCURRENCY": "8"},
+            "envSecrets": {"AZURE_STORAGE_ACCOUNT": "mine", "AZURE_STORAGE_KEY": "mine"},
+        },
+        {
+            "azure": {
+                "container": "weaviate-backups",
+                "blockSizeMiB": 2,
+                "concurrency": 8,
+                "credentialsSecretRef": {"name": "mine"},
             }
         },
     ),
@@ -84,9 +135,20 @@ CASES: list[tuple[str, Json, Json]] = [
         "azure",
         {
             "envconfig": {"BACKUP_AZURE_CONTAINER": "vectors", "BACKUP_AZURE_PATH": "prod"},
+            "secrets": {"AZURE_STORAGE_ACCOUNT": "unused"},
             "envSecrets": {"AZURE_STORAGE_CONNECTION_STRING": "mine"},
         },
         {"azure": {"container": "vectors", "path": "prod", "credentialsSecretRef": {"name": "mine"}}},
+    ),
+    (
+        "azure",
+        {"envconfig": {"AZURE_STORAGE_ACCOUNT": "account"}},
+        {"azure": {"container": "weaviate-backups", "account": "account"}},
+    ),
+    (
+        "filesystem",
+        {"volume": {"nfs": {"server": "nas", "path": "/vectors"}}},
+        {"filesystem": {"volume": {"nfs": {"server": "nas", "path": "/vectors"}}}},
     ),
 ]
 
@@ -97,6 +159,15 @@ def test_a_store_becomes_a_location(kind: str, block: Json, spec: Json) -> None:
     (location,) = of_kind(render(values, api_versions=KNOWN), LOCATION)
     assert (location["metadata"]["name"], location["metadata"]["namespace"]) == (kind, "prod")
     assert location["spec"] == spec
+
+
+@pytest.mark.kubernetes
+def test_the_api_server_takes_all_of_them(cluster: Cluster) -> None:
+    cluster.install()
+    for kind, block, _ in CASES:
+        values = {"locationNamespaces": ["default"], "backups": {kind: {"enabled": True, **block}}}
+        code, answer = cluster.server.apply(the(render(values, api_versions=KNOWN), LOCATION), dry_run=True)
+        assert code == 201, answer.get("message")
 
 
 def test_nothing_is_made_of_stores_that_are_off() -> None:
@@ -111,26 +182,101 @@ def test_every_cluster_s_namespace_gets_one() -> None:
     assert places == {("a", "s3"), ("a", "gcs"), ("b", "s3"), ("b", "gcs")}
 
 
-def test_credentials_stay_in_the_secret_of_weaviate_s_chart() -> None:
-    block = {"enabled": True, "secrets": {"AWS_ACCESS_KEY_ID": "id-7", "AWS_SECRET_ACCESS_KEY": "key-7"}}
-    assert "key-7" not in repr(render({**IN_PROD, "backups": {"s3": block}}, api_versions=KNOWN))
+def test_variables_of_the_pods_count_as_they_do_in_weaviate_s_chart() -> None:
+    """`envconfig` over `env`; one AWS identity for backups and offloading; one service account for all."""
+    values: Json = {
+        "serviceAccountName": "weaviate",
+        "env": {"AWS_REGION": "eu-west-1", "BACKUP_S3_PATH": "of-env", "BACKUP_GCS_USE_AUTH": "false", "GOGC": 100},
+        "offload": {
+            "s3": {"enabled": False, "envSecrets": {"AWS_ACCESS_KEY_ID": "cold", "AWS_SECRET_ACCESS_KEY": "cold"}}
+        },
+        "backups": {
+            "s3": {"enabled": True, "serviceAccountName": "unused", "envconfig": {"BACKUP_S3_PATH": "of-backups"}},
+            "gcs": {"enabled": True},
+        },
+    }
+    specs = {made["metadata"]["name"]: made["spec"] for made in of_kind(render(values, api_versions=KNOWN), LOCATION)}
+    assert specs == {
+        "s3": {
+            "s3": {
+                "bucket": "weaviate-backups",
+                "path": "of-backups",
+                "region": "eu-west-1",
+                "credentialsSecretRef": {"name": "cold"},
+            },
+            "serviceAccountName": "weaviate",
+        },
+        "gcs": {"gcs": {"bucket": "weaviate-backups", "useAuth": False}, "serviceAccountName": "weaviate"},
+    }
 
 
-@pytest.mark.parametrize(
-    ("values", "complaint"),
-    [
-        ({"backups": {"s3": {"enabled": True}}}, "needs locationNamespaces"),
-        ({**IN_PROD, "backups": {"filesystem": {"enabled": True}}}, "agents need a volume"),
-        (
-            {**IN_PROD, "backups": {"azure": {"enabled": True, "envSecrets": {"A": "one", "B": "two"}}}},
-            "names several Secrets (one, two)",
-        ),
-    ],
-)
-def test_what_cannot_be_taken_over_is_said(values: Json, complaint: str) -> None:
+def test_the_volume_under_a_filesystem_s_path_is_found_where_it_is_mounted() -> None:
+    mounts = [
+        {"name": "other", "mountPath": "/"},
+        {"name": "share", "mountPath": "/mnt/share/", "subPath": "vectors"},
+        {"name": "beside", "mountPath": "/mnt/share/backup"},
+    ]
+    volumes = [
+        {"name": "other", "emptyDir": {}},
+        {"name": "share", "nfs": {"server": "nas", "path": "/"}},
+        {"name": "beside", "emptyDir": {}},
+    ]
+    store = {"enabled": True, "envconfig": {"BACKUP_FILESYSTEM_PATH": "/mnt/share/backups/"}}
+    values = {"extraVolumeMounts": mounts, "extraVolumes": volumes, "backups": {"filesystem": store}}
+    assert the(render(values, api_versions=KNOWN), LOCATION)["spec"] == {
+        "filesystem": {"volume": {"nfs": {"server": "nas", "path": "/"}}, "path": "vectors/backups"}
+    }
+
+
+REFUSED: list[tuple[str, Json, str]] = [
+    ("s3", {"envconfig": {"BACKUP_S3_ENDPOINT": "http://minio", "BACKUP_S3_USE_SSL": True}}, "contradict each other"),
+    ("s3", {"envconfig": {"BACKUP_S3_AUTH_PROXY_ENDPOINT": "http://broker"}}, "BACKUP_S3_AUTH_PROXY_ENDPOINT asks"),
+    ("s3", {"secrets": {"AWS_ACCESS_KEY_ID": "id"}}, "AWS_ACCESS_KEY_ID without AWS_SECRET_ACCESS_KEY"),
+    (
+        "s3",
+        {"envSecrets": {"AWS_ACCESS_KEY_ID": "one", "AWS_SECRET_ACCESS_KEY": "two"}},
+        "from several Secrets (one, two)",
+    ),
+    (
+        "s3",
+        {"envconfig": {"AWS_ACCESS_KEY_ID": "id-7"}, "envSecrets": {"AWS_SECRET_ACCESS_KEY": "two"}},
+        "takes AWS_ACCESS_KEY_ID as plain values and the rest from Secret two",
+    ),
+    ("gcs", {"envconfig": {"BACKUP_GCS_AUTH_PROXY_ENDPOINT": "http://broker"}}, "BACKUP_GCS_AUTH_PROXY_ENDPOINT asks"),
+    (
+        "gcs",
+        {"envconfig": {"GOOGLE_APPLICATION_CREDENTIALS": "/var/key.json"}},
+        "is no JSON but a file in Weaviate's pods",
+    ),
+    ("azure", {}, "backups.azure needs AZURE_STORAGE_CONNECTION_STRING"),
+    ("azure", {"secrets": {"AZURE_STORAGE_KEY": "a2V5"}}, "backups.azure needs AZURE_STORAGE_CONNECTION_STRING"),
+    ("filesystem", {"envconfig": {"BACKUP_FILESYSTEM_PATH": "/tmp/backups"}}, "backups.filesystem.volume"),
+    (
+        "filesystem",
+        {"envconfig": {"BACKUP_FILESYSTEM_PATH": "/cache/backups"}},
+        "/cache/backups is a directory of each",
+    ),
+]
+
+
+@pytest.mark.parametrize(("kind", "block", "complaint"), REFUSED)
+def test_what_cannot_be_taken_over_is_said(kind: str, block: Json, complaint: str) -> None:
+    values: Json = {
+        "extraVolumeMounts": [{"name": "cache", "mountPath": "/cache"}],
+        "extraVolumes": [{"name": "cache", "emptyDir": {}}],
+        "backups": {kind: {"enabled": True, **block}},
+    }
     done = helm("template", "wvb", CHART, "--api-versions", KNOWN[0], values=values)
     assert done.returncode != 0
     assert complaint in done.stderr
+    assert "id-7" not in done.stderr
+
+
+def test_a_variable_that_only_a_secret_knows_is_asked_for() -> None:
+    values: Json = {"envSecrets": {"BACKUP_S3_BUCKET": "names"}, "backups": {"s3": {"enabled": True}}}
+    done = helm("template", "wvb", CHART, values=values)
+    assert done.returncode != 0
+    assert "BACKUP_S3_BUCKET comes from Secret names" in done.stderr
 
 
 @pytest.mark.kubernetes

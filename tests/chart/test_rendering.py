@@ -6,6 +6,7 @@ from typing import Any
 import pytest
 import yaml
 from tests.chart.rendering import CHART, FULL_NAME, NAMESPACE, OUR_KINDS, Json, helm, of_kind, render, the
+from tests.chart.weaviate_values import IGNORED
 
 from weaviate_backup.api.crd import definitions
 from weaviate_backup.settings import OperatorSettings
@@ -55,7 +56,9 @@ def test_one_operator_at_a_time_of_the_first_user_that_is_not_root() -> None:
 
 
 def test_the_platform_may_choose_the_user() -> None:
-    context = the(render({"runAsUser": None}), "Deployment")["spec"]["template"]["spec"]["securityContext"]
+    context = the(render({"operator": {"runAsUser": None}}), "Deployment")["spec"]["template"]["spec"][
+        "securityContext"
+    ]
     assert context == {"runAsNonRoot": True, "seccompProfile": {"type": "RuntimeDefault"}}
 
 
@@ -71,7 +74,7 @@ def test_probes_ask_the_health_port() -> None:
 
 
 def test_the_operator_can_read_its_environment(monkeypatch: pytest.MonkeyPatch) -> None:
-    told = environment({"watchNamespaces": ["a", "b"], "image": {"tag": "7"}, "logLevel": "debug"})
+    told = environment({"watchNamespaces": ["a", "b"], "operator": {"image": {"tag": "7"}, "logLevel": "debug"}})
     for name, value in {**told, "WVB_NAMESPACE": NAMESPACE}.items():
         monkeypatch.setenv(name, value)
     settings = OperatorSettings()
@@ -190,9 +193,9 @@ def test_notes_name_the_kinds() -> None:
         ({"watchNamespaces": ["A"]}, "does not match pattern"),
         ({"watchNamespaces": "a"}, "want array"),
         ({"crds": {"instal": True}}, "additional properties 'instal' not allowed"),
-        ({"logLevel": "loud"}, "must be one of"),
-        ({"image": {"pullPolicy": "Sometimes"}}, "must be one of"),
-        ({"image": {"repository": ""}}, "minLength"),
+        ({"operator": {"logLevel": "loud"}}, "must be one of"),
+        ({"operator": {"image": {"pullPolicy": "Sometimes"}}}, "must be one of"),
+        ({"operator": {"image": {"repository": ""}}}, "minLength"),
         ({"networkPolicy": {"storePorts": [0]}}, "minimum"),
     ],
 )
@@ -207,8 +210,8 @@ def test_every_value_has_a_place_in_the_schema() -> None:
 
 
 def test_every_documented_value_is_explained_by_a_default() -> None:
-    """What the schema knows can be seen in values.yaml, but for what Helm itself adds."""
-    assert set(SCHEMA["properties"]) - {"global"} == set(VALUES)
+    """What the schema knows can be seen in values.yaml, but for what Helm itself adds and what has no effect."""
+    assert set(SCHEMA["properties"]) - {"global", *IGNORED} == set(VALUES)
 
 
 def unknown_values(values: Any, schema: Json, path: str) -> list[str]:

@@ -44,12 +44,15 @@ helm.sh/chart: {{ printf "%s-%s" .Chart.Name .Chart.Version }}
 {{- end }}
 
 {{- define "wvb.image" -}}
-{{- include "wvb.reference" (dict "repository" .Values.image.repository "tag" (default .Chart.AppVersion .Values.image.tag)) }}
+{{- if hasKey (default dict .Values.image) "repository" }}
+{{- fail "image is the one of Weaviate in these values, which this chart ignores: set operator.image.repository" }}
+{{- end }}
+{{- include "wvb.reference" (dict "repository" .Values.operator.image.repository "tag" (default .Chart.AppVersion .Values.operator.image.tag)) }}
 {{- end }}
 
 {{- define "wvb.agentImage" -}}
-{{- $repository := default .Values.image.repository .Values.agent.image.repository }}
-{{- $tag := default (default .Chart.AppVersion .Values.image.tag) .Values.agent.image.tag }}
+{{- $repository := default .Values.operator.image.repository .Values.agent.image.repository }}
+{{- $tag := default (default .Chart.AppVersion .Values.operator.image.tag) .Values.agent.image.tag }}
 {{- include "wvb.reference" (dict "repository" $repository "tag" $tag) }}
 {{- end }}
 

@@ -1,9 +1,11 @@
 """Fixtures that several packages share. A server is started once for a whole run, and only if a test asks for it."""
 
 from collections.abc import Iterator
+from typing import Any
 
 import pytest
 from tests.api_server import ApiServer
+from tests.workers import ByShare, order
 
 from weaviate_backup.api.crd import definitions
 
@@ -15,6 +17,15 @@ def pytest_addoption(parser: pytest.Parser) -> None:
         default="pass",
         help="what runs in the lab: one end-to-end pass, or everything, with kills, damage and foreign nodes",
     )
+
+
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    items[:] = order(items)
+
+
+@pytest.hookimpl(optionalhook=True)
+def pytest_xdist_make_scheduler(config: pytest.Config, log: Any) -> ByShare:
+    return ByShare(config, log)
 
 
 @pytest.fixture(scope="session")

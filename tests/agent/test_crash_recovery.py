@@ -3,10 +3,14 @@
 import asyncio
 import json
 from pathlib import Path
+from typing import Any
 
+import boto3
 import pytest
 from tests.agent.conftest import Source, emptied, observed
 from tests.agent.surroundings import (
+    BUCKET,
+    REGION,
     Surroundings,
     backup_order,
     nothing_left,
@@ -33,6 +37,17 @@ def journaled_chunks(source: Source, uid: str) -> int:
     return sum(json.loads(line)["kind"] == "chunk" for line in path.read_text().splitlines() if line.endswith("}"))
 
 
+def client_of(store: Surroundings) -> Any:
+    assert store.location.s3 is not None
+    return boto3.client(
+        "s3",
+        endpoint_url=f"http://{store.location.s3.host}",
+        region_name=REGION,
+        aws_access_key_id=store.credentials["AWS_ACCESS_KEY_ID"],
+        aws_secret_access_key=store.credentials["AWS_SECRET_ACCESS_KEY"],
+    )
+
+
 async def until_some_chunks_are_stored(source: Source, agent: Agent, *, chunks: int) -> None:
     async with asyncio.timeout(60):
         while journaled_chunks(source, agent.order.operation_uid) < chunks:
@@ -55,6 +70,8 @@ async def test_a_killed_upload_goes_on_where_it_stopped(source: Source, tmp_path
             compression_level="NoCompression",
         )
         data_path = source.cluster.nodes[0].data_path
+        s3 = client_of(source.store)
+        s3.create_multipart_upload(Bucket=BUCKET, Key=f"killed/{order.node}/left-by-a-dead-process")
         async with agent_process(tmp_path, order=order, data_path=data_path, credentials=store.credentials) as agent:
             frozen = (await agent.step(Step.FREEZE)).frozen
             assert frozen is not None
@@ -68,6 +85,7 @@ async def test_a_killed_upload_goes_on_where_it_stopped(source: Source, tmp_path
                 assert (await agent.step(Step.FREEZE)).frozen == frozen
             report = await agent.step(Step.UPLOAD, collections=source.collections)
             assert report.uploaded is not None
+            assert s3.list_multipart_uploads(Bucket=BUCKET).get("Uploads", []) == []
             progress = report.steps[Step.UPLOAD].progress
             assert progress.bytes_done == progress.bytes_total == frozen.bytes_total
             assert progress.bytes_reused > 0

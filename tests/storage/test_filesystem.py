@@ -34,6 +34,17 @@ def test_objects_are_plain_files_and_nothing_else_is_left(store: ObjectStore, tm
     assert [path.name for path in tmp_path.rglob("*")] == ["prod"]
 
 
+def test_what_dead_processes_left_is_removed_below_a_prefix_only(store: ObjectStore, tmp_path: Path) -> None:
+    store.put("b1/n1/chunk-1", lambda: blocks(b"x"))
+    left = [tmp_path / "prod/b1" / folder / ".unfinished-0123456789abcdef" for folder in ("n1", "n10")]
+    left[1].parent.mkdir()
+    for path in left:
+        path.write_bytes(b"half")
+    assert store.abort_unfinished("b1/n1/") == 1
+    assert [path.exists() for path in left] == [False, True]
+    assert [each.key for each in store.list("")] == ["b1/n1/chunk-1"]
+
+
 @pytest.mark.parametrize("key", ["../x", "/x", "a/../../x", "", "a//b", "a/.unfinished-1"])
 def test_keys_stay_below_the_root(tmp_path: Path, key: str) -> None:
     with pytest.raises(Permanent, match="KeyRefused"):

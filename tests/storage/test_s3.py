@@ -37,6 +37,21 @@ def store(server: S3Server, bucket: str) -> ObjectStore:
     return open_store(LocationSpec(s3=server.location(bucket, "prod/a")), credentials=server.credentials)
 
 
+def client_of(server: S3Server) -> Any:
+    return boto3.client(
+        "s3",
+        endpoint_url=f"http://{server.endpoint}",
+        region_name="us-east-1",
+        aws_access_key_id=server.credentials["AWS_ACCESS_KEY_ID"],
+        aws_secret_access_key=server.credentials["AWS_SECRET_ACCESS_KEY"],
+    )
+
+
+def unfinished(client: Any, bucket: str) -> list[str]:
+    """Keys of unfinished uploads."""
+    return sorted(each["Key"] for each in client.list_multipart_uploads(Bucket=bucket).get("Uploads", []))
+
+
 class TestS3(StoreContract):
     def test_no_unfinished_upload_is_left(self, store: ObjectStore, server: S3Server, bucket: str) -> None:
         def broken() -> Iterator[bytes]:
@@ -45,14 +60,18 @@ class TestS3(StoreContract):
 
         with pytest.raises(Permanent):
             store.put("k", broken)
-        client: Any = boto3.client(
-            "s3",
-            endpoint_url=f"http://{server.endpoint}",
-            region_name="us-east-1",
-            aws_access_key_id=server.credentials["AWS_ACCESS_KEY_ID"],
-            aws_secret_access_key=server.credentials["AWS_SECRET_ACCESS_KEY"],
-        )
-        assert client.list_multipart_uploads(Bucket=bucket).get("Uploads", []) == []
+        assert unfinished(client_of(server), bucket) == []
+
+    def test_what_dead_processes_left_is_aborted_below_a_prefix_only(
+        self, store: ObjectStore, server: S3Server, bucket: str
+    ) -> None:
+        client = client_of(server)
+        for key in ("prod/a/b1/n1/c", "prod/a/b1/n1/c", "prod/a/b1/n10/c", "other/b1/n1/c"):
+            upload = client.create_multipart_upload(Bucket=bucket, Key=key)["UploadId"]
+            client.upload_part(Bucket=bucket, Key=key, UploadId=upload, PartNumber=1, Body=b"1")
+        assert store.abort_unfinished("b1/n1/") == 2
+        assert store.abort_unfinished("b1/n1/") == 0
+        assert unfinished(client, bucket) == ["other/b1/n1/c", "prod/a/b1/n10/c"]
 
 
 def test_keys_lie_below_the_path(store: ObjectStore, server: S3Server, bucket: str) -> None:

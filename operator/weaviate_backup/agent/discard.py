@@ -10,7 +10,7 @@ from weaviate_backup.core.session import StepCommand
 from weaviate_backup.layout import keys
 from weaviate_backup.stored.backup_reading import is_own_manifest
 from weaviate_backup.stored.meter import Meter
-from weaviate_backup.stored.storing import prefix_of, refuse_committed
+from weaviate_backup.stored.storing import abort_unfinished, folder_of, refuse_committed
 
 
 async def discard(workspace: Workspace, _: StepCommand, meter: Meter) -> None:
@@ -26,6 +26,7 @@ def _discard(workspace: Workspace, meter: Meter) -> None:
         store.delete([manifest])
     if workspace.journal.last("uploading") is None:
         return
-    folder = f"{prefix_of(workspace.backup_id)}{workspace.node}/"
+    folder = folder_of(workspace.backup_id, workspace.node)
     meter.check()
+    abort_unfinished(store, folder)
     store.delete([each.key for each in store.list(folder)])

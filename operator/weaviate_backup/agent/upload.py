@@ -28,7 +28,7 @@ from weaviate_backup.layout.packing import PlannedChunk, SourceFile, pack
 from weaviate_backup.layout.versions import reads_split_files
 from weaviate_backup.storage.object_store import ObjectStore
 from weaviate_backup.stored.meter import Meter
-from weaviate_backup.stored.storing import put_exactly
+from weaviate_backup.stored.storing import abort_unfinished, folder_of, put_exactly
 
 DISTRIBUTION = "weaviate-backup-operator"
 
@@ -50,6 +50,7 @@ def _upload(workspace: Workspace, collections: tuple[str, ...], meter: Meter) ->
     meter.expect(
         bytes_total=sum(chunk.source_bytes for chunk in chunks), files_total=sum(len(chunk.parts) for chunk in chunks)
     )
+    abort_unfinished(store, folder_of(workspace.backup_id, workspace.node))
     stored = ChunkSender(workspace, store, meter).send_all(chunks)
     if journal.last("all-stored") is None:
         journal.append("all-stored", at=datetime.now(UTC).isoformat())

@@ -65,18 +65,12 @@ class FilesystemStore:
         return ObjectInfo(key, found.st_size)
 
     def list(self, prefix: str) -> Iterator[ObjectInfo]:
-        folder = prefix.rpartition("/")[0]
-        start = self._directory / _checked(folder) if folder else self._directory
-        with _classified(prefix):
-            for directory, folders, names in os.walk(start, onerror=_refuse_unless_missing):
-                folders.sort()
-                for name in sorted(names):
-                    path = Path(directory) / name
-                    key = path.relative_to(self._directory).as_posix()
-                    if key.startswith(prefix) and not name.startswith(UNFINISHED_PREFIX):
-                        size_bytes = _size_of(path)
-                        if size_bytes is not None:
-                            yield ObjectInfo(key, size_bytes)
+        for key, path in self._files(prefix):
+            if not path.name.startswith(UNFINISHED_PREFIX):
+                with _classified(key):
+                    size_bytes = _size_of(path)
+                if size_bytes is not None:
+                    yield ObjectInfo(key, size_bytes)
 
     def delete(self, keys: Iterable[str]) -> None:
         failure: BackupError | None = None
@@ -91,6 +85,16 @@ class FilesystemStore:
         if failure is not None:
             raise failure
 
+    def abort_unfinished(self, prefix: str) -> int:
+        removed = 0
+        for key, path in self._files(prefix):
+            if path.name.startswith(UNFINISHED_PREFIX):
+                with _classified(key):
+                    path.unlink(missing_ok=True)
+                    self._remove_empty(path.parent)
+                removed += 1
+        return removed
+
     def check(self) -> None:
         if not self._root.is_dir():
             raise Permanent(
@@ -99,6 +103,19 @@ class FilesystemStore:
         with _classified(""):
             for _ in os.scandir(self._directory if self._directory.exists() else self._root):
                 break
+
+    def _files(self, prefix: str) -> Iterator[tuple[str, Path]]:
+        """Files whose key starts with `prefix`, unfinished ones too."""
+        folder = prefix.rpartition("/")[0]
+        start = self._directory / _checked(folder) if folder else self._directory
+        with _classified(prefix):
+            for directory, folders, names in os.walk(start, onerror=_refuse_unless_missing):
+                folders.sort()
+                for name in sorted(names):
+                    path = Path(directory) / name
+                    key = path.relative_to(self._directory).as_posix()
+                    if key.startswith(prefix):
+                        yield key, path
 
     def _sync_above(self, target: Path) -> None:
         for directory in target.parents:

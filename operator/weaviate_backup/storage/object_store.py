@@ -49,6 +49,13 @@ class ObjectStore(Protocol):
         """Delete the objects; a missing one is no error. Raises after trying all if one could not be deleted."""
         ...
 
+    def abort_unfinished(self, prefix: str) -> int:
+        """Remove what puts below `prefix` left unfinished when their process died, and no listing shows; how many.
+
+        Only for a prefix that nobody else writes to now: a living put that loses its parts begins again.
+        """
+        ...
+
     def check(self) -> None:
         """Prove that the bucket or directory exists and can be listed, without writing. Raises a clear `Permanent`."""
         ...

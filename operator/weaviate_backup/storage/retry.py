@@ -62,6 +62,9 @@ class Retrying:
         wanted = tuple(keys)
         self._call(lambda: self._store.delete(wanted))
 
+    def abort_unfinished(self, prefix: str) -> int:
+        return self._call(lambda: self._store.abort_unfinished(prefix))
+
     def check(self) -> None:
         self._checking.copy()(self._store.check)
 

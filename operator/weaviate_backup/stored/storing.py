@@ -5,13 +5,15 @@ for.
 """
 
 import hashlib
+import logging
 from collections.abc import Iterator
 
-from weaviate_backup.errors import ObjectExists, ObjectNotFound, Permanent
+from weaviate_backup.errors import BackupError, ObjectExists, ObjectNotFound, Permanent
 from weaviate_backup.layout import keys
 from weaviate_backup.storage.object_store import ObjectStore
 from weaviate_backup.stored.meter import Meter
 
+log = logging.getLogger(__name__)
 READ_BLOCK_BYTES = 1 << 20
 DOCUMENT_LIMIT_BYTES = 1 << 30
 """A descriptor of a hundred thousand tenants has tens of megabytes; more than this is no descriptor."""
@@ -20,6 +22,11 @@ DOCUMENT_LIMIT_BYTES = 1 << 30
 def prefix_of(backup_id: str) -> str:
     """Of all keys of a backup."""
     return f"{backup_id}/"
+
+
+def folder_of(backup_id: str, node: str) -> str:
+    """Of all keys that one node writes."""
+    return f"{prefix_of(backup_id)}{node}/"
 
 
 def put_exactly(store: ObjectStore, key: str, content: bytes, *, backup_id: str) -> None:
@@ -49,6 +56,17 @@ def is_committed(store: ObjectStore, backup_id: str) -> bool:
     except ObjectNotFound:
         return False
     return True
+
+
+def abort_unfinished(store: ObjectStore, folder: str) -> None:
+    """Rid a folder that only we write to of what dead processes left half sent. It costs money, but fails nothing."""
+    try:
+        aborted = store.abort_unfinished(folder)
+    except BackupError as error:
+        log.warning("unfinished uploads below %s could not be looked for: %s", folder, error)
+        return
+    if aborted:
+        log.info("aborted %d unfinished uploads below %s", aborted, folder)
 
 
 def read_document(store: ObjectStore, key: str) -> bytes:

@@ -1,0 +1,99 @@
+"""Clients of S3 as a location asks for them, and what every request about an object carries.
+
+A customer's key goes with each request that touches content (SSE-C): the store uses it and keeps none.
+"""
+
+import base64
+import binascii
+from collections.abc import Mapping
+from typing import TYPE_CHECKING, Any
+from urllib.parse import urlencode
+
+import boto3
+import botocore.config
+
+from weaviate_backup.api.location import CUSTOMER_KEY, S3Location
+from weaviate_backup.errors import Permanent
+from weaviate_backup.storage.patience import Patience
+
+if TYPE_CHECKING:
+    from mypy_boto3_s3.client import S3Client
+
+CONNECTIONS = 64
+DEFAULT_REGION = "us-east-1"
+CUSTOMER_KEY_BYTES = 32
+
+
+def new_session(credentials: Mapping[str, str]) -> boto3.session.Session:
+    """Clients of one session share what boto3 reads of the protocol, which takes longer than a request."""
+    pair = ("AWS_ACCESS_KEY_ID", "AWS_SECRET_ACCESS_KEY")
+    missing = [name for name in pair if not credentials.get(name)]
+    if len(missing) == 1:
+        raise Permanent(
+            "CredentialsMissing",
+            f"the Secret of spec.s3.credentialsSecretRef has no {missing[0]}; add that key, or take both away "
+            "to use the identity of the agents",
+        )
+    return boto3.session.Session(
+        aws_access_key_id=credentials.get("AWS_ACCESS_KEY_ID") or None,
+        aws_secret_access_key=credentials.get("AWS_SECRET_ACCESS_KEY") or None,
+        aws_session_token=credentials.get("AWS_SESSION_TOKEN") or None,
+    )
+
+
+def new_client(
+    session: boto3.session.Session,
+    location: S3Location,
+    ca_file: str | None,
+    patience: Patience,
+    *,
+    read_seconds: float,
+) -> "S3Client":
+    """A client that never tries again by itself."""
+    endpoint = f"{'https' if location.secure else 'http'}://{location.host}" if location.endpoint else None
+    path_style = location.force_path_style or location.endpoint is not None
+    config = botocore.config.Config(
+        region_name=location.region or DEFAULT_REGION,
+        retries={"mode": "standard", "total_max_attempts": 1},
+        connect_timeout=patience.connect_seconds,
+        read_timeout=read_seconds,
+        max_pool_connections=CONNECTIONS,
+        s3={"addressing_style": "path" if path_style else "auto", "payload_signing_enabled": False},
+    )
+    return session.client("s3", endpoint_url=endpoint, config=config, verify=ca_file)
+
+
+def object_options(location: S3Location) -> dict[str, Any]:
+    """What is said of an object when it is begun."""
+    options: dict[str, Any] = {"ContentType": "application/octet-stream"}
+    if location.storage_class:
+        options["StorageClass"] = location.storage_class
+    if location.tags:
+        options["Tagging"] = urlencode(location.tags)
+    if location.metadata:
+        options["Metadata"] = location.metadata
+    encryption = location.server_side_encryption
+    if encryption and not encryption.customer_key_secret_ref:
+        options["ServerSideEncryption"] = encryption.algorithm
+        if encryption.kms_key_id:
+            options["SSEKMSKeyId"] = encryption.kms_key_id
+    return options
+
+
+def key_options(location: S3Location, credentials: Mapping[str, str]) -> dict[str, Any]:
+    """The customer's key, for every request that touches an object's content or size."""
+    encryption = location.server_side_encryption
+    if encryption is None or encryption.customer_key_secret_ref is None:
+        return {}
+    reference = encryption.customer_key_secret_ref
+    where = f"the Secret {reference.name!r} of spec.s3.serverSideEncryption.customerKeySecretRef"
+    given = credentials.get(CUSTOMER_KEY)
+    if not given:
+        raise Permanent("CredentialsMissing", f"{where} has no {reference.key}; add 32 random bytes in base64 there")
+    try:
+        key = base64.b64decode(given, validate=True)
+    except (binascii.Error, ValueError) as error:
+        raise Permanent("CredentialsInvalid", f"{where}: {reference.key} is no base64; it must be 32 bytes") from error
+    if len(key) != CUSTOMER_KEY_BYTES:
+        raise Permanent("CredentialsInvalid", f"{where}: {reference.key} holds {len(key)} bytes; it must hold 32")
+    return {"SSECustomerAlgorithm": encryption.algorithm, "SSECustomerKey": key}

@@ -208,6 +208,18 @@ async def whole_restore(
         return await agent.step(Step.RELEASE)
 
 
+def keep_directories(store: Surroundings, backup_id: str, cluster: WeaviateCluster) -> None:
+    """Directories of the S3 server that are never empty, for a stock backup of several nodes.
+
+    Each of them writes an object to try its access and deletes it again. The S3 server removes directories as they
+    become empty, also under another node's write of that moment, which it then refuses.
+    """
+    for node in cluster.nodes:
+        directory = store.objects / backup_id / node.name
+        directory.mkdir(parents=True)
+        (directory / "kept").touch()
+
+
 def nothing_left(cluster: WeaviateCluster) -> bool:
     """Nothing of ours on the volume, and nothing pinned by the server for us."""
     data_path = cluster.nodes[0].data_path

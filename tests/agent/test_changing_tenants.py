@@ -1,7 +1,9 @@
 """Tenants that are activated, deactivated, deleted and made while they are read come back as they were at their cut."""
 
 import asyncio
+import base64
 import contextlib
+import json
 import random
 import uuid
 from dataclasses import dataclass, field
@@ -10,8 +12,17 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from tests.agent.surroundings import backup_order, directory_store, restore_order, whole_restore, worker_order
+from e2e.lab.programs import WEAVIATE_VERSION
+from tests.agent.surroundings import (
+    backup_order,
+    directory_store,
+    restore_order,
+    s3_server,
+    whole_restore,
+    worker_order,
+)
 from tests.agent_process import Agent, agent_process
+from tests.interop.driving import our_backup, our_restore
 from tests.weaviate_cuts import all_objects
 from tests.weaviate_server import WeaviateCluster, weaviate_cluster
 
@@ -19,6 +30,7 @@ from weaviate_backup.agent.describing import GONE
 from weaviate_backup.core.session import Step
 from weaviate_backup.layout import keys
 from weaviate_backup.layout.manifests import ShardRecord, read_node_manifest
+from weaviate_backup.weaviate.raft import RaftClient
 
 pytestmark = [pytest.mark.weaviate, pytest.mark.asyncio(loop_scope="session")]
 
@@ -189,3 +201,42 @@ async def compare(target: WeaviateCluster, tenants: Tenants, cuts: dict[str, Sha
         owed = {each for each, at in life.acknowledged.items() if reborn < at < began}
         assert owed <= found, f"{name} ({cuts[name].driver}) lost {len(owed - found)} of {len(owed)}"
         assert found <= life.tried, name
+
+
+async def test_a_tenant_deleted_before_its_nodes_cut_is_not_made_again_empty(tmp_path: Path) -> None:
+    """The leader was cut while the tenant lived, and its descriptor, from which the schema is restored, names it."""
+    async with (
+        s3_server(tmp_path) as store,
+        weaviate_cluster(tmp_path / "weaviate", nodes=3, environment=store.weaviate_environment) as cluster,
+    ):
+        await cluster.create({"class": CLASS, "multiTenancyConfig": {"enabled": True}})
+        tenants = Tenants(cluster)
+        names = [f"t{number}" for number in range(9)]
+        await tenants.make(*names)
+        for name in names:
+            await tenants.write(name, 3)
+        async with RaftClient(cluster.nodes[0].host, cluster.nodes[0].raft_rpc_port) as raft:
+            state, _ = await raft.sharding_state(CLASS)
+        deleted = next(name for name in names if state["physical"][name]["belongsToNodes"] != ["weaviate-0"])
+
+        async def delete_one() -> None:
+            await cluster.call("DELETE", f"/v1/schema/{CLASS}/tenants", [deleted])
+
+        await our_backup(
+            tmp_path / "backup",
+            cluster,
+            store,
+            "shrunk",
+            version=WEAVIATE_VERSION,
+            collections=(CLASS,),
+            after_first_cut=delete_one,
+        )
+        leader = (store.objects / "shrunk" / "weaviate-0" / "backup.json").read_text()
+        assert deleted in base64.b64decode(json.loads(leader)["classes"][0]["shardingState"]).decode()
+        await cluster.call("DELETE", f"/v1/schema/{CLASS}")
+        verdict = await our_restore(tmp_path / "restore", cluster, store, "shrunk", version=WEAVIATE_VERSION)
+        assert verdict.refusals == ()
+        left = {each["name"] for each in await cluster.call("GET", f"/v1/schema/{CLASS}/tenants")}
+        assert left == set(names) - {deleted}
+        for name in left:
+            assert len(await all_objects(cluster, CLASS, tenant=name)) == 3

@@ -9,7 +9,7 @@ from typing import Any
 import pytest
 import pytest_asyncio
 from tests.agent.everywhere import restore_everywhere, restore_orders
-from tests.agent.surroundings import Surroundings, backup_order, nothing_left, s3_server, whole_backup
+from tests.agent.surroundings import Surroundings, backup_order, keep_directories, nothing_left, s3_server, whole_backup
 from tests.agent.test_backup_and_restore import succeeded
 from tests.agent_process import agent_process
 from tests.weaviate_server import WeaviateCluster, weaviate_cluster
@@ -79,6 +79,7 @@ async def test_three_nodes_change_their_names_and_places(store: Surroundings, tm
     environment = store.weaviate_environment
     async with weaviate_cluster(tmp_path / "source", nodes=3, environment=environment) as source:
         await fill(source, factor=2)
+        keep_directories(store, "three", source)
         await source.call("POST", "/v1/backups/s3", {"id": "three"})
         await succeeded(source, "/v1/backups/s3/three")
     async with weaviate_cluster(tmp_path / "target", nodes=3, name="db") as target:

@@ -2,13 +2,13 @@
 
 import asyncio
 import uuid
-from collections.abc import AsyncIterator, Sequence
+from collections.abc import AsyncIterator, Awaitable, Callable, Sequence
 from contextlib import AsyncExitStack, asynccontextmanager
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
 
-from tests.agent.surroundings import Surroundings, endpoint_of
+from tests.agent.surroundings import Surroundings, endpoint_of, keep_directories
 from tests.agent_process import Agent, agent_process
 from tests.weaviate_server import WeaviateCluster
 
@@ -23,24 +23,12 @@ async def stock_backup(
     cluster: WeaviateCluster, store: Surroundings, backup_id: str, *, level: str, base: str | None = None
 ) -> None:
     """By the server, until it says SUCCESS."""
-    keep_directories(store, backup_id, [node.name for node in cluster.nodes])
+    keep_directories(store, backup_id, cluster)
     body: dict[str, Any] = {"id": backup_id, "config": {"CompressionLevel": level}}
     if base is not None:
         body["incremental_base_backup_id"] = base
     await cluster.call("POST", "/v1/backups/s3", body)
     await _succeeded(cluster, f"/v1/backups/s3/{backup_id}")
-
-
-def keep_directories(store: Surroundings, backup_id: str, nodes: Sequence[str]) -> None:
-    """A directory of the S3 server that is never empty.
-
-    Every node of a stock backup writes an object to try its access and deletes it again. The S3 server removes
-    directories as they become empty, also under another node's write of that moment, which it then refuses.
-    """
-    for node in nodes:
-        directory = store.objects / backup_id / node
-        directory.mkdir(parents=True)
-        (directory / "kept").touch()
 
 
 async def stock_restore(cluster: WeaviateCluster, backup_id: str) -> None:
@@ -63,9 +51,13 @@ async def our_backup(
     *,
     version: str,
     collections: Sequence[str],
+    after_first_cut: Callable[[], Awaitable[None]] | None = None,
     **how: Any,
 ) -> list[NodeReport]:
-    """Frozen everywhere, then uploaded, each node verified by the next one, committed. `how`: of `BackupOrder`."""
+    """Frozen everywhere, then uploaded, each node verified by the next one, committed. `how`: of `BackupOrder`.
+
+    With `after_first_cut` the leader is frozen before that and the others after it.
+    """
     nodes = tuple(node.name for node in cluster.nodes)
     work = BackupOrder.model_validate(
         {
@@ -79,6 +71,9 @@ async def our_backup(
         | how
     )
     async with _agents(directory, cluster, store, backup_id, version=version, work=[work] * len(nodes)) as agents:
+        if after_first_cut is not None:
+            await agents[0].step(Step.FREEZE)
+            await after_first_cut()
         await _all(agents, Step.FREEZE)
         uploaded = await _all(agents, Step.UPLOAD, collections=tuple(collections))
         verified: dict[str, str] = {}

@@ -9,11 +9,11 @@ from collections.abc import Mapping
 from typing import Any
 
 from weaviate_backup.agent.access_restore import apply_access
-from weaviate_backup.agent.expansion import nodes_of
 from weaviate_backup.agent.tasks import in_thread
 from weaviate_backup.agent.workspace import Workspace
 from weaviate_backup.core.session import Applied, StepCommand
 from weaviate_backup.errors import Permanent, Transient
+from weaviate_backup.layout.sharding_state import nodes_of
 from weaviate_backup.stored.backup_reading import BackupReader, RestoredClass
 from weaviate_backup.stored.meter import Meter
 from weaviate_backup.weaviate.raft import RaftClient

@@ -11,13 +11,13 @@ from datetime import datetime
 from typing import Any
 
 from weaviate_backup.agent.access import Access
-from weaviate_backup.agent.expansion import nodes_of
 from weaviate_backup.agent.journal import Record
 from weaviate_backup.layout.chunk_writer import ChunkRecord
 from weaviate_backup.layout.compression import LEVELS
 from weaviate_backup.layout.descriptors import ClassDescriptor, NodeDescriptor, ShardDescriptor
 from weaviate_backup.layout.manifests import ChunkLine, NodeHeader, NodeManifest, ShardRecord, StoredDocument
 from weaviate_backup.layout.packing import PlannedChunk
+from weaviate_backup.layout.sharding_state import nodes_of
 
 GONE = "gone"
 """The driver of a shard that was deleted while it was to be frozen."""

@@ -5,6 +5,8 @@ from dataclasses import dataclass
 from enum import StrEnum
 from typing import Any
 
+from weaviate_backup.layout.sharding_state import nodes_of
+
 
 class TenantStatus(StrEnum):
     """A shard's status. Shards of collections without tenants are always active."""
@@ -36,12 +38,6 @@ def local_shards(state: Mapping[str, Any], node: str) -> LocalShards:
         str(name): status_of(shard) for name, shard in (state.get("physical") or {}).items() if node in nodes_of(shard)
     }
     return LocalShards(statuses, bool(state.get("partitioningEnabled")))
-
-
-def nodes_of(shard: Mapping[str, Any]) -> tuple[str, ...]:
-    """Replicas of a shard; old states name a single node."""
-    nodes = shard.get("belongsToNodes") or [shard.get("belongsToNode")]
-    return tuple(str(node) for node in nodes if node)
 
 
 def status_of(shard: Mapping[str, Any]) -> TenantStatus:

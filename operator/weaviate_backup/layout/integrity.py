@@ -8,9 +8,7 @@ from typing import Any
 
 from weaviate_backup.layout import keys
 from weaviate_backup.layout.manifests import NodeManifest
-
-COVERED_STATUSES = frozenset({"", "HOT", "COLD"})
-"""Of tenants with data on the node; the others (FROZEN, FREEZING, UNFREEZING) are offloaded and not covered."""
+from weaviate_backup.layout.sharding_state import COVERED_STATUSES
 
 
 @dataclass(frozen=True)

@@ -29,6 +29,7 @@ from weaviate_backup.layout.manifests import (
     decode_backup_manifest,
     read_node_manifest,
 )
+from weaviate_backup.layout.sharding_state import without_tenants_held_nowhere
 from weaviate_backup.storage.object_store import ObjectStore
 from weaviate_backup.stored.storing import find_document, read_document
 
@@ -135,13 +136,24 @@ class BackupReader:
             raise Permanent("CollectionNotFound", f"backup {self.backup_id!r} holds no collection {collection!r}")
         return found
 
+    def _held(self, collection: str) -> dict[str, set[str]]:
+        """node -> its shards of the collection."""
+        found = {node: self.descriptor(node).collection(collection) for node in self.config.nodes}
+        return {node: {shard.name for shard in each.shards} for node, each in found.items() if each is not None}
+
     def restored_class(self, collection: str) -> RestoredClass:
-        """Schema and sharding state as the leader's descriptor has them."""
+        """Schema and sharding state as the leader's descriptor has them.
+
+        Of our own backups less the tenants that no node holds: completed ones hold all that were not deleted.
+        """
         descriptor = self.class_descriptor(self.leader, collection)
+        state = _json_object(descriptor.sharding_state, f"sharding state of {collection}")
+        if self.manifest is not None and state.get("partitioningEnabled"):
+            state = without_tenants_held_nowhere(state, self._held(collection))
         return RestoredClass(
             name=collection,
             class_json=_json_object(descriptor.class_json, f"schema of {collection}"),
-            state=_json_object(descriptor.sharding_state, f"sharding state of {collection}"),
+            state=state,
             aliases=tuple(aliases_of(descriptor)),
         )
 

@@ -105,6 +105,8 @@ class RaftClient:
 
         A `Transient` failure leaves open whether it happened (`RaftOutcomeUnknown`): look before asking again.
         """
+        if class_json.get("properties", ...) is None:  # as a server writes those of a class that was made without any
+            class_json = {**class_json, "properties": []}
         _check_class(name, class_json, state)
         arguments = json.dumps({"Class": class_json, "State": state}, separators=(",", ":")).encode()
         return await self._apply(

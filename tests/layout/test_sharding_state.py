@@ -1,0 +1,27 @@
+"""Tenants that no node of a backup holds are left out of a restored sharding state."""
+
+from weaviate_backup.layout.sharding_state import nodes_of, without_tenants_held_nowhere
+
+
+def test_only_tenants_that_all_their_nodes_miss_are_left_out() -> None:
+    state = {
+        "partitioningEnabled": True,
+        "physical": {
+            "kept": {"belongsToNodes": ["n0"], "status": "HOT"},
+            "one replica": {"belongsToNodes": ["n0", "n1"], "status": "COLD"},
+            "deleted": {"belongsToNodes": ["n0", "n1"], "status": "HOT"},
+            "deleted, old form": {"belongsToNode": "n1"},
+            "offloaded": {"belongsToNodes": ["n1"], "status": "FROZEN"},
+            "of a node without the collection": {"belongsToNodes": ["n2"], "status": "COLD"},
+        },
+    }
+    left = without_tenants_held_nowhere(state, {"n0": {"kept"}, "n1": {"one replica"}})
+    assert set(left["physical"]) == {"kept", "one replica", "offloaded"}
+    assert left["partitioningEnabled"]
+    assert len(state["physical"]) == 6, "the given state is not changed"
+
+
+def test_old_states_name_a_single_node() -> None:
+    assert nodes_of({"belongsToNode": "n0", "belongsToNodes": None}) == ("n0",)
+    assert nodes_of({"belongsToNodes": ["n0", "n1"]}) == ("n0", "n1")
+    assert nodes_of({}) == ()

@@ -1,10 +1,12 @@
 """Tenants that no node of a backup holds are left out of a restored sharding state."""
 
+from typing import Any
+
 from weaviate_backup.layout.sharding_state import nodes_of, without_tenants_held_nowhere
 
 
 def test_only_tenants_that_all_their_nodes_miss_are_left_out() -> None:
-    state = {
+    state: dict[str, Any] = {
         "partitioningEnabled": True,
         "physical": {
             "kept": {"belongsToNodes": ["n0"], "status": "HOT"},

@@ -13,7 +13,9 @@ import boto3
 import pytest
 from tests.s3_server import S3Server, running_s3_server
 from tests.storage.contract import MIB, blocks, read
-from tests.storage.faulty_line import Answer, Fits, HangUp, Line, faulty_line
+from tests.storage.dialects import S3
+from tests.storage.faults import HangUp, Moment, Request
+from tests.storage.faulty_line import Fits, Line, faulty_line
 
 from weaviate_backup.api.location import LocationSpec, S3Location
 from weaviate_backup.errors import ObjectExists, ObjectNotFound, Permanent, Transient
@@ -24,8 +26,8 @@ from weaviate_backup.storage.retry import Retrying
 from weaviate_backup.storage.s3 import S3Store
 
 numbers = itertools.count()
-SLOW_DOWN = Answer(503, "SlowDown", (("Retry-After", "0"),))
-BUSY = Answer(503, "ServiceUnavailable")
+SLOW_DOWN = S3.refuse(503, "SlowDown", headers=(("Retry-After", "0"),))
+BUSY = S3.refuse(503, "ServiceUnavailable")
 
 
 @pytest.fixture(scope="module")
@@ -52,16 +54,16 @@ def store(server: S3Server, location: S3Location) -> ObjectStore:
     return open_store(LocationSpec(s3=location), credentials=server.credentials)
 
 
-def puts(method: str, path: str, headers: dict[str, str]) -> bool:
-    return method == "PUT"
+def puts(request: Request) -> bool:
+    return request.method == "PUT"
 
 
-def gets(method: str, path: str, headers: dict[str, str]) -> bool:
-    return method == "GET"
+def gets(request: Request) -> bool:
+    return request.method == "GET"
 
 
-def conditions(method: str, path: str, headers: dict[str, str]) -> bool:
-    return "if-none-match" in headers
+def conditions(request: Request) -> bool:
+    return "if-none-match" in request.headers
 
 
 def unfinished(server: S3Server, bucket: str) -> int:
@@ -94,7 +96,7 @@ def test_a_single_part_is_sent_again_without_the_others(store: ObjectStore, line
         runs.append(1)
         yield from (bytes([number]) * MIB for number in range(20))
 
-    line.fail(lambda method, path, headers: method == "PUT" and "partNumber=2" in path, BUSY, times=2)
+    line.fail(lambda request: request.method == "PUT" and "partNumber=2" in request.path, BUSY, times=2)
     store.put("k", make, if_absent=True)
     assert len(runs) == 1
     assert read(store, "k") == b"".join(bytes([number]) * MIB for number in range(20))
@@ -107,7 +109,7 @@ def test_a_body_that_breaks_is_read_on_and_never_cut_short(
     bare = S3Store(location, credentials=server.credentials)
     content = bytes(range(256)) * 12_000
     bare.put("k", lambda: iter((content,)))
-    line.fail(gets, HangUp(1_500_000))
+    line.fail(gets, HangUp(Moment.RECEIVING, 1_500_000, reset=False))
     if attempts == 1:
         with pytest.raises(Transient):
             read(Retrying(bare, patience=Patience(attempts=1)), "k")
@@ -160,10 +162,10 @@ def test_a_check_outlasts_a_short_stumble(store: ObjectStore, line: Line) -> Non
 
 
 def test_what_is_permanent_is_asked_once(store: ObjectStore, line: Line) -> None:
-    line.fail(puts, Answer(403, "AccessDenied"), times=2)
+    line.fail(puts, S3.refuse(403, "AccessDenied"), times=2)
     with pytest.raises(Permanent, match=r"AccessDenied: bucket 'retry-\d+', k"):
         store.put("k", lambda: blocks(b"1"))
-    assert [method for method, _ in line.requests] == ["PUT"]
+    assert [each.method for each in line.requests] == ["PUT"]
 
 
 def test_a_store_that_never_recovers_is_named(server: S3Server, location: S3Location, line: Line) -> None:
@@ -176,7 +178,7 @@ def test_a_store_that_never_recovers_is_named(server: S3Server, location: S3Loca
 
 
 def test_a_conflict_of_writers_is_asked_again(store: ObjectStore, line: Line) -> None:
-    line.fail(conditions, Answer(409, "ConditionalRequestConflict"))
+    line.fail(conditions, S3.refuse(409, "ConditionalRequestConflict"))
     store.put("k", lambda: blocks(b"1"), if_absent=True)
     assert read(store, "k") == b"1"
 
@@ -185,7 +187,7 @@ def test_a_conflict_of_writers_is_asked_again(store: ObjectStore, line: Line) ->
 def test_write_once_on_a_store_without_conditions(
     store: ObjectStore, line: Line, caplog: pytest.LogCaptureFixture, size_bytes: int
 ) -> None:
-    line.fail(conditions, Answer(501, "NotImplemented"), times=10)
+    line.fail(conditions, S3.refuse(501, "NotImplemented"), times=10)
     for key in ("k", "l"):
         store.put(key, lambda: blocks(bytes(size_bytes), MIB), if_absent=True)
         with pytest.raises(ObjectExists):
@@ -197,16 +199,16 @@ def test_write_once_on_a_store_without_conditions(
 @pytest.mark.parametrize(
     "fits",
     [
-        lambda method, path, headers: "partNumber=2" in path,
-        lambda method, path, headers: method == "POST" and "uploadId" in path,
+        lambda request: "partNumber=2" in request.path,
+        lambda request: request.method == "POST" and "uploadId" in request.path,
     ],
     ids=["a part", "the completion"],
 )
 def test_a_failed_multipart_upload_leaves_nothing(
     server: S3Server, location: S3Location, line: Line, fits: Fits
 ) -> None:
-    line.fail(fits, Answer(403, "AccessDenied"))
-    line.fail(lambda method, path, headers: method == "DELETE", BUSY)
+    line.fail(fits, S3.refuse(403, "AccessDenied"))
+    line.fail(lambda request: request.method == "DELETE", BUSY)
     bare = S3Store(location, credentials=server.credentials)
     with pytest.raises(Permanent, match="AccessDenied"):
         bare.put("k", lambda: iter([bytes(MIB)] * 20))

@@ -8,8 +8,8 @@ class Patience:
     """`read_seconds`: without a byte for so long, a connection is given up. Waits between attempts grow from
     `first_wait_seconds` to `longest_wait_seconds`, at random, unless the store says how long.
 
-    A check begins no attempt after `check_seconds` and waits `check_read_seconds` for an answer: it tells soon that a
-    store is out of reach, and outlasts a short stumble.
+    A check begins no attempt after `check_seconds`, waits `connect_seconds` for a connection and `check_read_seconds`
+    for an answer: it tells soon that a store is out of reach, and outlasts a short stumble.
     """
 
     connect_seconds: float = 5

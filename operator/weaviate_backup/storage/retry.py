@@ -2,6 +2,9 @@
 
 It asks nothing but whether a failure was `Transient`. A put starts again from zero through its factory; a read that
 breaks in the middle goes on from where it was. Everything else is passed through.
+
+A write-once put whose answer was lost finds its own object when it is repeated: an object that is there after a failed
+attempt, and holds the very bytes, is a success; any other is `ObjectExists`.
 """
 
 import io
@@ -14,7 +17,7 @@ from tenacity import RetryCallState, retry_if_exception_type, stop_after_attempt
 from tenacity import Retrying as Attempts
 from tenacity.wait import wait_random_exponential
 
-from weaviate_backup.errors import Transient
+from weaviate_backup.errors import ObjectExists, Transient
 from weaviate_backup.storage.object_store import MakeBlocks, ObjectInfo, ObjectStore
 from weaviate_backup.storage.patience import USUAL, Patience
 
@@ -41,7 +44,29 @@ class Retrying:
         return self._attempts.copy()(function)
 
     def put(self, key: str, make_blocks: MakeBlocks, *, if_absent: bool = False) -> ObjectInfo:
-        return self._call(lambda: self._store.put(key, make_blocks, if_absent=if_absent))
+        unanswered = False
+
+        def attempt() -> ObjectInfo:
+            nonlocal unanswered
+            try:
+                return self._store.put(key, make_blocks, if_absent=if_absent)
+            except ObjectExists:
+                if unanswered and self._holds(key, make_blocks()):
+                    return self._store.stat(key)
+                raise
+            except Transient:
+                unanswered = True
+                raise
+
+        return self._call(attempt)
+
+    def _holds(self, key: str, blocks: Iterator[bytes]) -> bool:
+        """Whether the object has these very bytes; the blocks are always taken to their end."""
+        same = True
+        with self.open(key) as stream:
+            for block in blocks:
+                same = same and stream.read(len(block)) == block
+            return same and not stream.read(1)
 
     @contextmanager
     def open(self, key: str, *, start: int = 0, length: int | None = None) -> Iterator[BinaryIO]:

@@ -11,7 +11,7 @@ import io
 import itertools
 import logging
 from collections.abc import Callable, Iterable, Iterator, Mapping
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from functools import partial
 from typing import Any, BinaryIO, TypeVar, cast
 
@@ -51,9 +51,9 @@ class S3Store:
         self._location, self._patience = location, patience
         self._prefix = f"{location.path.strip('/')}/" if location.path.strip("/") else ""
         ca_file = kept_as_file(ca_pem, owner=self) if ca_pem else None
-        self._make_client = partial(new_client, new_session(credentials), location, ca_file, patience)
+        self._make_client = partial(new_client, new_session(credentials), location, ca_file)
         try:
-            self._client = self._make_client(read_seconds=patience.read_seconds)
+            self._client = self._make_client(connect_seconds=patience.read_seconds, read_seconds=patience.read_seconds)
         except (botocore.exceptions.BotoCoreError, ValueError) as error:
             raise self._failure(error, "") from error
         self._options = object_options(location)
@@ -138,7 +138,8 @@ class S3Store:
             raise kind("DeleteIncomplete", f"{len(refused)} objects could not be deleted, first {refused[0]}")
 
     def check(self) -> None:
-        client = self._make_client(read_seconds=self._patience.check_read_seconds)
+        patience = self._patience
+        client = self._make_client(connect_seconds=patience.connect_seconds, read_seconds=patience.check_read_seconds)
         try:
             self._ask("", lambda: client.list_objects_v2(Bucket=self._location.bucket, Prefix=self._prefix, MaxKeys=1))
         finally:
@@ -146,7 +147,11 @@ class S3Store:
 
     def abort_unfinished(self, prefix: str) -> int:
         """Those of processes that died: what a living put gives up, it aborts itself."""
-        aborted, at = 0, dict[str, Any]()
+        return sum(self._abort(key, upload) for key, upload in self._unfinished(prefix))
+
+    def _unfinished(self, prefix: str) -> Iterator[tuple[str, str]]:
+        """Key and identifier of every upload below the prefix."""
+        at = dict[str, Any]()
         while True:
             answer = self._ask(
                 "",
@@ -155,9 +160,9 @@ class S3Store:
                 ),
             )
             for found in answer.get("Uploads", ()):
-                aborted += self._abort(found["Key"].removeprefix(self._prefix), found["UploadId"])
+                yield found["Key"].removeprefix(self._prefix), found["UploadId"]
             if not answer.get("IsTruncated"):
-                return aborted
+                return
             at = {"KeyMarker": answer["NextKeyMarker"], "UploadIdMarker": answer["NextUploadIdMarker"]}
 
     def _named(self, key: str) -> dict[str, Any]:
@@ -188,10 +193,7 @@ class S3Store:
         return self._ask(key, lambda: request({}))
 
     def _put_parts(self, key: str, parts: Iterator[Part], condition: Mapping[str, Any]) -> ObjectInfo:
-        named = self._named(key)
-        upload = self._ask(
-            key, lambda: self._client.create_multipart_upload(**named, **self._options, **self._key_options)
-        )["UploadId"]
+        named, upload = self._named(key), self._start(key)
 
         def send(number: int, content: bytes) -> dict[str, Any]:
             part = {**named, "UploadId": upload, "PartNumber": number, "Body": content, **self._key_options}
@@ -208,6 +210,18 @@ class S3Store:
             self._abort(key, upload)
             raise
         return ObjectInfo(key, size_bytes, answer["ETag"])
+
+    def _start(self, key: str) -> str:
+        """An upload's identifier. A start whose answer was lost may have made one that nobody knows."""
+        options = {**self._named(key), **self._options, **self._key_options}
+        try:
+            return str(self._ask(key, lambda: self._client.create_multipart_upload(**options))["UploadId"])
+        except Transient:
+            with suppress(Transient):  # the store stumbles; what stays is left to `abort_unfinished`
+                for found, upload in self._unfinished(key):
+                    if found == key:
+                        self._abort(key, upload)
+            raise
 
     def _abort(self, key: str, upload: str) -> bool:
         """Parts that stay are paid for and never listed, so a busy store is asked again."""

@@ -11,10 +11,10 @@ from urllib.parse import urlencode
 
 import boto3
 import botocore.config
+import botocore.exceptions
 
 from weaviate_backup.api.location import CUSTOMER_KEY, S3Location
 from weaviate_backup.errors import Permanent
-from weaviate_backup.storage.patience import Patience
 
 if TYPE_CHECKING:
     from mypy_boto3_s3.client import S3Client
@@ -22,6 +22,10 @@ if TYPE_CHECKING:
 CONNECTIONS = 64
 DEFAULT_REGION = "us-east-1"
 CUSTOMER_KEY_BYTES = 32
+NEVER_EMPTY = frozenset(
+    {"ListObjectsV2", "DeleteObjects", "CreateMultipartUpload", "CompleteMultipartUpload", "ListMultipartUploads"}
+)
+"""Operations whose answer is a document."""
 
 
 def new_session(credentials: Mapping[str, str]) -> boto3.session.Session:
@@ -45,8 +49,8 @@ def new_client(
     session: boto3.session.Session,
     location: S3Location,
     ca_file: str | None,
-    patience: Patience,
     *,
+    connect_seconds: float,
     read_seconds: float,
 ) -> "S3Client":
     """A client that never tries again by itself."""
@@ -55,12 +59,27 @@ def new_client(
     config = botocore.config.Config(
         region_name=location.region or DEFAULT_REGION,
         retries={"mode": "standard", "total_max_attempts": 1},
-        connect_timeout=patience.connect_seconds,
+        connect_timeout=connect_seconds,  # it counts while a request is sent, too
         read_timeout=read_seconds,
         max_pool_connections=CONNECTIONS,
         s3={"addressing_style": "path" if path_style else "auto", "payload_signing_enabled": False},
     )
-    return session.client("s3", endpoint_url=endpoint, config=config, verify=ca_file)
+    client = session.client("s3", endpoint_url=endpoint, config=config, verify=ca_file)
+    client.meta.events.register("before-parse.s3", _refuse_cut_document)
+    return client
+
+
+def _refuse_cut_document(operation_model: Any, response_dict: Mapping[str, Any], **_: Any) -> None:
+    """botocore does not compare a document's length with what was announced, and takes an empty listing for an empty
+    bucket, an empty answer to a deletion for one without errors."""
+    body, announced = response_dict["body"], response_dict["headers"].get("content-length")
+    if not isinstance(body, bytes) or operation_model.http.get("method") == "HEAD":
+        return
+    expected_bytes = int(announced) if announced else len(body)
+    if response_dict["status_code"] == 200 and operation_model.name in NEVER_EMPTY:
+        expected_bytes = max(1, expected_bytes)
+    if len(body) != expected_bytes:
+        raise botocore.exceptions.IncompleteReadError(actual_bytes=len(body), expected_bytes=expected_bytes)
 
 
 def object_options(location: S3Location) -> dict[str, Any]:

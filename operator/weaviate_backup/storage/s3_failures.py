@@ -14,6 +14,18 @@ THROTTLING = frozenset({"SlowDown", "Throttling", "ThrottlingException", "TooMan
 BAD_CREDENTIALS = frozenset(
     {"InvalidAccessKeyId", "SignatureDoesNotMatch", "InvalidToken", "InvalidSecurity", "XAdminUserNotFound"}
 )
+LOST_ON_THE_WAY = frozenset(
+    {
+        "BadDigest",
+        "IncompleteBody",
+        "InvalidPart",
+        "NoSuchUpload",
+        "OperationAborted",
+        "RequestTimeout",
+        "XAmzContentChecksumMismatch",
+    }
+)
+"""What arrived is not what was sent, or an upload is not as it was left: starting again helps."""
 
 
 def code_of(error: Exception) -> str:
@@ -106,6 +118,6 @@ def _of_answer(  # noqa: PLR0911 (a table of answers)
         return Transient(
             "Throttled", f"{what}: {said or code}", retry_after_seconds=float(wished) if wished.isdigit() else None
         )
-    if code == "BadDigest" or status >= 500 or status == 408 or code in ("RequestTimeout", "NoSuchUpload"):
+    if status >= 500 or status == 408 or code in LOST_ON_THE_WAY:
         return Transient("StoreUnavailable", f"{what}: {code} {said}".rstrip())
     return Permanent("StoreRefused", f"{what}: {code} {said}".rstrip())

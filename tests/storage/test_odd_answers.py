@@ -1,0 +1,199 @@
+"""A store that answers oddly: late, slowly, with wrong checksums, in pieces, or not what it did."""
+
+import gc
+import hashlib
+import tracemalloc
+from collections.abc import Iterator
+from concurrent.futures import ThreadPoolExecutor
+
+import pytest
+from tests.storage.contract import MIB, blocks, read
+from tests.storage.dialects import Verb
+from tests.storage.faults import Drip, Edit, Flip, HangUp, Header, Moment, Silence
+from tests.storage.faulty_stores import PATIENT, READ_SECONDS, SLOW_READ_SECONDS, Trial, nth
+
+from weaviate_backup.errors import BackupError, ObjectExists, ObjectNotFound, Permanent, Transient
+
+LARGE = b"".join(bytes([number]) * MIB for number in range(9))
+PAGE = 1000
+MEMORY_BYTES = 160 * MIB
+"""Four parts of 8 MiB in flight, the next, a few copies, and what the line itself holds."""
+
+
+def test_a_slow_line_is_waited_for(trial: Trial) -> None:
+    """Much longer than the longest silence, in both directions; never a second attempt."""
+    trial.line.fail(lambda _: True, Drip(0.005), times=None)
+    key = trial.key()
+    trial.store.put(key, lambda: blocks(LARGE, MIB), if_absent=True)
+    assert read(trial.store, key) == LARGE
+    verbs = [trial.dialect.verb(each) for each in trial.line.requests]
+    assert (verbs.count(Verb.START), verbs.count(Verb.READ)) == (1, 1)
+
+
+def test_a_silence_shorter_than_patience_is_no_failure(trial: Trial) -> None:
+    key = trial.key()
+    for moment in (Moment.SENDING, Moment.BEFORE):
+        trial.line.fail(trial.dialect.is_verb(Verb.PART), Silence(moment, SLOW_READ_SECONDS * 0.4))
+    trial.open(PATIENT).put(key, lambda: blocks(LARGE, MIB), if_absent=True)
+    parts = [each for each in trial.line.requests if trial.dialect.verb(each) is Verb.PART]
+    assert len(parts) == 2
+    assert read(trial.truth, key) == LARGE
+
+
+def test_a_silence_while_a_part_is_sent_is_survived(trial: Trial) -> None:
+    key = trial.key()
+    trial.line.fail(trial.dialect.is_verb(Verb.PART), Silence(Moment.SENDING, READ_SECONDS + 0.5, 65_536), times=2)
+    trial.store.put(key, lambda: blocks(LARGE, MIB), if_absent=True)
+    assert read(trial.truth, key) == LARGE
+    assert trial.unfinished() == 0
+
+
+def test_an_object_is_read_on_over_many_broken_lines(trial: Trial) -> None:
+    key = trial.key()
+    trial.truth.put(key, lambda: blocks(LARGE, MIB))
+    for number in range(12):
+        fault = HangUp(Moment.RECEIVING, 700_000, reset=bool(number % 2))
+        trial.line.fail(trial.dialect.is_verb(Verb.READ), fault)
+    assert read(trial.store, key) == LARGE
+    assert trial.line.used == 12
+
+
+def test_a_bit_flipped_on_the_way_back_is_never_read_without_notice(trial: Trial) -> None:
+    """The hash that whoever reads has tells; a whole object is not taken for good by its length."""
+    key = trial.key()
+    trial.truth.put(key, lambda: blocks(LARGE, MIB))
+    trial.line.fail(trial.dialect.is_verb(Verb.READ), Flip(Moment.RECEIVING, 1_000_000))
+    try:
+        found = read(trial.store, key)
+    except BackupError as error:
+        assert error.reason == "BackupDamaged"
+    else:
+        assert hashlib.sha256(found).digest() != hashlib.sha256(LARGE).digest()
+
+
+@pytest.mark.parametrize("verb", [Verb.READ, Verb.STAT])
+def test_an_object_not_found_right_after_it_was_put_is_not_found(trial: Trial, verb: Verb) -> None:
+    key = trial.key()
+    trial.store.put(key, lambda: blocks(b"1"))
+    trial.line.fail(trial.dialect.is_verb(verb), trial.dialect.refuse(404, "NoSuchKey"))
+    with pytest.raises(ObjectNotFound):
+        read(trial.store, key) if verb is Verb.READ else trial.store.stat(key)
+    assert read(trial.store, key) == b"1"
+
+
+def test_a_conflict_of_writers_is_asked_again_and_a_condition_that_fails_is_final(trial: Trial) -> None:
+    key = trial.key()
+    trial.line.fail(trial.dialect.is_verb(Verb.PUT), trial.dialect.refuse(409, "ConditionalRequestConflict"))
+    trial.store.put(key, lambda: blocks(b"1"), if_absent=True)
+    assert read(trial.truth, key) == b"1"
+    with pytest.raises(ObjectExists):
+        trial.store.put(key, lambda: blocks(b"1"), if_absent=True)
+
+
+def test_an_object_of_somebody_else_is_no_success_of_a_repeated_put(trial: Trial) -> None:
+    """The first attempt fails, and before the second another writer's object is there."""
+    for content in (b"another", b"mine and more", b"min", b"other mine"):
+        key = trial.key()
+        attempts = iter((lambda: None, lambda key=key, content=content: trial.truth.put(key, lambda: iter((content,)))))
+
+        def make(attempts: Iterator[object] = attempts) -> Iterator[bytes]:
+            act = next(attempts, None)
+            if callable(act):
+                act()
+            yield b"mine"
+
+        trial.line.fail(trial.dialect.is_verb(Verb.PUT), HangUp(Moment.BEFORE))
+        with pytest.raises(ObjectExists):
+            trial.store.put(key, make, if_absent=True)
+        assert read(trial.truth, key) == content
+
+
+def test_what_could_not_be_deleted_is_tried_again(trial: Trial) -> None:
+    edit = trial.dialect.left_out
+    fault = Edit(edit) if edit else trial.dialect.refuse(503, "ServiceUnavailable")
+    keys = [trial.key() for _ in range(3)]
+    for key in keys:
+        trial.truth.put(key, lambda: iter((b"1",)))
+    trial.line.fail(trial.dialect.is_verb(Verb.DELETE), fault)
+    trial.store.delete(keys)
+    assert trial.line.used == 1
+    assert not {each.key for each in trial.truth.list("")} & set(keys)
+    trial.line.fail(trial.dialect.is_verb(Verb.DELETE), fault, times=None)
+    with pytest.raises(Transient, match=r"DeleteIncomplete|StoreUnavailable"):
+        trial.store.delete(keys)
+
+
+def test_a_deletion_that_is_forbidden_is_final(trial: Trial) -> None:
+    key = trial.key()
+    trial.truth.put(key, lambda: iter((b"1",)))
+    trial.line.fail(trial.dialect.is_verb(Verb.DELETE), trial.dialect.refuse(403, "AccessDenied"), times=None)
+    with pytest.raises(Permanent, match="AccessDenied"):
+        trial.store.delete([key])
+    assert trial.line.used == 1
+    assert read(trial.truth, key) == b"1"
+
+
+def test_a_listing_that_breaks_on_its_second_page_gives_every_object_once(trial: Trial) -> None:
+    keys = [f"pages/{number:05}" for number in range(PAGE + 50)]
+    with ThreadPoolExecutor(8) as pool:
+        list(pool.map(lambda key: trial.truth.put(key, lambda: iter((b"1",))), keys))
+    pages: tuple[tuple[Moment, bool], ...] = (
+        (Moment.BEFORE, True),
+        (Moment.RECEIVING, True),
+        (Moment.RECEIVING, False),
+    )
+    for moment, reset in pages:
+        trial.line.fail(lambda request: trial.dialect.second_page in request.path, HangUp(moment, reset=reset))
+    assert sorted(each.key for each in trial.store.list("pages/")) == keys
+    assert trial.line.used == 3
+    trial.truth.delete(keys)
+
+
+def test_memory_stays_flat_through_silences_and_broken_lines(trial: Trial) -> None:
+    size_mib = 320
+    block = hashlib.sha256(b"x").digest() * (MIB // 32)
+    key = trial.key()
+    parts = trial.dialect.is_verb(Verb.PART)
+    for number in (2, 9, 16, 23):
+        trial.line.fail(nth(parts, number), HangUp(Moment.DONE))
+    trial.line.fail(nth(parts, 12), Silence(Moment.SENDING, SLOW_READ_SECONDS + 0.5, MIB))
+    store = trial.open(PATIENT)
+    gc.collect()
+    tracemalloc.start()
+    try:
+        store.put(key, lambda: (block for _ in range(size_mib)), if_absent=True)
+        put_peak = tracemalloc.get_traced_memory()[1]
+        assert trial.line.used == 5
+        tracemalloc.reset_peak()
+        trial.line.fail(trial.dialect.is_verb(Verb.READ), HangUp(Moment.RECEIVING, 20 * MIB), times=4)
+        with store.open(key) as stream:
+            count = 0
+            while piece := stream.read(MIB):
+                assert piece == block
+                count += 1
+        assert count == size_mib
+        assert max(put_peak, tracemalloc.get_traced_memory()[1]) < MEMORY_BYTES
+    finally:
+        tracemalloc.stop()
+        trial.truth.delete([key])
+    assert trial.unfinished() == 0
+
+
+def test_a_wrong_entity_tag_of_a_part_is_no_success(trial: Trial) -> None:
+    """The store refuses to put together what it does not know; the upload starts again from zero."""
+    key = trial.key()
+    trial.line.fail(trial.dialect.is_verb(Verb.PART), Header("ETag", '"0123456789abcdef0123456789abcdef"'))
+    trial.store.put(key, lambda: blocks(LARGE, MIB), if_absent=True)
+    assert read(trial.truth, key) == LARGE
+    assert trial.unfinished() == 0
+
+
+@pytest.mark.parametrize("done", [True, False], ids=["done", "not done"])
+def test_a_completion_that_says_200_with_an_error_inside(trial: Trial, done: bool) -> None:
+    key = trial.key()
+    error = trial.dialect.refuse(200, "InternalError", done=done)
+    trial.line.fail(trial.dialect.is_verb(Verb.COMPLETE), error)
+    trial.store.put(key, lambda: blocks(LARGE, MIB), if_absent=True)
+    assert trial.line.used == 1
+    assert read(trial.truth, key) == LARGE
+    assert trial.unfinished() == 0

@@ -39,7 +39,12 @@ def _open(
         if filesystem_root is None:
             raise Permanent("LocationNotMounted", "spec.filesystem.volume is not mounted here; check the agent's pod")
         return FilesystemStore(filesystem_root, path=location.filesystem.path)
-    kind = "gcs" if location.gcs is not None else "azure"
-    raise Permanent(
-        "LocationKindUnsupported", f"spec.{kind} is not supported by this version; use spec.s3 or spec.filesystem"
-    )
+    if location.gcs is not None:
+        from weaviate_backup.storage.gcs import GcsStore
+
+        return GcsStore(location.gcs, credentials=credentials, ca_pem=ca_pem, patience=patience)
+    if location.azure is not None:
+        from weaviate_backup.storage.azure import AzureStore
+
+        return AzureStore(location.azure, credentials=credentials, ca_pem=ca_pem, patience=patience)
+    raise Permanent("LocationInvalid", "spec names no kind of store; set exactly one of s3, gcs, azure, filesystem")

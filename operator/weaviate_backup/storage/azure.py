@@ -1,0 +1,177 @@
+"""Azure Blob Storage through azure-storage-blob: one client for all verbs, its own retries off.
+
+An object of at most one block goes up in one request, a larger one as blocks, `concurrency` at once, that a list of
+them makes a blob. Blocks of a put that was given up are no blob and appear in no listing; Azure forgets them within a
+week, or as soon as a blob of that name is made. MD5 is sent with every block, and the store checks it.
+"""
+
+import io
+import itertools
+import secrets
+from collections.abc import Callable, Iterable, Iterator, Mapping
+from contextlib import contextmanager
+from typing import Any, BinaryIO, TypeVar, cast
+
+from azure.core import MatchConditions
+from azure.core.exceptions import AzureError
+from azure.storage.blob import BlobBlock, ContentSettings
+
+from weaviate_backup.api.location import AzureLocation
+from weaviate_backup.errors import BackupError, ObjectExists, ObjectNotFound, Permanent, Transient
+from weaviate_backup.storage.authority import kept_as_file
+from weaviate_backup.storage.azure_access import new_container
+from weaviate_backup.storage.azure_failures import classify, holds_secret
+from weaviate_backup.storage.bodies import ExactBody
+from weaviate_backup.storage.object_store import MakeBlocks, ObjectInfo
+from weaviate_backup.storage.parts import Part, cut, joined, patiently, send_parts
+from weaviate_backup.storage.patience import USUAL, Patience
+
+BLOCKS_PER_SIZE = 10_000
+"""After so many blocks their size doubles, up to what Azure takes: a blob has at most 50,000."""
+LARGEST_BLOCK_BYTES = 4000 << 20
+DELETE_BATCH = 256
+DELETED = frozenset({200, 202, 404})
+
+T = TypeVar("T")
+
+
+class AzureStore:
+    """An `ObjectStore` below `path` of a container."""
+
+    def __init__(
+        self,
+        location: AzureLocation,
+        *,
+        credentials: Mapping[str, str],
+        ca_pem: bytes | None = None,
+        patience: Patience = USUAL,
+    ) -> None:
+        self._location, self._patience = location, patience
+        self._prefix = f"{location.path.strip('/')}/" if location.path.strip("/") else ""
+        ca_file = kept_as_file(ca_pem, owner=self) if ca_pem else None
+        self._container = new_container(location, credentials, ca_file=ca_file, patience=patience)
+        self._options = _object_options(location)
+
+    def put(self, key: str, make_blocks: MakeBlocks, *, if_absent: bool = False) -> ObjectInfo:
+        parts = cut(make_blocks(), self._block_bytes)
+        first = next(parts, [])
+        second = next(parts, None)
+        if second is None:
+            content = joined(first)
+            answer = self._ask(
+                key,
+                lambda: self._blob(key).upload_blob(
+                    content, overwrite=not if_absent, validate_content=True, **self._options
+                ),
+            )
+            return ObjectInfo(key, len(content), answer.get("etag"))
+        if if_absent and self._exists(key):
+            raise ObjectExists(key)  # before the bytes go up; the condition at the end decides
+        return self._put_blocks(key, itertools.chain((first, second), parts), if_absent=if_absent)
+
+    @contextmanager
+    def open(self, key: str, *, start: int = 0, length: int | None = None) -> Iterator[BinaryIO]:
+        if length == 0:
+            yield io.BytesIO()
+            return
+        blob = self._blob(key)
+        wanted = {"offset": start, "length": length} if start or length is not None else {}
+        answer: Any = self._ask(key, lambda: blob.download_blob(**wanted), reading=True)
+        if length is not None and answer.size < length:
+            raise Permanent("RangeOutside", f"{key} has only {answer.size} of {length} bytes from {start} on")
+
+        def read(size: int) -> bytes:
+            return cast(bytes, self._ask(key, lambda: answer.read(size), reading=True))
+
+        yield cast(BinaryIO, ExactBody(read, answer.size, lambda error: self._failure(error, key, reading=True)))
+
+    def stat(self, key: str) -> ObjectInfo:
+        found: Any = self._ask(key, self._blob(key).get_blob_properties)
+        return ObjectInfo(key, found.size, found.etag)
+
+    def list(self, prefix: str) -> Iterator[ObjectInfo]:
+        pages = self._container.list_blobs(name_starts_with=self._prefix + prefix).by_page()
+        while (page := self._ask("", lambda: next(pages, None))) is not None:
+            for blob in page:
+                yield ObjectInfo(blob.name.removeprefix(self._prefix), blob.size, blob.etag)
+
+    def delete(self, keys: Iterable[str]) -> None:
+        names = [self._prefix + key for key in keys]
+        refused: list[tuple[str, int]] = []
+        for at in range(0, len(names), DELETE_BATCH):
+            batch = names[at : at + DELETE_BATCH]
+            answers = self._ask(
+                "",
+                lambda batch=batch: list(  # type: ignore[misc]
+                    self._container.delete_blobs(*batch, delete_snapshots="include", raise_on_any_failure=False)
+                ),
+            )
+            refused += [
+                (name, answer.status_code)
+                for name, answer in zip(batch, answers, strict=True)
+                if answer.status_code not in DELETED
+            ]
+        if refused:
+            kind = Permanent if {status for _, status in refused} <= {403, 409, 412} else Transient
+            name, status = refused[0]
+            raise kind("DeleteIncomplete", f"{len(refused)} objects could not be deleted, first {name} ({status})")
+
+    def abort_unfinished(self, prefix: str) -> int:
+        """Blocks of dead processes are no blobs, and go by themselves."""
+        del prefix
+        return 0
+
+    def check(self) -> None:
+        found = self._container.list_blobs(
+            name_starts_with=self._prefix or None, results_per_page=1, read_timeout=self._patience.check_read_seconds
+        )
+        self._ask("", lambda: next(found.by_page(), None))
+
+    def _put_blocks(self, key: str, parts: Iterator[Part], *, if_absent: bool) -> ObjectInfo:
+        blob = self._blob(key)
+        put = secrets.token_hex(8)  # blocks of another writer of the same blob have other names, of the same length
+
+        def send(number: int, content: bytes) -> BlobBlock:
+            name = f"{put}-{number:06}"
+            request = lambda: blob.stage_block(name, content, length=len(content), validate_content=True)  # noqa: E731
+            patiently(lambda: self._ask(key, request), self._patience)
+            return BlobBlock(block_id=name)
+
+        blocks, size_bytes = send_parts(parts, send, in_flight=self._location.concurrency)
+        condition = {"etag": "*", "match_condition": MatchConditions.IfMissing} if if_absent else {}
+        answer = self._ask(key, lambda: blob.commit_block_list(list(blocks), **condition, **self._options))
+        return ObjectInfo(key, size_bytes, str(answer.get("etag")))
+
+    def _block_bytes(self, number: int) -> int:
+        return min((self._location.block_size_mib << 20) << (number // BLOCKS_PER_SIZE), LARGEST_BLOCK_BYTES)
+
+    def _blob(self, key: str) -> Any:
+        return self._container.get_blob_client(self._prefix + key)
+
+    def _exists(self, key: str) -> bool:
+        try:
+            self.stat(key)
+        except ObjectNotFound:
+            return False
+        return True
+
+    def _ask(self, key: str, request: Callable[[], T], *, reading: bool = False) -> T:
+        try:
+            return request()
+        except (AzureError, OSError, ValueError) as error:
+            raise self._failure(error, key, reading=reading) from (None if holds_secret(error) else error)
+
+    def _failure(self, error: Exception, key: str, *, reading: bool = False) -> BackupError:
+        return classify(error, key=key, location=self._location, reading=reading)
+
+
+def _object_options(location: AzureLocation) -> dict[str, Any]:
+    """What is said of a blob when it is made."""
+    options: dict[str, Any] = {"content_settings": ContentSettings(content_type="application/octet-stream")}
+    if location.access_tier:
+        options["standard_blob_tier"] = location.access_tier
+    if location.tags:
+        options["tags"] = location.tags
+    if location.metadata:
+        options["metadata"] = location.metadata
+    return options

@@ -1,0 +1,225 @@
+"""Google Cloud Storage through google-cloud-storage: one signed session for all verbs, the library's own retries off.
+
+An object of at most one part goes up in one request, a larger one in a resumable session: parts in order, the next one
+read while one is sent. That is the one way of sending parts that Google allows a condition on (`ifGenerationMatch=0`),
+and it leaves nothing behind. Many objects go up at once, so one at a time within an object costs no throughput.
+CRC32C of the whole is checked by the store and by us.
+"""
+
+import io
+import itertools
+import json
+from collections.abc import Callable, Iterable, Iterator, Mapping
+from concurrent.futures import ThreadPoolExecutor
+from contextlib import contextmanager
+from typing import Any, BinaryIO, TypeVar, cast
+from urllib.parse import quote
+
+import google.auth.exceptions
+import requests
+import urllib3.exceptions
+from google.api_core.exceptions import GoogleAPICallError
+from google.cloud import storage
+
+from weaviate_backup.api.location import GcsLocation
+from weaviate_backup.errors import BackupError, ObjectExists, ObjectNotFound, Permanent, Transient
+from weaviate_backup.storage.authority import kept_as_file
+from weaviate_backup.storage.bodies import ExactBody
+from weaviate_backup.storage.gcs_access import new_session
+from weaviate_backup.storage.gcs_failures import answer_failure, classify
+from weaviate_backup.storage.gcs_upload import Upload
+from weaviate_backup.storage.object_store import MakeBlocks, ObjectInfo
+from weaviate_backup.storage.parts import Part, cut, joined
+from weaviate_backup.storage.patience import USUAL, Patience
+
+PART_BYTES = 8 << 20
+"""A multiple of 256 KiB, and at most what the library sends in one request."""
+DELETING = 16
+CONTENT_TYPE = "application/octet-stream"
+
+T = TypeVar("T")
+_FAILURES = (
+    GoogleAPICallError, google.auth.exceptions.GoogleAuthError, requests.RequestException,
+    urllib3.exceptions.HTTPError, OSError, ValueError,
+)  # fmt: skip
+
+
+class GcsStore:
+    """An `ObjectStore` below `path` of a bucket."""
+
+    def __init__(
+        self,
+        location: GcsLocation,
+        *,
+        credentials: Mapping[str, str],
+        ca_pem: bytes | None = None,
+        patience: Patience = USUAL,
+    ) -> None:
+        self._location, self._patience = location, patience
+        self._prefix = f"{location.path.strip('/')}/" if location.path.strip("/") else ""
+        self._session: Any = new_session(location, credentials, kept_as_file(ca_pem, owner=self) if ca_pem else None)
+        self._client = storage.Client(
+            project=location.project or "none",  # no request depends on it
+            credentials=self._session.credentials,
+            client_options={"api_endpoint": location.endpoint.rstrip("/")} if location.endpoint else None,
+            _http=self._session,
+        )
+        self._bucket = self._client.bucket(location.bucket)
+        self._timeout = (patience.connect_seconds, patience.read_seconds)
+
+    def put(self, key: str, make_blocks: MakeBlocks, *, if_absent: bool = False) -> ObjectInfo:
+        parts = cut(make_blocks(), lambda _: PART_BYTES)
+        first = next(parts, [])
+        second = next(parts, None)
+        if second is None:
+            return self._put_whole(key, joined(first), if_absent=if_absent)
+        if if_absent and self._exists(key):
+            raise ObjectExists(key)  # before the bytes go up; the condition at the end decides
+        return self._put_parts(key, itertools.chain((first, second), parts), if_absent=if_absent)
+
+    @contextmanager
+    def open(self, key: str, *, start: int = 0, length: int | None = None) -> Iterator[BinaryIO]:
+        if length == 0:
+            yield io.BytesIO()
+            return
+        headers = {"Accept-Encoding": "identity"}
+        if start or length is not None:
+            headers["Range"] = f"bytes={start}-" if length is None else f"bytes={start}-{start + length - 1}"
+        answer = self._request(
+            "GET", self._url(f"/download/storage/v1/b/{{bucket}}/o/{quote(self._prefix + key, safe='')}"),
+            key=key, expected=(200, 206), params={"alt": "media"}, headers=headers, stream=True,
+        )  # fmt: skip
+        with answer:
+            found_bytes = int(answer.headers["Content-Length"])
+            if length is not None and found_bytes < length:
+                raise Permanent("RangeOutside", f"{key} has only {found_bytes} of {length} bytes from {start} on")
+            read = answer.raw.read
+            yield cast(BinaryIO, ExactBody(read, found_bytes, lambda error: self._failure(error, key)))
+
+    def stat(self, key: str) -> ObjectInfo:
+        blob = self._bucket.blob(self._prefix + key)
+        self._ask(key, lambda: blob.reload(timeout=self._timeout, retry=None))
+        return ObjectInfo(key, int(blob.size), blob.etag)
+
+    def list(self, prefix: str) -> Iterator[ObjectInfo]:
+        found = self._client.list_blobs(
+            self._bucket, prefix=self._prefix + prefix, timeout=self._timeout, retry=None,
+            fields="items(name,size,etag),nextPageToken",
+        )  # fmt: skip
+        pages = iter(found.pages)
+        while (page := self._ask("", lambda: next(pages, None))) is not None:
+            for blob in page:
+                yield ObjectInfo(blob.name.removeprefix(self._prefix), int(blob.size), blob.etag)
+
+    def delete(self, keys: Iterable[str]) -> None:
+        with ThreadPoolExecutor(DELETING, thread_name_prefix="delete") as pool:
+            outcomes = list(pool.map(self._delete, keys))
+        failures = [failure for failure in outcomes if failure is not None]
+        if failures:
+            kind = Permanent if all(isinstance(failure, Permanent) for failure in failures) else Transient
+            raise kind("DeleteIncomplete", f"{len(failures)} objects could not be deleted, first {failures[0]}")
+
+    def abort_unfinished(self, prefix: str) -> int:
+        """Sessions of dead processes appear nowhere, cost nothing, and go by themselves."""
+        del prefix
+        return 0
+
+    def check(self) -> None:
+        timeout = (self._patience.connect_seconds, self._patience.check_read_seconds)
+        found = self._client.list_blobs(
+            self._bucket, prefix=self._prefix, max_results=1, timeout=timeout, retry=None, fields="items(name)"
+        )
+        self._ask("", lambda: list(found))
+
+    def _put_whole(self, key: str, content: bytes, *, if_absent: bool) -> ObjectInfo:
+        blob = self._bucket.blob(self._prefix + key, kms_key_name=self._location.kms_key_name)
+        blob.storage_class = self._location.storage_class
+        blob.metadata = self._location.metadata or None
+        self._ask(
+            key,
+            lambda: blob.upload_from_string(
+                content,
+                content_type=CONTENT_TYPE,
+                if_generation_match=0 if if_absent else None,
+                checksum="crc32c",
+                timeout=self._timeout,
+                retry=None,
+            ),
+        )
+        return ObjectInfo(key, len(content), blob.etag)
+
+    def _put_parts(self, key: str, parts: Iterator[Part], *, if_absent: bool) -> ObjectInfo:
+        begun = self._request(
+            "POST", self._url("/upload/storage/v1/b/{bucket}/o"), key=key, expected=(200, 201),
+            params=self._upload_options(key, if_absent=if_absent), data=json.dumps(self._described(key)),
+            headers={"Content-Type": "application/json; charset=UTF-8", "X-Upload-Content-Type": CONTENT_TYPE},
+        )  # fmt: skip
+        upload = Upload(self._request, begun.headers["Location"], key, self._patience)
+        try:
+            stored = upload.send(parts)
+        except BaseException:
+            upload.cancel()
+            raise
+        if trouble := upload.differs():
+            self._request(
+                "DELETE", self._url(f"/storage/v1/b/{{bucket}}/o/{quote(self._prefix + key, safe='')}"), key=key,
+                expected=(200, 204, 404, 412), params={"ifGenerationMatch": stored.get("generation")},
+            )  # fmt: skip
+            raise Transient("ContentDiffers", f"{key}: {trouble}; it was deleted")
+        return ObjectInfo(key, int(stored["size"]), stored.get("etag"))
+
+    def _described(self, key: str) -> dict[str, Any]:
+        described: dict[str, Any] = {"name": self._prefix + key, "contentType": CONTENT_TYPE}
+        if self._location.storage_class:
+            described["storageClass"] = self._location.storage_class
+        if self._location.metadata:
+            described["metadata"] = self._location.metadata
+        return described
+
+    def _upload_options(self, key: str, *, if_absent: bool) -> dict[str, str]:
+        options = {"uploadType": "resumable", "name": self._prefix + key}
+        if if_absent:
+            options["ifGenerationMatch"] = "0"
+        if self._location.kms_key_name:
+            options["kmsKeyName"] = self._location.kms_key_name
+        return options
+
+    def _delete(self, key: str) -> BackupError | None:
+        blob = self._bucket.blob(self._prefix + key)
+        try:
+            self._ask(key, lambda: blob.delete(timeout=self._timeout, retry=None))
+        except ObjectNotFound:
+            return None
+        except BackupError as error:
+            return error
+        return None
+
+    def _exists(self, key: str) -> bool:
+        try:
+            self.stat(key)
+        except ObjectNotFound:
+            return False
+        return True
+
+    def _url(self, path: str) -> str:
+        return str(self._client.api_endpoint) + path.format(bucket=quote(self._location.bucket, safe=""))
+
+    def _request(
+        self, method: str, url: str, *, key: str, expected: tuple[int, ...], **options: Any
+    ) -> requests.Response:
+        answer: requests.Response = self._ask(
+            key, lambda: self._session.request(method, url, timeout=self._timeout, allow_redirects=False, **options)
+        )
+        if answer.status_code in expected:
+            return answer
+        with answer:
+            raise answer_failure(answer, key=key, location=self._location)
+
+    def _ask(self, key: str, request: Callable[[], T]) -> T:
+        try:
+            return request()
+        except _FAILURES as error:
+            raise self._failure(error, key) from error
+
+    def _failure(self, error: Exception, key: str) -> BackupError:
+        return classify(error, key=key, location=self._location)

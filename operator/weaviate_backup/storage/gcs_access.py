@@ -1,0 +1,90 @@
+"""Who we are to Google Cloud Storage: a session that signs every request, as the location and its Secret say.
+
+The kinds of credentials are told apart here instead of by google-auth's own loader: a Secret must not be able to name
+a program that is run to get a token.
+"""
+
+import json
+from collections.abc import Callable, Mapping
+from typing import Any, cast
+
+import google.auth
+import google.auth.exceptions
+from google.auth import identity_pool
+from google.auth.credentials import AnonymousCredentials, Credentials
+from google.auth.transport.requests import AuthorizedSession
+from google.oauth2 import credentials as user
+from google.oauth2 import service_account
+from requests.adapters import HTTPAdapter
+
+from weaviate_backup.api.location import GcsLocation
+from weaviate_backup.errors import Permanent
+
+SCOPES = ("https://www.googleapis.com/auth/devstorage.read_write",)
+CREDENTIALS_KEY = "GOOGLE_APPLICATION_CREDENTIALS"
+CONNECTIONS = 64
+_AuthorizedSession: Any = AuthorizedSession  # neither is annotated
+_AnonymousCredentials: Any = AnonymousCredentials
+_SECRET = f"{CREDENTIALS_KEY} in the Secret of spec.gcs.credentialsSecretRef"
+_LOADERS: dict[str, Callable[..., Any]] = {
+    "service_account": service_account.Credentials.from_service_account_info,
+    "external_account": identity_pool.Credentials.from_info,
+    "authorized_user": user.Credentials.from_authorized_user_info,
+}
+
+
+def new_session(location: GcsLocation, secret: Mapping[str, str], ca_file: str | None) -> AuthorizedSession:
+    """A session for many threads that never tries again by itself. The authority is the store's, not the token's."""
+    credentials = _credentials(location, secret)
+    renewing: dict[str, Any] = {} if location.use_auth else {"refresh_status_codes": ()}
+    session: AuthorizedSession = _AuthorizedSession(credentials, **renewing)
+    for scheme in ("https://", "http://"):
+        session.mount(scheme, HTTPAdapter(pool_connections=4, pool_maxsize=CONNECTIONS, max_retries=0))
+    if ca_file:
+        session.verify = ca_file
+    return session
+
+
+def _credentials(location: GcsLocation, secret: Mapping[str, str]) -> Credentials:
+    if not location.use_auth:
+        return cast(Credentials, _AnonymousCredentials())
+    if location.credentials_secret_ref is None and CREDENTIALS_KEY not in secret:
+        return _of_surroundings()
+    given = secret.get(CREDENTIALS_KEY, "").strip()
+    if not given:
+        raise Permanent("CredentialsMissing", f"there is no {_SECRET}; add that key, with a service account's JSON")
+    info = _parsed(given)
+    load = _LOADERS.get(str(info.get("type")))
+    if load is None:
+        known = ", ".join(_LOADERS)
+        raise Permanent("CredentialsInvalid", f"{_SECRET} has type {str(info.get('type'))[:40]!r}; known are {known}")
+    try:
+        return cast(Credentials, load(info, scopes=SCOPES))
+    except (ValueError, KeyError, google.auth.exceptions.GoogleAuthError) as error:
+        raise Permanent(
+            "CredentialsInvalid", f"{_SECRET} is damaged or incomplete; put the JSON there as Google gave it"
+        ) from error
+
+
+def _parsed(given: str) -> dict[str, Any]:
+    try:
+        info = json.loads(given)
+    except json.JSONDecodeError as error:
+        what = "holds a path" if given.startswith("/") else f"is no JSON (line {error.lineno})"
+        # without its cause, which holds the whole text
+        raise Permanent("CredentialsInvalid", f"{_SECRET} {what}; put the content of the key file there") from None
+    if not isinstance(info, dict):
+        raise Permanent("CredentialsInvalid", f"{_SECRET} is no JSON object; put the content of the key file there")
+    return info
+
+
+def _of_surroundings() -> Credentials:
+    """Workload identity of the pod's service account, or the node's own."""
+    try:
+        return google.auth.default(scopes=SCOPES)[0]
+    except google.auth.exceptions.DefaultCredentialsError as error:
+        raise Permanent(
+            "CredentialsMissing",
+            f"no credentials: set spec.gcs.credentialsSecretRef ({CREDENTIALS_KEY}), give the agents an identity with "
+            "spec.serviceAccountName, or set spec.gcs.useAuth to false",
+        ) from error

@@ -11,7 +11,7 @@ from weaviate_backup.core.orders import conflict
 from weaviate_backup.core.session import Failure
 from weaviate_backup.kube import LOCATIONS, SECRETS, Kube
 
-SUPPORTED = ("s3", "filesystem")
+SUPPORTED = ("s3", "gcs", "azure", "filesystem")
 
 
 @dataclass(frozen=True)

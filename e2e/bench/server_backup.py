@@ -21,22 +21,24 @@ class ServerBackupFailed(Exception):
     """The message holds the server's answer."""
 
 
-def back_up(weaviate: Weaviate, identifier: str, *, level: str, include: tuple[str, ...] = ()) -> ServerRun:
+def back_up(
+    weaviate: Weaviate, identifier: str, *, level: str, include: tuple[str, ...] = (), backend: str = "s3"
+) -> ServerRun:
     body: dict[str, Any] = {"id": identifier, "config": {"CompressionLevel": level}}
     if include:
         body["include"] = list(include)
     started = time.monotonic()
-    weaviate.call("POST", "/v1/backups/s3", body)
-    _wait(weaviate, f"/v1/backups/s3/{identifier}")
+    weaviate.call("POST", f"/v1/backups/{backend}", body)
+    _wait(weaviate, f"/v1/backups/{backend}/{identifier}")
     return ServerRun(time.monotonic() - started)
 
 
-def restore(weaviate: Weaviate, identifier: str, *, path: str | None = None) -> ServerRun:
+def restore(weaviate: Weaviate, identifier: str, *, path: str | None = None, backend: str = "s3") -> ServerRun:
     body: dict[str, Any] = {"config": {"Path": path} if path else {}}
     query = f"?path={path}" if path else ""
     started = time.monotonic()
-    weaviate.call("POST", f"/v1/backups/s3/{identifier}/restore", body)
-    _wait(weaviate, f"/v1/backups/s3/{identifier}/restore{query}")
+    weaviate.call("POST", f"/v1/backups/{backend}/{identifier}/restore", body)
+    _wait(weaviate, f"/v1/backups/{backend}/{identifier}/restore{query}")
     return ServerRun(time.monotonic() - started)
 
 

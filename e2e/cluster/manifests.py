@@ -1,8 +1,9 @@
 """The custom resources as a user writes them, and the Secret beside a location."""
 
+import copy
 from typing import Any
 
-from e2e.cluster.surroundings import Store
+from e2e.cluster.surroundings import Store, StoreOfAnyKind
 
 Manifest = dict[str, Any]
 API_VERSION = "backup.weaviate.io/v1alpha1"
@@ -16,6 +17,21 @@ def secret(name: str, store: Store) -> Manifest:
         "metadata": {"name": name},
         "stringData": {"AWS_ACCESS_KEY_ID": store.access_key, "AWS_SECRET_ACCESS_KEY": store.secret_key},
     }
+
+
+def location(name: str, store: StoreOfAnyKind, *, path: str = "") -> list[Manifest]:
+    """A location of any kind with its Secret, if it needs one, which has the same name."""
+    spec = copy.deepcopy(store.location)
+    place = spec[store.kind]
+    if path:
+        place["path"] = path
+    objects: list[Manifest] = []
+    if store.credentials:
+        place["credentialsSecretRef"] = {"name": name}
+        objects.append(
+            {"apiVersion": "v1", "kind": "Secret", "metadata": {"name": name}, "stringData": store.credentials}
+        )
+    return [*objects, _resource("WeaviateBackupLocation", name, spec)]
 
 
 def s3_location(

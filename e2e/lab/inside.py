@@ -24,7 +24,8 @@ from e2e.lab.processes import LabFailed, Processes
 from e2e.lab.programs import program
 from e2e.lab.progress import console, step, warn
 from e2e.lab.sandbox import become_first_process
-from e2e.lab.stores import Store, start_store
+from e2e.lab.stores import finish_stores, start_store
+from e2e.lab.stores.store import Store
 from e2e.lab.weaviate_manifest import STATEFUL_SET, weaviate_objects
 
 COMMANDS = ("kubectl", "helm", "ctr")
@@ -100,6 +101,7 @@ def _start(plan: Plan) -> _Lab:
             node.start_kubelet(processes, control_plane)
             node.start_proxy(processes, control_plane)
         control_plane.apply([{"apiVersion": "v1", "kind": "Namespace", "metadata": {"name": NAMESPACE}}])
+        finish_stores(stores, lab_directory=plan.directory, processes=processes)
         control_plane.apply(weaviate_objects(plan, stores))
     return _Lab(control_plane, processes, stores)
 

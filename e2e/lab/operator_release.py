@@ -8,7 +8,7 @@ from e2e.lab.control_plane import ControlPlane
 from e2e.lab.images import OPERATOR_REPOSITORY, OPERATOR_TAG
 from e2e.lab.plan import NAMESPACE, OPERATOR_NAMESPACE
 from e2e.lab.programs import program
-from e2e.lab.stores import Store
+from e2e.lab.stores.store import Store
 
 RELEASE = "weaviate-backup-operator"
 

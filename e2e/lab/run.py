@@ -2,7 +2,8 @@
 
 What is missing is built first; then everything happens in a sandbox that leaves nothing behind. The command finds
 KUBECONFIG, kubectl, helm and ctr on its PATH, LAB_NAMESPACE, WEAVIATE_URLS (by ordinal), LAB_DIR (with
-`volumes/<claim name>`, `stores/<kind>`, `logs`, `nodes/<name>`), and for S3 LAB_S3_ENDPOINT, LAB_S3_BUCKET and AWS_*.
+`volumes/<claim name>`, `stores/<kind>`, `stores.json`, `logs`, `nodes/<name>`), and for S3 LAB_S3_ENDPOINT,
+LAB_S3_BUCKET and AWS_*.
 It runs in the lab's network and sees pods, services and cluster DNS. Its exit status is the lab's.
 """
 
@@ -22,7 +23,7 @@ from e2e.lab.plan import Plan
 from e2e.lab.programs import OLDER_HELM, RECIPES, WEAVIATE_VERSION, BuildFailed, build
 from e2e.lab.progress import console
 from e2e.lab.sandbox import Janitor, run_in_sandbox
-from e2e.lab.stores import KINDS, PROGRAMS, NotBuiltYet, require_known
+from e2e.lab.stores import KINDS, PROGRAMS, require_known
 from e2e.lab.system import Unsuitable, install_missing_packages, require_suitable_machine
 
 CHART = TOP / "charts" / "weaviate-backup-operator"
@@ -40,7 +41,7 @@ def main() -> None:
         install_missing_packages()
         _build_programs(arguments.weaviate, stores)
         golden = golden_roots(*lab_images(arguments.weaviate))
-    except (Unsuitable, BuildFailed, NotBuiltYet, ValueError, RuntimeError) as error:
+    except (Unsuitable, BuildFailed, ValueError, RuntimeError) as error:
         sys.exit(f"lab: {error}")
     except KeyboardInterrupt:
         sys.exit(130)

@@ -5,7 +5,7 @@ from typing import Any
 
 from e2e.lab.images import weaviate_image_name
 from e2e.lab.plan import NAMESPACE, NODES, Plan
-from e2e.lab.stores import Store
+from e2e.lab.stores.store import Store
 
 STATEFUL_SET = "weaviate"
 _CLAIM = "weaviate-data"

@@ -27,13 +27,15 @@ class Transfer:
 class DemoReport:
     """What happened."""
 
+    store: str
+    """Kind of store."""
     weaviate_version: str
     nodes: int
     objects_loaded: int
     load_seconds: float
     backup: Transfer
-    bucket_objects: int
-    bucket_bytes: int
+    stored_objects: int
+    stored_bytes: int
     restore: Transfer
     questions: int
     """Answers that were compared: counts, fingerprints, searches, filters, aliases, tenants, replicas."""
@@ -81,7 +83,7 @@ def _rows(report: DemoReport) -> Iterator[tuple[str, str]]:
     yield "backup", _transfer(report.backup)
     if report.backup.longest_halt_seconds is not None:
         yield "longest halt of a shard", f"{report.backup.longest_halt_seconds * 1000:.0f} ms"
-    yield "in the bucket", f"{report.bucket_objects} objects, {report.bucket_bytes / 1e6:,.1f} MB"
+    yield "in the store", f"{report.store}: {report.stored_objects} objects, {report.stored_bytes / 1e6:,.1f} MB"
     yield "restore", _transfer(report.restore)
     verdict = "[green]no difference[/]" if not report.differences else f"[red]{len(report.differences)} differences[/]"
     yield "before and after", f"{report.questions:,} answers compared: {verdict}"

@@ -9,12 +9,12 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
-from e2e.cluster import bucket, manifests
+from e2e.cluster import manifests, objects
 from e2e.cluster.diagnosis import diagnosis
 from e2e.cluster.following import NotFinished, follow
 from e2e.cluster.kubectl import Kubectl, KubectlError
 from e2e.cluster.operation_view import OperationView
-from e2e.cluster.surroundings import NotInLab, Surroundings, surroundings
+from e2e.cluster.surroundings import NotInLab, StoreOfAnyKind, Surroundings, surroundings
 from e2e.dataset.comparison import compare, uneven_replicas
 from e2e.dataset.loading import load, remove
 from e2e.dataset.observation import Observation, observe, wait_until_answering
@@ -35,8 +35,8 @@ class JourneyFailed(Exception):
 class Journey:
     """Carries the lab, the screen and the data set from step to step."""
 
-    def __init__(self, lab: Surroundings, screen: Screen, dataset: Dataset) -> None:
-        self._lab, self._screen, self._dataset = lab, screen, dataset
+    def __init__(self, lab: Surroundings, store: StoreOfAnyKind, screen: Screen, dataset: Dataset) -> None:
+        self._lab, self._store, self._screen, self._dataset = lab, store, screen, dataset
         self._kubectl = Kubectl(lab.namespace)
         self._weaviate = Weaviate(lab.weaviate_urls[0])
 
@@ -47,20 +47,21 @@ class Journey:
         before = self._observe()
         self._locate()
         made = self._operate(manifests.backup(NAME, location=NAME))
-        stored = self._inspect_bucket()
+        stored = self._inspect_store()
         self._destroy()
         brought_back = self._operate(manifests.restore(NAME, source={"backupRef": {"name": NAME}}))
         wait_until_answering(self._lab.weaviate_urls, [shape.name for shape in self._dataset.shapes])
         after = self._observe()
         differences = (*compare(before, after), *uneven_replicas(after))
         return DemoReport(
+            store=self._store.kind,
             weaviate_version=version,
             nodes=len(self._lab.weaviate_urls),
             objects_loaded=self._dataset.total_objects,
             load_seconds=round(load_seconds, 2),
             backup=made,
-            bucket_objects=len(stored),
-            bucket_bytes=sum(stored.values()),
+            stored_objects=len(stored),
+            stored_bytes=sum(stored.values()),
             restore=brought_back,
             questions=_questions(before),
             differences=differences,
@@ -89,9 +90,9 @@ class Journey:
 
     def _locate(self) -> None:
         self._screen.title("2. Where backups lie")
-        location = manifests.s3_location(NAME, self._lab.store, secret_name=NAME, path=NAME)
-        self._screen.manifest(location)
-        self._kubectl.apply(manifests.secret(NAME, self._lab.store), location)
+        made = manifests.location(NAME, self._store, path=NAME)
+        self._screen.manifest(made[-1])
+        self._kubectl.apply(*made)
         with self._timed("location is Ready: written to, read from, listed and deleted by a probe"):
             self._kubectl.wait("weaviatebackuplocation", NAME, "condition=Ready", timeout_seconds=LOCATION_SECONDS)
 
@@ -113,9 +114,9 @@ class Journey:
             raise JourneyFailed(f"the {kind} ended {last.phase}: {last.reason}: {last.message}")
         return transfer(last, entered=entered)
 
-    def _inspect_bucket(self) -> dict[str, int]:
-        stored = bucket.listing(self._lab.store, f"{NAME}/")
-        self._screen.line(f"[green]✓[/] {len(stored)} objects in the bucket, {megabytes(sum(stored.values()))}:")
+    def _inspect_store(self) -> dict[str, int]:
+        stored = objects.listing(self._store, f"{NAME}/")
+        self._screen.line(f"[green]✓[/] {len(stored)} objects in the store, {megabytes(sum(stored.values()))}:")
         shown = sorted(stored)[:8]
         for key in shown:
             self._screen.line(f"  [dim]{stored[key]:>12,}  {key}[/]")
@@ -155,16 +156,19 @@ def main() -> int:
     parser.add_argument(
         "--objects", type=int, default=30_000, metavar="N", help="how many objects (default %(default)s)"
     )
+    parser.add_argument("--store", default="s3", metavar="KIND", help="s3, gcs, azure or filesystem (%(default)s)")
     options = parser.parse_args()
     screen = Screen()
     try:
         lab = surroundings()
+        store = lab.store_of_kind(options.store)
     except NotInLab as error:
         screen.error(str(error))
         return 2
     outcome: dict[str, Any]
     try:
-        report = Journey(lab, screen, demo_dataset(objects=options.objects, replicas=len(lab.weaviate_urls))).run()
+        dataset = demo_dataset(objects=options.objects, replicas=len(lab.weaviate_urls))
+        report = Journey(lab, store, screen, dataset).run()
     except (JourneyFailed, NotFinished, KubectlError, TimeoutError) as error:
         for title, text in diagnosis(lab):
             screen.block(title, text)

@@ -28,6 +28,7 @@ from weaviate_backup.api.names import (
 from weaviate_backup.errors import BackupError, Permanent, Transient, excerpt
 
 TIMEOUT_SECONDS = 30
+METADATA_ONLY = "application/json;as=PartialObjectMetadata;g=meta.k8s.io;v=v1"
 SERVICE_ACCOUNT_TOKEN = Path("/var/run/secrets/kubernetes.io/serviceaccount/token")
 
 Json = dict[str, Any]
@@ -108,8 +109,27 @@ class Kube:
             return None
         return _checked(status, body, what=f"get {resource.plural} {namespace}/{name}")
 
-    async def list(self, resource: Resource, namespace: str, *, labels: Mapping[str, str] | None = None) -> list[Json]:
-        query = {"labelSelector": ",".join(f"{key}={value}" for key, value in labels.items())} if labels else {}
+    async def version(self, resource: Resource, namespace: str, name: str) -> str | None:
+        """Changes with the object, None when there is none. Its content is not sent, so a Secret stays one."""
+        status, body = await self._call("GET", resource.path(namespace, name), accept=METADATA_ONLY)
+        if status == 404:
+            return None
+        found = _checked(status, body, what=f"look at {resource.plural} {namespace}/{name}")["metadata"]
+        return f"{found['uid']}/{found['resourceVersion']}"
+
+    async def list(
+        self,
+        resource: Resource,
+        namespace: str,
+        *,
+        labels: Mapping[str, str] | None = None,
+        fields: Mapping[str, str] | None = None,
+    ) -> list[Json]:
+        query = {
+            name: ",".join(f"{key}={value}" for key, value in wanted.items())
+            for name, wanted in (("labelSelector", labels), ("fieldSelector", fields))
+            if wanted
+        }
         status, body = await self._call("GET", resource.path(namespace), query=query)
         answer = _checked(status, body, what=f"list {resource.plural} in {namespace}")
         return cast("list[Json]", answer.get("items") or [])
@@ -156,8 +176,9 @@ class Kube:
         query: Mapping[str, str] | None = None,
         body: Json | None = None,
         content_type: str = "application/json",
+        accept: str = "application/json",
     ) -> tuple[int, Json]:
-        headers: dict[str, str] = {"Accept": "application/json", "Content-Type": content_type}
+        headers: dict[str, str] = {"Accept": accept, "Content-Type": content_type}
         await self._client.update_params_for_auth(headers, [], ["BearerToken"], path, method, body)
         url = self._client.configuration.host + path + ("?" + urlencode(query) if query else "")
         try:

@@ -22,6 +22,15 @@ LAST_SIZE = Gauge(
     "wvb_last_backup_stored_bytes", "Stored bytes of the last completed backup.", ["namespace", "stateful_set"]
 )
 LOCATION_READY = Gauge("wvb_location_ready", "1 when the location's last probe went well.", ["namespace", "name"])
+LOCATION_LAST_PROBE = Gauge(
+    "wvb_location_last_probe_timestamp_seconds", "When the location was last tried.", ["namespace", "name"]
+)
+LOCATION_PROBE_SECONDS = Gauge(
+    "wvb_location_probe_duration_seconds", "How long its last probe took, pods included.", ["namespace", "name"]
+)
+LOCATION_FINDINGS = Gauge(
+    "wvb_location_action_failed", "1 when that action of the last probe failed.", ["namespace", "name", "action"]
+)
 
 
 def exposition() -> bytes:

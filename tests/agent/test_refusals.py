@@ -138,17 +138,6 @@ async def test_a_damaged_backup_is_found_and_nothing_of_it_is_placed(
     assert {path.name for path in data_path.iterdir()} <= there  # Weaviate removes what it dropped a little later
 
 
-async def test_a_location_is_probed(source: Source, tmp_path: Path) -> None:
-    order = worker_order(backup_order(source.cluster, source.store, SMALL))
-    async with agent_process(tmp_path, order=order, data_path=None, credentials=source.store.credentials) as worker:
-        report = await worker.step(Step.PROBE)
-        assert report.probed is not None
-        assert report.probed.actions == dict.fromkeys(("check", "write", "read", "list", "multipart", "delete"), "")
-    assert not (source.store.objects / ".weaviate-backup-probe").exists() or not [
-        path for path in (source.store.objects / ".weaviate-backup-probe").rglob("*") if path.is_file()
-    ]
-
-
 @pytest.mark.asyncio(loop_scope="session")
 async def test_another_user_than_weaviates_is_refused(tmp_path: Path) -> None:
     raft = tmp_path / "raft"

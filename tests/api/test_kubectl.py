@@ -9,7 +9,7 @@ from tests.api_server import ApiServer
 
 from weaviate_backup.api.backup import BackupPhase, BackupStatus
 from weaviate_backup.api.conditions import progressing, ready
-from weaviate_backup.api.location import LocationStatus
+from weaviate_backup.api.location_status import LocationStatus
 from weaviate_backup.api.model import ApiModel, dump
 from weaviate_backup.api.restore import RestorePhase, RestoreStatus
 from weaviate_backup.api.status import Progress

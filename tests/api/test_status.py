@@ -11,7 +11,8 @@ from tests.api_server import ApiServer
 from weaviate_backup.api.backup import BackupPhase, BackupPlan, BackupStatus
 from weaviate_backup.api.bounds import STATUS_LIMIT_BYTES, all_or_none, bounded, size_bytes, status_json
 from weaviate_backup.api.conditions import Condition, progressing, ready, stalled
-from weaviate_backup.api.location import LocationProbe, LocationSpec, LocationStatus, ProbeFinding
+from weaviate_backup.api.location import LocationSpec
+from weaviate_backup.api.location_status import Capabilities, LocationProbe, LocationStatus, ProbeFinding
 from weaviate_backup.api.model import ApiModel, dump
 from weaviate_backup.api.operation_spec import Method
 from weaviate_backup.api.restore import RestorePhase, RestorePlan, RestoreStatus
@@ -165,7 +166,8 @@ def fullest_restore() -> RestoreStatus:
 def full_location() -> LocationStatus:
     findings = tuple(ProbeFinding(action=f"action-{n}", ok=False, message=SENTENCE) for n in range(16))
     probes = tuple(
-        LocationProbe(worker=f"w-{n}", node="n" * 63, findings=findings, clock_skew_seconds=-0.25) for n in range(8)
+        LocationProbe(worker=f"w-{n}", node="n" * 63, identity="i" * 256, findings=findings, clock_skew_seconds=-0.25)
+        for n in range(8)
     )
     return LocationStatus(
         observed_generation=1,
@@ -173,8 +175,12 @@ def full_location() -> LocationStatus:
         kind="s3",
         address="s3://backups/weaviate",
         last_probe_time=NOW,
+        read_only=False,
+        last_probe_seconds=4.5,
         probes=probes,
-        attempt_id="0" * 36,
+        capabilities=Capabilities(**dict.fromkeys(Capabilities.model_fields, True)),
+        warnings=FINDINGS[:8],
+        secrets_version="0" * 64,
     )
 
 

@@ -35,7 +35,7 @@ NEEDED = [
     *(Right(f"{kind}.{OUR_GROUP}", (*READ, "patch")) for kind in OUR_KINDS),
     *(Right(f"{kind}.{OUR_GROUP}/status", ("get", "patch", "update")) for kind in OUR_KINDS),
     *(Right(f"{kind}.{OUR_GROUP}/finalizers", ("update",)) for kind in OUR_KINDS),
-    Right("events", ("create", "patch")),
+    Right("events", ("list", "create", "patch")),
     Right("leases.coordination.k8s.io", ("get", "create", "update", "patch", "delete")),
     Right("pods", (*READ, "create", "patch", "delete")),
     Right("secrets", ("get", "create", "patch", "delete")),

@@ -19,6 +19,7 @@ from weaviate_backup.core.session import (
     Failure,
     Frozen,
     NodeReport,
+    ProbeAction,
     Probed,
     Progress,
     SessionOrder,
@@ -26,6 +27,7 @@ from weaviate_backup.core.session import (
     StepCommand,
     StepPhase,
     StepReport,
+    Tried,
     Uploaded,
     Verified,
 )
@@ -36,13 +38,18 @@ class Script:
     """Shared by all agents of a test: what was ordered, which steps wait, which fail, what is stored."""
 
     orders: list[tuple[str, Step]] = field(default_factory=list)
+    """Of operations; those of probes are in `probing`."""
+    probing: list[tuple[str, Step]] = field(default_factory=list)
     sessions: list[SessionOrder] = field(default_factory=list)
     hold: set[Step] = field(default_factory=set)
     failures: dict[Step, list[Failure]] = field(default_factory=dict)
     frozen: set[str] = field(default_factory=set)
     stored: set[str] = field(default_factory=set)
     marker: bool = False
-    probed: dict[str, str] = field(default_factory=lambda: dict.fromkeys(("write", "read", "list", "delete"), ""))
+    probed: dict[ProbeAction, Failure] = field(default_factory=dict)
+    """What a probe finds wrong."""
+    apart: bool = False
+    """The workers of a probe do not see each other's objects."""
 
 
 class ScriptedAgent:
@@ -50,6 +57,7 @@ class ScriptedAgent:
 
     def __init__(self, node: str, script: Script) -> None:
         self._node = node
+        self._probing = False
         self._script = script
         self._changed = asyncio.Condition()
         self._report = NodeReport(operation_uid=None, session_id=secrets.token_hex(4), node=node, revision=1)
@@ -80,7 +88,9 @@ class ScriptedAgent:
     async def _put_session(self, request: web.Request) -> web.Response:
         order = SessionOrder.model_validate_json(await request.text())
         if self._report.operation_uid is None:
-            self._script.sessions.append(order)
+            self._probing = order.backup_id.startswith("wvb-probe")
+            if not self._probing:
+                self._script.sessions.append(order)
             done = StepReport(phase=StepPhase.DONE)
             known = {Step.FREEZE: done} if self._node in self._script.frozen else {}
             await self._update(operation_uid=order.operation_uid, steps=known, frozen=_FROZEN if known else None)
@@ -88,7 +98,7 @@ class ScriptedAgent:
 
     async def _take(self, request: web.Request) -> web.Response:
         command = StepCommand.model_validate_json(await request.text())
-        self._script.orders.append((self._node, command.step))
+        (self._script.probing if self._probing else self._script.orders).append((self._node, command.step))
         known = self._report.steps.get(command.step)
         if known is None or known.phase is StepPhase.FAILED or command.step is Step.VERIFY:
             if command.step in (Step.DISCARD, Step.RELEASE):
@@ -140,7 +150,16 @@ class ScriptedAgent:
         elif step is Step.AUDIT:
             results = {"audited": _AUDITED.model_copy(update={"collections": command.collections})}
         elif step is Step.PROBE:
-            results = {"probed": Probed(actions=script.probed, clock_skew_seconds=0.0)}
+            tried = tuple(
+                Tried(action=each, failure=script.probed.get(each))
+                for each in ProbeAction
+                if each is not ProbeAction.SHARE
+            )
+            results = {"probed": Probed(tried=tried, identity="access key te…", clock_skew_seconds=0.0)}
+        elif step is Step.MEET and script.apart:
+            failure = Failure(reason="LocationNotShared", message="it is not there", transient=False)
+            await self._set_step(step, StepReport(phase=StepPhase.FAILED, failure=failure))
+            return
         done = StepReport(phase=StepPhase.DONE, progress=_MOVED)
         await self._update(steps={**self._report.steps, step: done}, **results)
 

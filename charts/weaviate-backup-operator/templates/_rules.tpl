@@ -33,14 +33,14 @@
   verbs: [get, create, patch, delete]
 {{- end }}
 
-{{- /* One operation per cluster at a time, one leading operator, and telling people about it. */ -}}
+{{- /* One operation per cluster at a time, one leading operator, telling people about it, and why a pod does not start. */ -}}
 {{- define "wvb.rules.coordination" -}}
 - apiGroups: [coordination.k8s.io]
   resources: [leases]
   verbs: [get, create, update, patch, delete]
 - apiGroups: [""]
   resources: [events]
-  verbs: [create, patch]
+  verbs: [list, create, patch]
 {{- end }}
 
 {{- /* What the watching framework needs to serve all namespaces. */ -}}

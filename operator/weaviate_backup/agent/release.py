@@ -6,6 +6,7 @@ Idempotent, and the same whether the operator orders it or the lease ran out.
 from datetime import UTC, datetime
 
 from weaviate_backup.agent.journal import cuts_left_over
+from weaviate_backup.agent.probe import remove_marks
 from weaviate_backup.agent.sweep import remove_operation, sweep_others
 from weaviate_backup.agent.tasks import in_thread
 from weaviate_backup.agent.workspace import Workspace
@@ -17,8 +18,9 @@ from weaviate_backup.weaviate.shard_source import ShardCut
 
 
 async def release(workspace: Workspace, _: StepCommand, meter: Meter) -> None:
-    """The step. A store worker holds nothing."""
+    """The step. A store worker holds nothing but what its probe left in the store."""
     if workspace.settings.data_path is None or workspace.order.weaviate is None:
+        await in_thread(remove_marks, workspace)
         return
     await _release_cuts(workspace)
     records = [*workspace.journal.of("placed")]

@@ -44,7 +44,8 @@ ENDING = frozenset({Step.DISCARD, Step.RELEASE})
 ALLOWED: dict[str, frozenset[Step]] = {
     "backup": frozenset({Step.FREEZE, Step.UPLOAD, Step.VERIFY, Step.COMMIT}) | ENDING,
     "restore": frozenset({Step.INSPECT, Step.DOWNLOAD, Step.PLACE, Step.APPLY, Step.CONFIRM, Step.RELEASE}),
-    "store": frozenset({Step.PROBE, Step.VERIFY, Step.COMMIT, Step.INSPECT, Step.VACANCY, Step.AUDIT}) | ENDING,
+    "store": frozenset({Step.PROBE, Step.MEET, Step.VERIFY, Step.COMMIT, Step.INSPECT, Step.VACANCY, Step.AUDIT})
+    | ENDING,
 }
 NEEDS = {Step.UPLOAD: "frozen", Step.PLACE: "downloaded"}
 """Step -> the journal record without which it makes no sense."""

@@ -9,7 +9,7 @@ from weaviate_backup.agent.download import download
 from weaviate_backup.agent.freeze import freeze
 from weaviate_backup.agent.inspect_backup import inspect
 from weaviate_backup.agent.place import place
-from weaviate_backup.agent.probe import probe
+from weaviate_backup.agent.probe import meet, probe
 from weaviate_backup.agent.release import release
 from weaviate_backup.agent.runner import StepFunction
 from weaviate_backup.agent.upload import upload
@@ -18,6 +18,7 @@ from weaviate_backup.core.session import Step
 
 STEPS: dict[Step, StepFunction] = {
     Step.PROBE: probe,
+    Step.MEET: meet,
     Step.FREEZE: freeze,
     Step.UPLOAD: upload,
     Step.VERIFY: verify,

@@ -9,6 +9,7 @@ from pathlib import Path
 
 from weaviate_backup.agent.cgroup import available_cpus, stream_count, worker_count
 from weaviate_backup.agent.journal import Journal
+from weaviate_backup.api.location import CUSTOMER_KEY, SecretKeyReference
 from weaviate_backup.core.session import (
     DATA_DIRECTORY,
     BackupOrder,
@@ -16,10 +17,11 @@ from weaviate_backup.core.session import (
     SessionOrder,
     WeaviateEndpoint,
 )
-from weaviate_backup.errors import Permanent
+from weaviate_backup.errors import Permanent, Transient
 from weaviate_backup.settings import AgentSettings
 from weaviate_backup.storage.factory import open_store
-from weaviate_backup.storage.object_store import ObjectStore
+from weaviate_backup.storage.patience import USUAL, Patience
+from weaviate_backup.storage.retry import Retrying
 from weaviate_backup.weaviate.probing import choose_driver
 from weaviate_backup.weaviate.rpc import ClusterCredentials
 from weaviate_backup.weaviate.shard_source import ShardSource
@@ -38,7 +40,7 @@ class Workspace:
     settings: AgentSettings
     order: SessionOrder
     journal: Journal
-    _opened: dict[object, ObjectStore] = field(default_factory=dict, repr=False, compare=False)
+    _opened: dict[object, Retrying] = field(default_factory=dict, repr=False, compare=False)
     """At most one store, by the secrets that opened it."""
 
     @property
@@ -92,12 +94,11 @@ class Workspace:
         """How many objects may be under way at once."""
         return stream_count(self.workers)
 
-    def open_store(self) -> ObjectStore:
+    def open_store(self, *, patience: Patience = USUAL) -> Retrying:
         """The location's store, with what the Secret holds now."""
-        authority = self.settings.ca_directory / "ca.crt"
-        credentials = read_secret(self.settings.credentials_directory)
-        ca_pem = authority.read_bytes() if authority.is_file() else None
-        secrets = (tuple(credentials.items()), ca_pem)
+        credentials = self.credentials()
+        ca_pem = self.authority()
+        secrets = (tuple(credentials.items()), ca_pem, patience)
         store = self._opened.get(secrets)
         if store is None:
             store = open_store(
@@ -105,10 +106,27 @@ class Workspace:
                 credentials=credentials,
                 ca_pem=ca_pem,
                 filesystem_root=self.settings.filesystem_root,
+                patience=patience,
             )
             self._opened.clear()
             self._opened[secrets] = store
         return store
+
+    def credentials(self) -> dict[str, str]:
+        """What the location's Secrets hold now, by key."""
+        found, customer_key = read_secret(self.settings.credentials_directory), self.order.location.customer_key
+        if customer_key is not None and CUSTOMER_KEY not in found:
+            raise _missing_key(customer_key, "spec.s3.serverSideEncryption.customerKeySecretRef")
+        return found
+
+    def authority(self) -> bytes | None:
+        """PEM of who signed the store's certificate, when the location names one."""
+        path, location = self.settings.ca_directory / "ca.crt", self.order.location
+        if path.is_file():
+            return path.read_bytes()
+        if location.authority is not None:
+            raise _missing_key(location.authority, f"spec.{location.kind}.caSecretRef")
+        return None
 
     async def open_driver(self) -> ShardSource:
         """What this node's server is cut with; the caller closes it."""
@@ -132,6 +150,13 @@ def operation_directory(data_path: Path, operation_uid: str) -> Path:
     if not operation_uid or "/" in operation_uid or operation_uid.startswith("."):
         raise Permanent("InvalidRequest", f"operation uid {operation_uid!r} is no directory name")
     return data_path / DATA_DIRECTORY / operation_uid
+
+
+def _missing_key(reference: SecretKeyReference, field: str) -> Transient:
+    """It may still be added; the volume then shows it."""
+    return Transient(
+        "SecretKeyNotFound", f"Secret {reference.name!r} has no key {reference.key!r}, which {field} names; add it"
+    )
 
 
 def read_secret(directory: Path) -> dict[str, str]:

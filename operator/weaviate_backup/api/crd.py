@@ -3,7 +3,8 @@
 from typing import Any
 
 from weaviate_backup.api.backup import BackupSpec, BackupStatus
-from weaviate_backup.api.location import LocationSpec, LocationStatus
+from weaviate_backup.api.location import LocationSpec
+from weaviate_backup.api.location_status import LocationStatus
 from weaviate_backup.api.model import ApiModel
 from weaviate_backup.api.names import (
     BACKUP_KIND,

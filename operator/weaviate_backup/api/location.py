@@ -4,8 +4,7 @@ from typing import Annotated, Any
 
 from pydantic import ConfigDict, Field
 
-from weaviate_backup.api.conditions import Condition
-from weaviate_backup.api.model import ApiModel, Count, Message, Name, Text, Time
+from weaviate_backup.api.model import ApiModel, Name
 from weaviate_backup.api.rules import explained_by, rule
 
 PATH_RULE = explained_by(
@@ -217,6 +216,20 @@ class LocationSpec(ApiModel):
         return encryption.customer_key_secret_ref if encryption else None
 
     @property
+    def secrets(self) -> dict[str, str]:
+        """Every Secret that the location names, with the field that names it."""
+        named = {
+            "credentialsSecretRef": self.credentials_secret,
+            "caSecretRef": self.authority.name if self.authority else None,
+            "serverSideEncryption.customerKeySecretRef": self.customer_key.name if self.customer_key else None,
+        }
+        found: dict[str, str] = {}
+        for field, name in named.items():
+            if name:
+                found.setdefault(name, f"spec.{self.kind}.{field}")
+        return found
+
+    @property
     def address(self) -> str:
         """Where it is, for people: `s3://bucket/path`."""
         match self:
@@ -234,40 +247,3 @@ class LocationSpec(ApiModel):
 
 def _address(scheme: str, root: str, path: str) -> str:
     return f"{scheme}://" + "/".join(part.strip("/") for part in (root, path) if part.strip("/"))
-
-
-class ProbeFinding(ApiModel):
-    """One action of a probe."""
-
-    action: Text
-    """write, read, list, multipart or delete."""
-    ok: bool
-    message: Message = ""
-
-
-class LocationProbe(ApiModel):
-    """What one worker found when it tried the location."""
-
-    worker: Name
-    """The pod that tried."""
-    node: Annotated[str | None, Field(max_length=253)] = None
-    """The Kubernetes node it ran on."""
-    findings: Annotated[tuple[ProbeFinding, ...], Field(max_length=16)] = ()
-    clock_skew_seconds: float | None = None
-    """How far the store's clock is ahead of the worker's."""
-
-
-class LocationStatus(ApiModel):
-    """Whether the location can be used, and how that is known."""
-
-    observed_generation: Count | None = None
-    """The generation of spec that this status is about."""
-    conditions: Annotated[tuple[Condition, ...], Field(max_length=16)] = ()
-    kind: Text | None = None
-    address: Annotated[str | None, Field(max_length=1024)] = None
-    """Where it is, for people."""
-    last_probe_time: Time | None = None
-    probes: Annotated[tuple[LocationProbe, ...], Field(max_length=8)] = ()
-    """The last probe, as seen by each worker that took part in it."""
-    attempt_id: Text | None = None
-    """The running probe's identifier; absent when none runs."""

@@ -14,7 +14,7 @@ from weaviate_backup.api.model import dump
 from weaviate_backup.api.names import API_VERSION
 from weaviate_backup.api.operation_spec import AgentOptions
 from weaviate_backup.controller.certificates import OperationCertificates
-from weaviate_backup.core.orders import STORE_WORKER
+from weaviate_backup.core.orders import PROBING_WORKERS, STORE_WORKER
 from weaviate_backup.core.session import (
     AGENT_PORT,
     CA_MOUNT,
@@ -72,7 +72,7 @@ class AgentImage:
 
 def pod_name(owner: Owner, node: str, nodes: tuple[str, ...]) -> str:
     """`wvb-<uid>-<position>`; a store worker is `wvb-<uid>-store-0`."""
-    return f"wvb-{owner.short}-{node if node == STORE_WORKER else nodes.index(node)}"
+    return f"wvb-{owner.short}-{node if node in PROBING_WORKERS else nodes.index(node)}"
 
 
 def operation_secret(
@@ -163,11 +163,15 @@ def store_worker_pod(
     image: AgentImage,
     lease_seconds: int,
     deadline_seconds: int,
+    worker: str = STORE_WORKER,
 ) -> Json:
-    """A pod that works on the store only. A filesystem store is written as root, like most of its other writers."""
+    """A pod that works on the store only. A filesystem store is written as root, like most of its other writers.
+
+    Several of one owner lie on different nodes where that is possible.
+    """
     pod = _pod(
         owner,
-        node_name=STORE_WORKER,
+        node_name=worker,
         name=name,
         data_path="",
         location=location,
@@ -181,6 +185,7 @@ def store_worker_pod(
     if user:
         pod["spec"]["securityContext"]["runAsNonRoot"] = True
     pod["spec"]["imagePullSecrets"] = [{"name": ref.name} for ref in options.image_pull_secrets]
+    pod["spec"]["affinity"] = _apart(owner)
     return pod
 
 
@@ -264,7 +269,8 @@ def _volumes(owner: Owner, node_name: str, location: LocationSpec) -> tuple[list
         mounts.append(_mounted("credentials", CREDENTIALS_MOUNT))
     if authority := location.authority:
         item = {"key": authority.key, "path": "ca.crt"}
-        volumes.append({"name": "ca", "secret": {"secretName": authority.name, "items": [item]}})
+        source = {"secretName": authority.name, "items": [item], "optional": True}
+        volumes.append({"name": "ca", "secret": source})
         mounts.append(_mounted("ca", CA_MOUNT))
     if location.filesystem:
         volumes.append({"name": "store", **location.filesystem.volume})
@@ -273,12 +279,14 @@ def _volumes(owner: Owner, node_name: str, location: LocationSpec) -> tuple[list
 
 
 def _credential_sources(location: LocationSpec) -> list[Json]:
-    """Secrets of the store, side by side in one directory, as the store takes them."""
+    """Secrets of the store, side by side in one directory, as the store takes them. A key that is not there does not
+    keep the pod from starting: its agent says so, the kubelet would only wait."""
     sources: list[Json] = []
     if location.credentials_secret:
         sources.append({"secret": {"name": location.credentials_secret}})
     if key := location.customer_key:
-        sources.append({"secret": {"name": key.name, "items": [{"key": key.key, "path": CUSTOMER_KEY}]}})
+        items = [{"key": key.key, "path": CUSTOMER_KEY}]
+        sources.append({"secret": {"name": key.name, "items": items, "optional": True}})
     return sources
 
 
@@ -301,6 +309,13 @@ def _beside(kubernetes_node: str) -> Json:
     """The scheduler still checks room, volumes and taints, which `nodeName` would skip."""
     term = {"matchFields": [{"key": "metadata.name", "operator": "In", "values": [kubernetes_node]}]}
     return {"nodeAffinity": {"requiredDuringSchedulingIgnoredDuringExecution": {"nodeSelectorTerms": [term]}}}
+
+
+def _apart(owner: Owner) -> Json:
+    selector = {"matchLabels": {"app.kubernetes.io/instance": owner.uid}}
+    term = {"labelSelector": selector, "topologyKey": "kubernetes.io/hostname"}
+    preferred = {"weight": 100, "podAffinityTerm": term}
+    return {"podAntiAffinity": {"preferredDuringSchedulingIgnoredDuringExecution": [preferred]}}
 
 
 def _metadata(owner: Owner, name: str) -> Json:

@@ -78,7 +78,7 @@ class BackupDriver:
         agents = await self._runtime.look()
         world = await self._look(backup, state, effects, agents)
         now = datetime.now(UTC)
-        request = _request(backup, self._settings, deleting=self.deleting)
+        request = _request(backup, self._settings, deleting=self.deleting, seen_at=self._runtime.seen_at)
         decision = decide_backup(request, state, world, now, BY_SERVER if _by_server(backup) else None)
         written = await self._show(backup, state, decision, agents, world.server, now)
         await self._runtime.perform(decision.commands, effects)
@@ -243,11 +243,12 @@ def _measure(backup: Backup, state: BackupState, owner: Owner, now: datetime) ->
             metrics.LAST_SIZE.labels(namespace=owner.namespace, stateful_set=target).set(done.bytes_stored)
 
 
-def _request(backup: Backup, settings: OperatorSettings, *, deleting: bool) -> BackupRequest:
+def _request(backup: Backup, settings: OperatorSettings, *, deleting: bool, seen_at: datetime) -> BackupRequest:
     return BackupRequest(
         uid=backup.metadata["uid"],
         created_at=datetime.fromisoformat(backup.metadata["creationTimestamp"]),
         timeout_seconds=parse_duration(backup.spec.timeout),
+        seen_at=seen_at,
         lease_seconds=settings.agent_lease_seconds,
         cancel=backup.spec.cancel,
         deleting=deleting,

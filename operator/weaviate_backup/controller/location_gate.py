@@ -1,17 +1,25 @@
 """Whether a location may be used by an operation now: found, probed and well, its Secrets there. Reads only.
 
-A Secret that is missing would leave an agent's pod in ContainerCreating for ever, so each is looked up by name first.
+One that was tried and does not work ends an operation soon, one that is only now being tried is waited for.
 """
 
+import hashlib
 from dataclasses import dataclass
 
-from weaviate_backup.api.conditions import READY, find
-from weaviate_backup.api.location import LocationSpec, LocationStatus
+from weaviate_backup.api.conditions import READY, RECONCILING, find
+from weaviate_backup.api.location import LocationSpec
+from weaviate_backup.api.location_status import LocationStatus
+from weaviate_backup.core.admission import Passing
+from weaviate_backup.core.location_watch import PROBING, SUSPENDED
 from weaviate_backup.core.orders import conflict
 from weaviate_backup.core.session import Failure
 from weaviate_backup.kube import LOCATIONS, SECRETS, Kube
 
-SUPPORTED = ("s3", "gcs", "azure", "filesystem")
+NOT_TRIED = "LocationNotReady"
+TRIED_SECONDS = 20
+"""A location that was tried and does not work may be mended beside an operation for so long."""
+PROBED_SECONDS = 300
+"""A probe ends before, whatever happens to it."""
 
 
 @dataclass(frozen=True)
@@ -22,6 +30,14 @@ class LocationView:
     refusals: tuple[Failure, ...]
 
 
+@dataclass(frozen=True)
+class Secrets:
+    """Of a location: a word that changes when one of them does, and what is not there. Their content is not read."""
+
+    version: str
+    missing: tuple[Failure, ...]
+
+
 async def read_location(kube: Kube, namespace: str, name: str, *, writing: bool, path: str | None) -> LocationView:
     """With `path`, the location is used at that path instead of its own."""
     found = await kube.get(LOCATIONS, namespace, name)
@@ -30,35 +46,49 @@ async def read_location(kube: Kube, namespace: str, name: str, *, writing: bool,
         return LocationView(None, (_passing("LocationNotFound", message),))
     spec = LocationSpec.model_validate(found["spec"])
     status = LocationStatus.model_validate(found.get("status") or {})
+    refusals = refuse_use(name, spec, status, generation=found["metadata"].get("generation"), writing=writing)
+    secrets = await read_secrets(kube, namespace, spec)
+    return LocationView(
+        at_path(spec, path),
+        (
+            *(refusal for refusal in refusals if not refusal.transient),
+            *secrets.missing,
+            *(refusal for refusal in refusals if refusal.transient and not secrets.missing),
+        ),
+    )
+
+
+def refuse_use(
+    name: str, spec: LocationSpec, status: LocationStatus, *, generation: int | None, writing: bool
+) -> tuple[Failure, ...]:
+    """What location and status say against an operation. Pure."""
     refusals: list[Failure] = []
     if spec.suspend:
         refusals.append(conflict("LocationSuspended", f"location {name} is suspended (spec.suspend)"))
     if writing and spec.read_only:
         refusals.append(conflict("LocationReadOnly", f"location {name} is read-only (spec.readOnly)"))
-    refusals += await missing_secrets(kube, namespace, spec)
-    ready = find(status.conditions, READY)
-    if not refusals and (ready is None or status.observed_generation != found["metadata"].get("generation")):
-        refusals.append(_passing("LocationNotReady", f"location {name} has not been tried yet"))
-    elif not refusals and ready is not None and ready.status != "True":
-        refusals.append(_passing(ready.reason, f"location {name} is not ready: {ready.message}"))
-    return LocationView(at_path(spec, path), tuple(refusals))
+    if refusals:
+        return tuple(refusals)
+    ready, trying = find(status.conditions, READY), find(status.conditions, RECONCILING)
+    if ready is None or status.observed_generation != generation or ready.reason == SUSPENDED:
+        return (_passing(NOT_TRIED, f"location {name} has not been tried yet", seconds=PROBED_SECONDS),)
+    if trying is not None and ready.reason == PROBING:
+        return (_passing(NOT_TRIED, f"location {name} is being tried: {ready.message}", seconds=PROBED_SECONDS),)
+    if ready.status != "True":
+        return (_passing(ready.reason, f"location {name} is not ready: {ready.message}"),)
+    return ()
 
 
-async def missing_secrets(kube: Kube, namespace: str, spec: LocationSpec) -> list[Failure]:
-    refusals = []
-    wanted: list[tuple[str, str | None]] = [
-        (each.name, each.key) for each in (spec.authority, spec.customer_key) if each
-    ]
-    if spec.credentials_secret:
-        wanted.insert(0, (spec.credentials_secret, None))
-    for name, key in wanted:
-        secret = await kube.get(SECRETS, namespace, name)
-        if secret is None:
-            message = f"there is no Secret {name!r} in namespace {namespace}, which the location names"
-            refusals.append(_passing("SecretNotFound", message))
-        elif key is not None and key not in (secret.get("data") or {}):
-            refusals.append(_passing("SecretKeyNotFound", f"Secret {name!r} has no key {key!r}"))
-    return refusals
+async def read_secrets(kube: Kube, namespace: str, spec: LocationSpec) -> Secrets:
+    """A Secret that is missing would leave an agent's pod in ContainerCreating for ever. Keys are agents' to miss."""
+    versions, missing = [], []
+    for name, field in spec.secrets.items():
+        version = await kube.version(SECRETS, namespace, name)
+        versions.append(f"{name}:{version}")
+        if version is None:
+            message = f"there is no Secret {name!r} in namespace {namespace}, which {field} names; create it"
+            missing.append(_passing("SecretNotFound", message))
+    return Secrets(hashlib.sha256(" ".join(versions).encode()).hexdigest()[:16], tuple(missing))
 
 
 def at_path(spec: LocationSpec, path: str | None) -> LocationSpec:
@@ -70,5 +100,5 @@ def at_path(spec: LocationSpec, path: str | None) -> LocationSpec:
     return spec.model_copy(update={spec.kind: store.model_copy(update={"path": path.strip("/")})})
 
 
-def _passing(reason: str, message: str) -> Failure:
-    return Failure(reason=reason, message=message, transient=True)
+def _passing(reason: str, message: str, *, seconds: float = TRIED_SECONDS) -> Passing:
+    return Passing(reason=reason, message=message, transient=True, patience_seconds=seconds)

@@ -66,6 +66,7 @@ class OperationRuntime:
     owner: Owner
     wake: Callable[[], None]
     plan_type: type[PlannedBackup] | type[PlannedRestore]
+    seen_at: datetime = field(default_factory=lambda: datetime.now(UTC))
     plan: Plan | None = None
     remains: bool = False
     troubles: dict[str, Failure] = field(default_factory=dict)

@@ -20,7 +20,7 @@ from weaviate_backup.controller.agent_pods import Owner, pod_name
 from weaviate_backup.controller.backup_status import Sight
 from weaviate_backup.controller.cluster_view import ask_weaviate, read_cluster, target_facts, users_enabled
 from weaviate_backup.controller.leases import LeaseView
-from weaviate_backup.controller.location_gate import missing_secrets, read_location
+from weaviate_backup.controller.location_gate import read_location, read_secrets
 from weaviate_backup.controller.operations import OperationRequest, OperationRuntime, Plan
 from weaviate_backup.controller.restore_status import remember_restore, show_restore
 from weaviate_backup.controller.server_operations import ServerLine, ServerTask, place_of
@@ -84,7 +84,7 @@ class RestoreDriver:
         agents = await self._runtime.look()
         world = await self._look(restore, state, effects, agents)
         now = datetime.now(UTC)
-        request = _request(restore, self._settings, deleting=self.deleting)
+        request = _request(restore, self._settings, deleting=self.deleting, seen_at=self._runtime.seen_at)
         decision = decide_restore(request, state, world, now, BY_SERVER if _by_server(restore) else None)
         written = await self._show(restore, state, decision, world, now)
         await self._runtime.perform(decision.commands, effects)
@@ -212,8 +212,8 @@ class RestoreDriver:
             passing = not status.phase.is_terminal
             message = f"WeaviateBackup {source.backup_ref.name} is {status.phase}, not Completed"
             return Source(None, "", (Failure(reason="BackupNotCompleted", message=message, transient=passing),))
-        refusals = await missing_secrets(self._kube, namespace, status.location)
-        return Source(status.location, status.backup_id, tuple(refusals))
+        secrets = await read_secrets(self._kube, namespace, status.location)
+        return Source(status.location, status.backup_id, secrets.missing)
 
     async def _show(
         self, restore: Restore, before: RestoreState, decision: RestoreDecision, world: RestoreWorld, now: datetime
@@ -263,12 +263,13 @@ def _by_server(restore: Restore) -> bool:
     return restore.spec.method is Method.SERVER
 
 
-def _request(restore: Restore, settings: OperatorSettings, *, deleting: bool) -> RestoreRequest:
+def _request(restore: Restore, settings: OperatorSettings, *, deleting: bool, seen_at: datetime) -> RestoreRequest:
     spec = restore.spec
     return RestoreRequest(
         uid=restore.metadata["uid"],
         created_at=datetime.fromisoformat(restore.metadata["creationTimestamp"]),
         timeout_seconds=parse_duration(spec.timeout),
+        seen_at=seen_at,
         wishes=RestoreWishes(
             include=spec.include,
             exclude=spec.exclude,

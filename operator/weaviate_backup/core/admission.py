@@ -23,6 +23,12 @@ from weaviate_backup.core.session import Failure
 PENDING_GRACE_SECONDS = 60
 
 
+class Passing(Failure):
+    """What forbids a start now and may still pass, within a patience of its own."""
+
+    patience_seconds: float
+
+
 @dataclass(frozen=True)
 class Refused:
     reason: str
@@ -56,9 +62,10 @@ class Gate:
     plan_stored: bool
 
 
-def admit(gate: Gate, *, created_at: datetime, now: datetime) -> Refused | Wait | Admitted:
-    grace_over = seconds_since(created_at, now) > PENDING_GRACE_SECONDS
-    fatal = [refusal for refusal in gate.refusals if not refusal.transient or grace_over]
+def admit(gate: Gate, *, waiting_since: datetime, now: datetime) -> Refused | Wait | Admitted:
+    """`waiting_since`: from when on somebody could have seen to what is missing."""
+    waited_seconds = seconds_since(waiting_since, now)
+    fatal = [refusal for refusal in gate.refusals if not refusal.transient or waited_seconds > _patience(refusal)]
     verdict: Refused | Wait | Admitted = Admitted()
     if fatal:
         verdict = Refused(fatal[0].reason, "; ".join(dict.fromkeys(refusal.message for refusal in fatal)))
@@ -76,3 +83,7 @@ def admit(gate: Gate, *, created_at: datetime, now: datetime) -> Refused | Wait 
     elif not gate.plan_stored and gate.proposal is not None:
         verdict = Wait("", "", (StorePlan(plan=gate.proposal),), 0.0)
     return verdict
+
+
+def _patience(refusal: Failure) -> float:
+    return refusal.patience_seconds if isinstance(refusal, Passing) else PENDING_GRACE_SECONDS

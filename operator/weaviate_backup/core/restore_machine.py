@@ -47,6 +47,8 @@ class RestoreRequest:
     uid: str
     created_at: datetime
     timeout_seconds: float
+    seen_at: datetime | None = None
+    """From when on this operator has looked at it: what it missed while it was away may still come."""
     wishes: RestoreWishes = field(default_factory=RestoreWishes)
     lease_seconds: int = 300
     cancel: bool = False
@@ -225,7 +227,7 @@ def _pending(
         proposal=world.proposal,
         plan_stored=world.plan is not None,
     )
-    verdict = admit(gate, created_at=request.created_at, now=now)
+    verdict = admit(gate, waiting_since=max(request.created_at, request.seen_at or request.created_at), now=now)
     if isinstance(verdict, Refused):
         return stop(state, outcome=Outcome.FAILED, failure=conflict(verdict.reason, verdict.message), now=now)
     if isinstance(verdict, Wait):

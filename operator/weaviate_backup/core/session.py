@@ -107,6 +107,7 @@ class Step(StrEnum):
     """In the order in which an operation takes them."""
 
     PROBE = "probe"
+    MEET = "meet"
     FREEZE = "freeze"
     UPLOAD = "upload"
     VERIFY = "verify"
@@ -125,7 +126,9 @@ class Step(StrEnum):
 class StepCommand(Wire):
     """One step to take.
 
-    PROBE     write, read back, list, multipart and delete a small object of our own
+    PROBE     write, read back, list, write once, send in parts and delete small objects of our own; one, the mark,
+              stays for the other workers until RELEASE. A location that is read-only is listed and read
+    MEET      look for the marks of `peers`, the other workers of the same probe: does everybody see the same store?
     FREEZE    refuse when the store cannot be used or the backup exists, then cut and link every local shard
     UPLOAD    send chunks, the node manifest and the node descriptor of `collections` (those still alive everywhere)
     VERIFY    read every object of `verify_node` back from the store and compare it with its manifest; the agent that
@@ -141,7 +144,7 @@ class StepCommand(Wire):
     PLACE     rename them to where Weaviate takes them from, inodes recorded
     APPLY     one raft RESTORE_CLASS per collection, then aliases, then roles and users; one agent does this for all
     CONFIRM   prove that the files are where they belong, the shards are listed, and roles and users are the backup's
-    RELEASE   remove everything of this operation from the volume and let the server go
+    RELEASE   remove everything of this operation from the volume, and a probe's mark, and let the server go
     """
 
     operation_uid: str
@@ -150,6 +153,7 @@ class StepCommand(Wire):
     verify_node: str | None = None
     verified: dict[str, str] = {}
     overwrite_alias: bool = False
+    peers: tuple[str, ...] = ()
 
 
 class StepPhase(StrEnum):
@@ -166,6 +170,20 @@ class Failure(Wire):
     transient: bool
 
 
+class ProbeAction(StrEnum):
+    """What a probe tries, in this order."""
+
+    CHECK = "check"
+    WRITE = "write"
+    READ = "read"
+    LIST = "list"
+    WRITE_ONCE = "writeOnce"
+    MULTIPART = "multipart"
+    DELETE = "delete"
+    SHARE = "share"
+    """See what another worker wrote; tried by MEET."""
+
+
 class Progress(Wire):
     """Of the step that moves bytes. `bytes_total` counts source bytes, before compression; reused ones are not sent."""
 
@@ -178,11 +196,22 @@ class Progress(Wire):
     files_done: int = 0
 
 
-class Probed(Wire):
-    """Result of PROBE: action -> empty when it worked, else what went wrong; and how far the store's clock is off."""
+class Tried(Wire):
+    """One action of a probe; `failure` None: it worked."""
 
-    actions: dict[str, str]
+    action: ProbeAction
+    failure: Failure | None = None
+
+
+class Probed(Wire):
+    """Result of PROBE. `identity` says as whom the store was asked, without a secret; the clock is the store's."""
+
+    tried: tuple[Tried, ...]
+    identity: str = ""
+    empty: bool | None = None
+    """Of a read-only location: it holds nothing."""
     clock_skew_seconds: float | None = None
+    """How far the store's clock is ahead of the worker's; None where that could not be seen."""
 
 
 class AccessCounts(Wire):

@@ -17,7 +17,7 @@ def open_store(
     ca_pem: bytes | None = None,
     filesystem_root: Path | None = None,
     patience: Patience = USUAL,
-) -> ObjectStore:
+) -> Retrying:
     """The location's store, with retries. `credentials` are the keys of its Secret; empty: the SDK's own chain."""
     return Retrying(_open(location, credentials, ca_pem, filesystem_root, patience), patience=patience)
 

@@ -83,6 +83,10 @@ class Retrying:
         """All at once, because a listing that starts again must not give an object twice."""
         yield from self._call(lambda: tuple(self._store.list(prefix)))
 
+    def first(self, prefix: str) -> ObjectInfo | None:
+        """One object whose key starts with `prefix`, without listing them all."""
+        return self._call(lambda: next(iter(self._store.list(prefix)), None))
+
     def delete(self, keys: Iterable[str]) -> None:
         wanted = tuple(keys)
         self._call(lambda: self._store.delete(wanted))

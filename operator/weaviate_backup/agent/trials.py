@@ -1,0 +1,84 @@
+"""What a probe does to a store: each action is one that some operation depends on."""
+
+from collections.abc import Callable, Iterator
+from datetime import UTC, datetime
+
+from weaviate_backup.api.location import LocationSpec
+from weaviate_backup.core.session import ProbeAction
+from weaviate_backup.errors import ObjectExists, Permanent
+from weaviate_backup.storage.object_store import ObjectStore
+from weaviate_backup.stored.storing import abort_unfinished
+
+MARK, ONCE, LARGE = "mark", "once", "large"
+BLOCK = bytes(1 << 20)
+MULTIPART_BLOCKS = 20
+"""More than one part of every store's usual part size."""
+MOST_BLOCKS = 64
+
+
+class Trial:
+    """One worker's actions on its own objects below `prefix`. Each raises what keeps it from working."""
+
+    def __init__(self, store: ObjectStore, location: LocationSpec, *, prefix: str, mark: bytes) -> None:
+        self._store = store
+        self._prefix = prefix
+        self._mark = mark
+        self.written_at: datetime | None = None
+        """When the mark was, by our clock."""
+        block_mib = location.azure.block_size_mib if location.azure else 0
+        self._blocks = max(MULTIPART_BLOCKS, min(block_mib + 1, MOST_BLOCKS))
+        self.actions: dict[ProbeAction, Callable[[], None]] = {
+            ProbeAction.CHECK: store.check,
+            ProbeAction.WRITE: self._write,
+            ProbeAction.READ: self._read,
+            ProbeAction.LIST: self._list,
+            ProbeAction.WRITE_ONCE: self._write_once,
+            ProbeAction.MULTIPART: self._multipart,
+            ProbeAction.DELETE: self._delete,
+        }
+
+    def _write(self) -> None:
+        abort_unfinished(self._store, self._prefix)  # of a worker that was killed
+        self._store.put(self._prefix + MARK, self._small)
+        self.written_at = datetime.now(UTC)
+
+    def _read(self) -> None:
+        with self._store.open(self._prefix + MARK) as stream:
+            if stream.read() != self._mark:
+                raise Permanent("ContentDiffers", "an object came back with other content than was written")
+
+    def _list(self) -> None:
+        if self._prefix + MARK not in {each.key for each in self._store.list(self._prefix)}:
+            raise Permanent("ListIncomplete", "an object was written, but a listing does not show it")
+
+    def _write_once(self) -> None:
+        """Twice: an object that a killed worker left proves as much as the second attempt."""
+        for _ in range(2):
+            try:
+                self._store.put(self._prefix + ONCE, self._small, if_absent=True)
+            except ObjectExists:
+                return
+        raise Permanent(
+            "WriteOnceUnsupported",
+            "the store replaces an object although it was told not to (conditional put); nothing but this operator "
+            "should write below the location's path",
+        )
+
+    def _multipart(self) -> None:
+        key, wanted_bytes = self._prefix + LARGE, self._blocks * len(BLOCK)
+        self._store.put(key, self._large)
+        size_bytes = self._store.stat(key).size_bytes
+        if size_bytes != wanted_bytes:
+            raise Permanent("ContentDiffers", f"an object of {wanted_bytes} bytes has {size_bytes} in the store")
+
+    def _delete(self) -> None:
+        keys = (self._prefix + ONCE, self._prefix + LARGE)
+        self._store.delete(keys)
+        if any(each.key in keys for each in self._store.list(self._prefix)):
+            raise Permanent("DeleteIneffective", "an object was deleted, but a listing still shows it")
+
+    def _small(self) -> Iterator[bytes]:
+        return iter((self._mark,))
+
+    def _large(self) -> Iterator[bytes]:
+        return iter((BLOCK,) * self._blocks)

@@ -233,9 +233,11 @@ async def test_a_tenant_deleted_before_its_nodes_cut_is_not_made_again_empty(tmp
         )
         leader = (store.objects / "shrunk" / "weaviate-0" / "backup.json").read_text()
         assert deleted in base64.b64decode(json.loads(leader)["classes"][0]["shardingState"]).decode()
+        definition = await cluster.call("GET", f"/v1/schema/{CLASS}")
         await cluster.call("DELETE", f"/v1/schema/{CLASS}")
         verdict = await our_restore(tmp_path / "restore", cluster, store, "shrunk", version=WEAVIATE_VERSION)
         assert verdict.refusals == ()
+        assert await cluster.call("GET", f"/v1/schema/{CLASS}") == definition
         left = {each["name"] for each in await cluster.call("GET", f"/v1/schema/{CLASS}/tenants")}
         assert left == set(names) - {deleted}
         for name in left:

@@ -105,8 +105,6 @@ class RaftClient:
 
         A `Transient` failure leaves open whether it happened (`RaftOutcomeUnknown`): look before asking again.
         """
-        if class_json.get("properties", ...) is None:  # as a server writes those of a class that was made without any
-            class_json = {**class_json, "properties": []}
         _check_class(name, class_json, state)
         arguments = json.dumps({"Class": class_json, "State": state}, separators=(",", ":")).encode()
         return await self._apply(
@@ -214,7 +212,7 @@ def _check_class(name: str, class_json: Json, state: Json) -> None:
     replication = class_json.get("replicationConfig")
     if not isinstance(replication, dict) or int(replication.get("factor") or 0) < 1:
         problems.append("replicationConfig.factor is not at least 1")
-    if not isinstance(class_json.get("properties"), list):
+    if not isinstance(class_json.get("properties", ""), list | None):  # null: of a class that was made without any
         problems.append("properties is no list")
     if not isinstance(state.get("physical"), dict):
         problems.append("the sharding state has no physical shards")

@@ -1,4 +1,7 @@
-"""A real server of Azure Blob Storage's protocol for tests: azurite on a loopback port."""
+"""A real server of Azure Blob Storage's protocol for tests: azurite on a loopback port.
+
+Its address is one that the client library does not take for a development machine, as no user's server is one.
+"""
 
 import subprocess
 import time
@@ -15,6 +18,7 @@ from tests.s3_server import free_port
 
 from weaviate_backup.api.location import AzureLocation
 
+ADDRESS = "127.0.0.2"
 ACCOUNT = "testaccount"
 KEY = "dGVzdC1rZXktb2YtdGhlLWxvb3BiYWNrLXNlcnZlci1vbmx5"
 START_SECONDS = 60
@@ -50,7 +54,7 @@ def running_azure_server(directory: Path) -> Iterator[AzureServer]:
     """Starts it and waits until it answers; its data lies in the directory."""
     port = free_port()
     command = [
-        str(program("azurite")), "--blobHost=127.0.0.1", f"--blobPort={port}", f"--location={directory / 'data'}",
+        str(program("azurite")), f"--blobHost={ADDRESS}", f"--blobPort={port}", f"--location={directory / 'data'}",
         "--skipApiVersionCheck", "--silent", "--disableTelemetry",
     ]  # fmt: skip
     log_path = directory / "azurite.log"
@@ -62,7 +66,7 @@ def running_azure_server(directory: Path) -> Iterator[AzureServer]:
         deadline = time.monotonic() + START_SECONDS
         while True:
             try:
-                urllib.request.urlopen(f"http://127.0.0.1:{port}/{ACCOUNT}?comp=list", timeout=2).close()
+                urllib.request.urlopen(f"http://{ADDRESS}:{port}/{ACCOUNT}?comp=list", timeout=2).close()
             except urllib.error.HTTPError as refusal:  # it asks who we are: it works
                 refusal.close()
                 break
@@ -70,7 +74,7 @@ def running_azure_server(directory: Path) -> Iterator[AzureServer]:
                 assert process.poll() is None, log_path.read_text()
                 assert time.monotonic() < deadline, "azurite does not answer"
                 time.sleep(0.1)
-        yield AzureServer(f"http://127.0.0.1:{port}/{ACCOUNT}")
+        yield AzureServer(f"http://{ADDRESS}:{port}/{ACCOUNT}")
     finally:
         process.terminate()
         process.wait(10)

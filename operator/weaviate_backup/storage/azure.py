@@ -8,9 +8,10 @@ week, or as soon as a blob of that name is made. MD5 is sent with every block, a
 import io
 import itertools
 import secrets
-from collections.abc import Callable, Iterable, Iterator, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from typing import Any, BinaryIO, TypeVar, cast
+from urllib.parse import urlsplit
 
 from azure.core import MatchConditions
 from azure.core.exceptions import AzureError
@@ -100,19 +101,12 @@ class AzureStore:
         refused: list[tuple[str, int]] = []
         for at in range(0, len(names), DELETE_BATCH):
             batch = names[at : at + DELETE_BATCH]
-            answers = self._ask(
-                "",
-                lambda batch=batch: list(  # type: ignore[misc]
-                    self._container.delete_blobs(*batch, delete_snapshots="include", raise_on_any_failure=False)
-                ),
-            )
-            refused += [
-                (name, answer.status_code)
-                for name, answer in zip(batch, answers, strict=True)
-                if answer.status_code not in DELETED
-            ]
+            answers = self._ask("", lambda batch=batch: self._delete_batch(batch))  # type: ignore[misc]
+            if len(answers) < len(batch):  # the batch was refused as a whole
+                answers = answers[:1] * len(batch)
+            refused += [(name, status) for name, status in zip(batch, answers, strict=True) if status not in DELETED]
         if refused:
-            kind = Permanent if {status for _, status in refused} <= {403, 409, 412} else Transient
+            kind = Permanent if {status for _, status in refused} <= {400, 403, 409, 412} else Transient
             name, status = refused[0]
             raise kind("DeleteIncomplete", f"{len(refused)} objects could not be deleted, first {name} ({status})")
 
@@ -126,6 +120,13 @@ class AzureStore:
             name_starts_with=self._prefix or None, results_per_page=1, read_timeout=self._patience.check_read_seconds
         )
         self._ask("", lambda: next(found.by_page(), None))
+
+    def _delete_batch(self, names: Sequence[str]) -> list[int]:
+        """What was answered for each. The client forgets that an account may be named in the path of the endpoint."""
+        path = urlsplit(self._container.url).path.strip("/").rpartition("/")[0]
+        prefix: dict[str, Any] = {"url_prepend": path} if path else {}
+        answers = self._container.delete_blobs(*names, delete_snapshots="include", raise_on_any_failure=False, **prefix)
+        return [int(answer.status_code) for answer in answers]
 
     def _put_blocks(self, key: str, parts: Iterator[Part], *, if_absent: bool) -> ObjectInfo:
         blob = self._blob(key)

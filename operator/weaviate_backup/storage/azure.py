@@ -103,7 +103,7 @@ class AzureStore:
             batch = names[at : at + DELETE_BATCH]
             answers = self._ask("", lambda batch=batch: self._delete_batch(batch))  # type: ignore[misc]
             if len(answers) < len(batch):  # the batch was refused as a whole
-                answers = answers[:1] * len(batch)
+                answers = (answers or (0,))[:1] * len(batch)
             refused += [(name, status) for name, status in zip(batch, answers, strict=True) if status not in DELETED]
         if refused:
             kind = Permanent if {status for _, status in refused} <= {400, 403, 409, 412} else Transient
@@ -121,12 +121,12 @@ class AzureStore:
         )
         self._ask("", lambda: next(found.by_page(), None))
 
-    def _delete_batch(self, names: Sequence[str]) -> list[int]:
+    def _delete_batch(self, names: Sequence[str]) -> tuple[int, ...]:
         """What was answered for each. The client forgets that an account may be named in the path of the endpoint."""
         path = urlsplit(self._container.url).path.strip("/").rpartition("/")[0]
         prefix: dict[str, Any] = {"url_prepend": path} if path else {}
         answers = self._container.delete_blobs(*names, delete_snapshots="include", raise_on_any_failure=False, **prefix)
-        return [int(answer.status_code) for answer in answers]
+        return tuple(int(answer.status_code) for answer in answers)
 
     def _put_blocks(self, key: str, parts: Iterator[Part], *, if_absent: bool) -> ObjectInfo:
         blob = self._blob(key)

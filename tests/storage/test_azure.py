@@ -29,7 +29,8 @@ def container(server: AzureServer) -> str:
 
 @pytest.fixture
 def store(server: AzureServer, container: str) -> ObjectStore:
-    return open_store(LocationSpec(azure=server.location(container, "prod/a")), credentials=server.credentials)
+    location = server.location(container, "prod/a").model_copy(update={"block_size_mib": 8, "concurrency": 3})
+    return open_store(LocationSpec(azure=location), credentials=server.credentials)
 
 
 class TestAzure(StoreContract):

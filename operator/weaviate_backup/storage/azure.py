@@ -117,7 +117,10 @@ class AzureStore:
 
     def check(self) -> None:
         found = self._container.list_blobs(
-            name_starts_with=self._prefix or None, results_per_page=1, read_timeout=self._patience.check_read_seconds
+            name_starts_with=self._prefix or None,
+            results_per_page=1,
+            connection_timeout=self._patience.connect_seconds,
+            read_timeout=self._patience.check_read_seconds,
         )
         self._ask("", lambda: next(found.by_page(), None))
 
@@ -139,7 +142,7 @@ class AzureStore:
             return BlobBlock(block_id=name)
 
         blocks, size_bytes = send_parts(parts, send, in_flight=self._location.concurrency)
-        condition = {"etag": "*", "match_condition": MatchConditions.IfMissing} if if_absent else {}
+        condition = {"match_condition": MatchConditions.IfMissing} if if_absent else {}
         answer = self._ask(key, lambda: blob.commit_block_list(list(blocks), **condition, **self._options))
         return ObjectInfo(key, size_bytes, str(answer.get("etag")))
 

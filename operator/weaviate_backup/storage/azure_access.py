@@ -24,6 +24,8 @@ ACCOUNT, KEY = "AZURE_STORAGE_ACCOUNT", "AZURE_STORAGE_KEY"
 CONNECTIONS = 64
 READ_BYTES = 8 << 20
 """Of one request of a download; what is asked for beyond comes by further ones."""
+DATA_BYTES = 1 << 20
+"""Of one read from a connection; the library's own 4 KiB take longer to handle than to come."""
 _SECRET = "the Secret of spec.azure.credentialsSecretRef"  # noqa: S105
 
 logging.getLogger("azure").setLevel(logging.WARNING)  # it tells of every request at INFO
@@ -70,9 +72,10 @@ def _transport(ca_file: str | None, patience: Patience) -> RequestsTransport:
         session.mount(scheme, HTTPAdapter(pool_connections=4, pool_maxsize=CONNECTIONS, max_retries=0))
     return RequestsTransport(
         session=session,
-        connection_timeout=patience.connect_seconds,
+        connection_timeout=patience.read_seconds,  # it counts while a request is sent, too
         read_timeout=patience.read_seconds,
         connection_verify=ca_file or True,
+        connection_data_block_size=DATA_BYTES,
     )
 
 

@@ -12,6 +12,7 @@ import json
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
+from functools import partial
 from typing import Any, BinaryIO, TypeVar, cast
 from urllib.parse import quote
 
@@ -65,7 +66,7 @@ class GcsStore:
             _http=self._session,
         )
         self._bucket = self._client.bucket(location.bucket)
-        self._timeout = (patience.connect_seconds, patience.read_seconds)
+        self._timeout = (patience.read_seconds, patience.read_seconds)  # the first counts while a request is sent, too
 
     def put(self, key: str, make_blocks: MakeBlocks, *, if_absent: bool = False) -> ObjectInfo:
         parts = cut(make_blocks(), lambda _: PART_BYTES)
@@ -93,7 +94,7 @@ class GcsStore:
             found_bytes = int(answer.headers["Content-Length"])
             if length is not None and found_bytes < length:
                 raise Permanent("RangeOutside", f"{key} has only {found_bytes} of {length} bytes from {start} on")
-            read = answer.raw.read
+            read = partial(answer.raw.read, decode_content=False)  # decoding what is not encoded copies it twice
             yield cast(BinaryIO, ExactBody(read, found_bytes, lambda error: self._failure(error, key)))
 
     def stat(self, key: str) -> ObjectInfo:

@@ -108,7 +108,7 @@ class _ResumingStream(io.RawIOBase):
         self._position = start
         self._remaining = length
         self._entered: AbstractContextManager[BinaryIO] | None = None
-        self._stream: BinaryIO | None = None
+        self._stream: io.RawIOBase | None = None
         self._owner._call(self._connect)
 
     def readable(self) -> bool:
@@ -116,32 +116,45 @@ class _ResumingStream(io.RawIOBase):
 
     def readinto(self, buffer: object, /) -> int:
         view = memoryview(cast(bytearray, buffer)).cast("B")
-        block = self._owner._call(lambda: self._read(len(view)))
-        view[: len(block)] = block
-        self._position += len(block)
+        count = self._read_on(view)
+        self._position += count
         if self._remaining is not None:
-            self._remaining -= len(block)
-        return len(block)
+            self._remaining -= count
+        return count
 
     def close(self) -> None:
         self._disconnect()
         super().close()
 
-    def _read(self, size: int) -> bytes:
+    def _read_on(self, view: memoryview) -> int:
+        """The first attempt is made without the loop, which takes longer than a block does."""
+        try:
+            return self._read_into(view)
+        except Transient as error:
+            failures = [error]
+
+        def attempt() -> int:
+            if failures:
+                raise failures.pop()
+            return self._read_into(view)
+
+        return self._owner._call(attempt)
+
+    def _read_into(self, view: memoryview) -> int:
         if self._remaining == 0:
-            return b""
+            return 0
         if self._stream is None:
             self._connect()
         assert self._stream is not None
         try:
-            return self._stream.read(size)
+            return self._stream.readinto(view)
         except Transient:
             self._disconnect()
             raise
 
     def _connect(self) -> None:
         self._entered = self._store.open(self._key, start=self._position, length=self._remaining)
-        self._stream = self._entered.__enter__()
+        self._stream = cast(io.RawIOBase, self._entered.__enter__())
 
     def _disconnect(self) -> None:
         entered, self._entered, self._stream = self._entered, None, None

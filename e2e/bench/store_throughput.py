@@ -1,0 +1,154 @@
+"""Our stores beside the plainest client of the same server: `python -m e2e.bench.store_throughput [--kinds s3 …]`.
+
+The same random bytes are put and got through both, in turn, the order changing with every round; each load is a process
+of its own. The plain client sends one request for each object over several connections, without checksums or retries.
+A table at the end tells our share of its speed (median over rounds) and our peak memory above a bare interpreter.
+"""
+
+import argparse
+import json
+import os
+import shutil
+import statistics
+import subprocess
+import sys
+import tempfile
+from dataclasses import asdict, dataclass
+from pathlib import Path
+from typing import Any, Literal
+
+from e2e.bench.store_kinds import KINDS, Kind
+from e2e.bench.store_load import Load, Measured
+from rich.console import Console
+from rich.table import Table
+
+from weaviate_backup.agent.cgroup import available_cpus, stream_count, worker_count
+from weaviate_backup.storage.factory import open_store
+
+MIB = 1 << 20
+CPU_PERCENTAGE = 50
+"""Of a backup, by default."""
+BARE = "from e2e.bench.store_load import peak_bytes; print(peak_bytes())"
+Who = Literal["ours", "plain"]
+Verb = Literal["put", "get"]
+
+
+@dataclass(frozen=True)
+class Run:
+    """One load. Throughput in MiB per second."""
+
+    kind: str
+    verb: Verb
+    who: Who
+    round_number: int
+    mib_per_second: float
+    peak_bytes: int
+
+
+@dataclass(frozen=True)
+class Shape:
+    """How much, and how many objects at once."""
+
+    objects: int
+    object_bytes: int
+    streams: int
+    connections: int
+
+
+def loaded(load: Load) -> Measured:
+    os.sync()  # what the load before left unwritten is not to be paid by this one
+    done = subprocess.run(
+        [sys.executable, "-m", "e2e.bench.store_load"],
+        input=json.dumps(asdict(load)), stdout=subprocess.PIPE, text=True, check=True,
+    )  # fmt: skip
+    return Measured(**json.loads(done.stdout))
+
+
+def bare_interpreter_bytes() -> int:
+    return int(subprocess.run([sys.executable, "-c", BARE], capture_output=True, text=True, check=True).stdout)
+
+
+def run(name: str, kind: Kind, shape: Shape, *, round_number: int, verb: Verb, who: Who) -> Run:
+    keys = tuple(f"{round_number}-{who}/object-{number}" for number in range(shape.objects))
+    plain = tuple(kind.plain(verb, key) for key in keys) if who == "plain" and kind.plain else ()
+    at_once = shape.streams if who == "ours" else shape.connections
+    load = Load(who, verb, kind.location, kind.credentials, str(kind.root), keys, shape.object_bytes, at_once, plain)
+    measured = loaded(load)
+    mib = shape.objects * shape.object_bytes / MIB
+    return Run(name, verb, who, round_number, mib / measured.seconds, measured.peak_bytes)
+
+
+def rounds(name: str, kind: Kind, shape: Shape, *, count: int, console: Console) -> list[Run]:
+    runs = []
+    for number in range(count):
+        order: tuple[Who, ...] = ("plain", "ours") if number % 2 == 0 else ("ours", "plain")
+        verbs: tuple[Verb, ...] = ("put", "get")
+        for verb in verbs:
+            for who in order:
+                runs.append(run(name, kind, shape, round_number=number, verb=verb, who=who))
+                console.print(f"{name:<11} {verb} {who:<6} {runs[-1].mib_per_second:8,.0f} MiB/s", highlight=False)
+        emptied(kind)
+    return runs
+
+
+def emptied(kind: Kind) -> None:
+    from weaviate_backup.api.location import LocationSpec
+
+    location = LocationSpec.model_validate(kind.location)
+    store = open_store(location, credentials=kind.credentials, filesystem_root=kind.root)
+    store.delete([each.key for each in store.list("")])
+
+
+def table(runs: list[Run], shape: Shape, bare_bytes: int) -> Table:
+    gib = shape.objects * shape.object_bytes / MIB / 1024
+    made = Table(title=f"{gib:g} GiB in objects of {shape.object_bytes // MIB} MiB", title_justify="left")
+    for heading in ("kind", "", "plain, MiB/s", "ours, MiB/s", "share, median", "shares", "memory above interpreter"):
+        made.add_column(heading)
+    for name, verb in dict.fromkeys((each.kind, each.verb) for each in runs):
+        of = {(each.who, each.round_number): each for each in runs if (each.kind, each.verb) == (name, verb)}
+        numbers = sorted({number for _, number in of})
+        speeds = {who: [of[who, number].mib_per_second for number in numbers] for who in ("plain", "ours")}
+        shares = [mine / theirs for mine, theirs in zip(speeds["ours"], speeds["plain"], strict=True)]
+        peak = max(of["ours", number].peak_bytes for number in numbers) - bare_bytes
+        made.add_row(
+            name, verb,
+            f"{statistics.median(speeds['plain']):,.0f}", f"{statistics.median(speeds['ours']):,.0f}",
+            f"{statistics.median(shares):.0%}", " ".join(f"{share:.0%}" for share in shares),
+            f"{peak / MIB:,.0f} MiB",
+        )  # fmt: skip
+    return made
+
+
+def main() -> int:
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--kinds", nargs="+", default=list(KINDS), choices=list(KINDS))
+    parser.add_argument("--size", type=int, default=1024, help="MiB in all")
+    parser.add_argument("--object-size", type=int, default=128, help="MiB of one object; a chunk has 128 by default")
+    parser.add_argument("--rounds", type=int, default=3)
+    parser.add_argument("--streams", type=int, help="objects at once; by default as an agent here")
+    parser.add_argument("--connections", type=int, default=4, help="of the plain client")
+    parser.add_argument("--json", type=Path, metavar="FILE", help="also write all figures there")
+    options = parser.parse_args()
+    streams = options.streams or stream_count(worker_count(CPU_PERCENTAGE, available_cpus()))
+    shape = Shape(options.size // options.object_size, options.object_size * MIB, streams, options.connections)
+    console, runs, bare_bytes = Console(), list[Run](), bare_interpreter_bytes()
+    for name in options.kinds:
+        directory = Path(tempfile.mkdtemp(prefix="store-bench-"))
+        try:
+            with KINDS[name](directory) as kind:
+                runs += rounds(name, kind, shape, count=options.rounds, console=console)
+        finally:
+            shutil.rmtree(directory, ignore_errors=True)
+    console.print(table(runs, shape, bare_bytes))
+    if options.json:
+        figures: dict[str, Any] = {
+            "shape": asdict(shape),
+            "bare_bytes": bare_bytes,
+            "runs": [asdict(each) for each in runs],
+        }
+        options.json.write_text(json.dumps(figures, indent=1) + "\n")
+    return 0
+
+
+if __name__ == "__main__":
+    sys.exit(main())

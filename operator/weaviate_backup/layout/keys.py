@@ -5,6 +5,7 @@ never gets in its way.
 """
 
 BACKUP_CONFIG = "backup_config.json"
+RESTORE_CONFIG = "restore_config.json"
 NODE_DESCRIPTOR = "backup.json"
 MANIFEST = "manifest.json"
 NODE_MANIFEST = "manifest.json.zst"
@@ -13,6 +14,11 @@ NODE_MANIFEST = "manifest.json.zst"
 def backup_config(backup_id: str) -> str:
     """Weaviate's global descriptor: the commit marker, written last and deleted first."""
     return f"{backup_id}/{BACKUP_CONFIG}"
+
+
+def restore_config(backup_id: str) -> str:
+    """How Weaviate's own restore of the backup stands or ended; no part of the backup."""
+    return f"{backup_id}/{RESTORE_CONFIG}"
 
 
 def node_descriptor(backup_id: str, node: str) -> str:

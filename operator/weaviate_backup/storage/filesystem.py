@@ -100,9 +100,8 @@ class FilesystemStore:
             raise Permanent(
                 "DirectoryNotFound", "spec.filesystem.volume is not mounted here, or its root is no directory"
             )
-        with _classified(""):
-            for _ in os.scandir(self._directory if self._directory.exists() else self._root):
-                break
+        with _classified(""), os.scandir(self._directory if self._directory.exists() else self._root) as entries:
+            next(entries, None)
 
     def _files(self, prefix: str) -> Iterator[tuple[str, Path]]:
         """Files whose key starts with `prefix`, unfinished ones too."""

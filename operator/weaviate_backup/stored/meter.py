@@ -26,6 +26,11 @@ class Meter:
         if self._stopped.is_set():
             raise Permanent("StepCanceled", "the step was told to stop")
 
+    def pause(self, seconds: float) -> None:
+        """Wait, unless told to stop meanwhile; then raise."""
+        self._stopped.wait(seconds)
+        self.check()
+
     def add(self, *, bytes_done: int = 0, bytes_reused: int = 0, bytes_stored: int = 0, files_done: int = 0) -> None:
         self.check()
         with self._lock:

@@ -163,7 +163,7 @@ def test_a_check_outlasts_a_short_stumble(store: ObjectStore, line: Line) -> Non
 
 def test_what_is_permanent_is_asked_once(store: ObjectStore, line: Line) -> None:
     line.fail(puts, S3.refuse(403, "AccessDenied"), times=2)
-    with pytest.raises(Permanent, match=r"AccessDenied: bucket 'retry-\d+', k"):
+    with pytest.raises(Permanent, match=r"AccessDenied: spec\.s3\.bucket 'retry-\d+', k"):
         store.put("k", lambda: blocks(b"1"))
     assert [each.method for each in line.requests] == ["PUT"]
 

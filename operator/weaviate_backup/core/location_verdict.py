@@ -10,7 +10,7 @@ from dataclasses import dataclass
 from weaviate_backup.core.session import Failure, ProbeAction, Probed
 
 READY = "Ready"
-DENIALS = frozenset({"AccessDenied", "InvalidCredentials", "CredentialsMissing"})
+DENIALS = frozenset({"AccessDenied", "InvalidCredentials"})
 CLOCK_REFUSALS = frozenset({"RequestTimeTooSkewed"})
 CLOCK_WARNING_SECONDS = 60.0
 """Stores refuse signatures and tokens that are 5 to 15 minutes off."""

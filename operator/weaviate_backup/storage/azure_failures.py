@@ -58,13 +58,19 @@ def _of_line(error: Exception, location: AzureLocation) -> BackupError:
         return Transient(
             "EndpointUnreachable", f"{where} cannot be reached; check endpoint, the account's name and NetworkPolicies"
         )
+    cause = error.__cause__ if isinstance(error, AzureError) and error.__cause__ else error
+    if isinstance(cause, ValueError):
+        return Transient(
+            "EndpointWrong",
+            f"{where} answers, but not as Azure Blob Storage does; name the account's own address, not that of a "
+            "console or of another service",
+        )
     if "timed out" in text.lower():
         said = "takes connections but does not answer in time; check the store, the port and proxies"
     elif isinstance(error, ServiceResponseError):
         said = "hung up without an answer; check the store, the port and the scheme"
     else:
-        kind = type(error.__cause__ if isinstance(error, AzureError) and error.__cause__ else error).__name__
-        said = f"broke off ({kind})"
+        said = f"broke off ({type(cause).__name__})"
     return Transient("StoreUnavailable", f"{where} {said}")
 
 
@@ -72,7 +78,7 @@ def _of_answer(  # noqa: PLR0911 (a table of answers)
     error: HttpResponseError, key: str, location: AzureLocation, *, reading: bool
 ) -> BackupError:
     status, code = int(error.status_code or 0), code_of(error)
-    what = f"container {location.container!r}" + (f", {key}" if key else "")
+    what = f"spec.azure.container {location.container!r}" + (f", {key}" if key else "")
     if code in BAD_CREDENTIALS or status == 401:
         return Permanent(
             "InvalidCredentials",
@@ -96,8 +102,8 @@ def _of_answer(  # noqa: PLR0911 (a table of answers)
     if status == 403:
         return Permanent(
             "AccessDenied",
-            f"{what}: {code or 'forbidden'}; the identity needs to read, write, list and delete blobs, such as the "
-            "role Storage Blob Data Contributor",
+            f"{what}: {code or 'forbidden'}; who spec.azure.credentialsSecretRef or the agents' identity stands for "
+            "needs to read, write, list and delete blobs, as the role Storage Blob Data Contributor may",
         )
     if status == 429 or code in THROTTLING:
         return Transient("Throttled", f"{what}: {code or status}", retry_after_seconds=_retry_after(error))

@@ -98,7 +98,17 @@ class FilesystemStore:
     def check(self) -> None:
         if not self._root.is_dir():
             raise Permanent(
-                "DirectoryNotFound", "spec.filesystem.volume is not mounted here, or its root is no directory"
+                "DirectoryNotFound",
+                "spec.filesystem.volume is not mounted here, or its root is no directory; check the claim or share",
+            )
+        with _classified(""):
+            nearest = next(path for path in (self._directory, *self._directory.parents) if os.path.lexists(path))
+        if not nearest.is_dir():
+            path = self._directory.relative_to(self._root)
+            raise Permanent(
+                "PathNoDirectory",
+                f"spec.filesystem.path {str(path)!r} is, or lies below, something that is no directory; move it away, "
+                "or make a location with another path",
             )
         with _classified(""), os.scandir(self._directory if self._directory.exists() else self._root) as entries:
             next(entries, None)
@@ -215,9 +225,17 @@ def _refuse_unless_missing(error: OSError) -> None:
 
 LINKS_UNSUPPORTED = frozenset({errno.EPERM, errno.ENOTSUP, errno.EOPNOTSUPP, errno.ENOSYS, errno.EMLINK})
 REASONS: dict[int, tuple[type[Permanent] | type[Transient], str, str]] = {
-    errno.EACCES: (Permanent, "AccessDenied", "; the agent's user needs the right to read and write there"),
-    errno.EPERM: (Permanent, "AccessDenied", "; the agent's user needs the right to read and write there"),
-    errno.EROFS: (Permanent, "ReadOnlyFilesystem", "; mount spec.filesystem.volume writable"),
+    errno.EACCES: (
+        Permanent,
+        "AccessDenied",
+        "; the agent's user needs the right to read and write on spec.filesystem.volume",
+    ),
+    errno.EPERM: (
+        Permanent,
+        "AccessDenied",
+        "; the agent's user needs the right to read and write on spec.filesystem.volume",
+    ),
+    errno.EROFS: (Permanent, "ReadOnlyFilesystem", "; mount spec.filesystem.volume writable, or set spec.readOnly"),
     errno.ENOSPC: (Permanent, "DiskFull", "; free space on spec.filesystem.volume"),
     errno.EDQUOT: (Permanent, "DiskFull", "; raise the quota of spec.filesystem.volume"),
     errno.ENAMETOOLONG: (Permanent, "KeyRefused", "; shorten spec.filesystem.path or the backup's id"),

@@ -26,7 +26,8 @@ def classify(  # noqa: PLR0911 (a table of failures)
     if isinstance(error, google.auth.exceptions.TransportError):
         return Transient(
             "EndpointUnreachable",
-            "the server that gives tokens cannot be reached; check NetworkPolicies and the credentials' token_uri",
+            "the server that gives tokens cannot be reached; check NetworkPolicies, and token_uri in the JSON of "
+            "spec.gcs.credentialsSecretRef",
         )
     if isinstance(error, google.auth.exceptions.RefreshError):
         return _of_token(error)
@@ -75,6 +76,12 @@ def _of_line(error: Exception, location: GcsLocation) -> Transient:
     where = f"spec.gcs.endpoint {location.endpoint!r}" if location.endpoint else "Google Cloud Storage"
     if isinstance(error, requests.exceptions.ConnectTimeout) or "Max retries exceeded" in str(error):
         return Transient("EndpointUnreachable", f"{where} cannot be reached; check endpoint and NetworkPolicies")
+    if isinstance(error, ValueError):
+        return Transient(
+            "EndpointWrong",
+            f"{where} answers, but not as Google Cloud Storage does; name the store's own address, not that of its "
+            "console or of another service",
+        )
     if isinstance(error, requests.exceptions.Timeout) or "timed out" in str(error):
         said = "takes connections but does not answer in time; check the store, the port and proxies"
     elif "Connection aborted" in str(error) or isinstance(error, ConnectionError):
@@ -89,7 +96,7 @@ def _of_answer(  # noqa: PLR0911 (a table of answers)
 ) -> BackupError:
     status = int(error.code or 0)
     said = excerpt(_without_address(str(error.message or "")), 120)
-    what = f"bucket {location.bucket!r}" + (f", {key}" if key else "")
+    what = f"spec.gcs.bucket {location.bucket!r}" + (f", {key}" if key else "")
     if status == 404 and (not key or NO_BUCKET in said):
         return Permanent(
             "BucketNotFound", f"spec.gcs.bucket {location.bucket!r} does not exist; create it or name another"

@@ -25,7 +25,7 @@ from weaviate_backup.storage.object_store import MakeBlocks, ObjectInfo
 from weaviate_backup.storage.parts import Part, cut, joined, patiently, send_parts
 from weaviate_backup.storage.patience import USUAL, Patience
 from weaviate_backup.storage.s3_client import key_options, new_client, new_session, object_options
-from weaviate_backup.storage.s3_failures import classify, code_of
+from weaviate_backup.storage.s3_failures import classify, code_of, no_store
 
 PART_BYTES = 8 << 20
 PARTS_PER_SIZE = 1000
@@ -134,16 +134,22 @@ class S3Store:
             refused += [f"{each.get('Key')} ({each.get('Code')})" for each in errors]
             codes |= {str(each.get("Code")) for each in errors}
         if refused:
-            kind = Permanent if codes == {"AccessDenied"} else Transient
-            raise kind("DeleteIncomplete", f"{len(refused)} objects could not be deleted, first {refused[0]}")
+            said = f"{len(refused)} objects could not be deleted, first {refused[0]}"
+            if codes == {"AccessDenied"}:
+                raise Permanent("AccessDenied", f"{said}; the identity needs to delete objects")
+            raise Transient("DeleteIncomplete", said)
 
     def check(self) -> None:
         patience = self._patience
         client = self._make_client(connect_seconds=patience.connect_seconds, read_seconds=patience.check_read_seconds)
         try:
-            self._ask("", lambda: client.list_objects_v2(Bucket=self._location.bucket, Prefix=self._prefix, MaxKeys=1))
+            answer = self._ask(
+                "", lambda: client.list_objects_v2(Bucket=self._location.bucket, Prefix=self._prefix, MaxKeys=1)
+            )
         finally:
             client.close()
+        if "Name" not in answer and "KeyCount" not in answer:
+            raise no_store(self._location)
 
     def abort_unfinished(self, prefix: str) -> int:
         """Those of processes that died: what a living put gives up, it aborts itself."""

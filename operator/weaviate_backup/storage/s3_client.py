@@ -15,12 +15,12 @@ import botocore.exceptions
 
 from weaviate_backup.api.location import CUSTOMER_KEY, S3Location
 from weaviate_backup.errors import Permanent
+from weaviate_backup.storage.s3_failures import DEFAULT_REGION
 
 if TYPE_CHECKING:
     from mypy_boto3_s3.client import S3Client
 
 CONNECTIONS = 64
-DEFAULT_REGION = "us-east-1"
 CUSTOMER_KEY_BYTES = 32
 NEVER_EMPTY = frozenset(
     {"ListObjectsV2", "DeleteObjects", "CreateMultipartUpload", "CompleteMultipartUpload", "ListMultipartUploads"}

@@ -10,10 +10,12 @@ import botocore.exceptions
 from weaviate_backup.api.location import S3Location
 from weaviate_backup.errors import BackupError, ObjectExists, ObjectNotFound, Permanent, Transient, excerpt
 
+DEFAULT_REGION = "us-east-1"
 THROTTLING = frozenset({"SlowDown", "Throttling", "ThrottlingException", "TooManyRequests", "RequestLimitExceeded"})
 BAD_CREDENTIALS = frozenset(
     {"InvalidAccessKeyId", "SignatureDoesNotMatch", "InvalidToken", "InvalidSecurity", "XAdminUserNotFound"}
 )
+OTHER_REGION = frozenset({"PermanentRedirect", "AuthorizationHeaderMalformed", "IllegalLocationConstraintException"})
 LOST_ON_THE_WAY = frozenset(
     {
         "BadDigest",
@@ -47,7 +49,7 @@ def classify(error: Exception, *, key: str, location: S3Location) -> BackupError
     if isinstance(error, botocore.exceptions.SSLError):
         return Permanent(
             "CertificateRefused",
-            f"spec.s3.endpoint {location.endpoint!r}: {excerpt(str(error), 160)}; set spec.s3.caSecretRef or useSSL",
+            f"{_where(location)}: {_certificate_trouble(str(error))}; set spec.s3.caSecretRef or useSSL",
         )
     if isinstance(
         error, botocore.exceptions.ParamValidationError | botocore.exceptions.InvalidRegionError | ValueError
@@ -56,8 +58,30 @@ def classify(error: Exception, *, key: str, location: S3Location) -> BackupError
     return _of_line(error, location)
 
 
+def _where(location: S3Location) -> str:
+    if location.endpoint:
+        return f"spec.s3.endpoint {location.endpoint!r}"
+    return f"AWS's own endpoint of spec.s3.region {location.region or DEFAULT_REGION!r}"
+
+
+def _certificate_trouble(text: str) -> str:
+    _, found, rest = text.partition("certificate verify failed")
+    if found:
+        return excerpt(f"certificate verify failed{rest.partition(' (_ssl')[0]}", 160)
+    return "no certificate in the Secret's key" if "NO_CERTIFICATE" in text else "no TLS there, or junk"
+
+
+def no_store(location: S3Location) -> Permanent:
+    """Somebody answers, but not as a store does: often the port of its console."""
+    return Permanent(
+        "EndpointWrong",
+        f"spec.s3.endpoint {location.endpoint!r} answers, but does not speak S3; name the store's own host and port, "
+        "not those of its console or of another service",
+    )
+
+
 def _of_line(error: Exception, location: S3Location) -> Transient:
-    where = f"spec.s3.endpoint {location.endpoint!r}" if location.endpoint else f"S3 in {location.region!r}"
+    where = _where(location)
     unreachable = (
         botocore.exceptions.EndpointConnectionError,
         botocore.exceptions.ConnectTimeoutError,
@@ -82,7 +106,7 @@ def _of_answer(  # noqa: PLR0911 (a table of answers)
     meta = response.get("ResponseMetadata", {})
     status, code = int(meta.get("HTTPStatusCode", 0)), str(response.get("Error", {}).get("Code", ""))
     said = excerpt(str(response.get("Error", {}).get("Message", "")), 120)
-    what = f"bucket {location.bucket!r}" + (f", {key}" if key else "")
+    what = f"spec.s3.bucket {location.bucket!r}" + (f", {key}" if key else "")
     if code in BAD_CREDENTIALS:
         return Permanent(
             "InvalidCredentials",
@@ -107,11 +131,15 @@ def _of_answer(  # noqa: PLR0911 (a table of answers)
     if status in (401, 403):
         return Permanent(
             "AccessDenied",
-            f"{what}: {said or 'forbidden'}; the identity needs to get, put, list and delete objects and abort uploads",
+            f"{what}: {said.rstrip('.') or 'forbidden'}; the identity needs to get, put, list and delete objects and "
+            "abort uploads",
         )
-    if code == "PermanentRedirect" or status == 301:
+    if code in OTHER_REGION or status == 301:
         return Permanent(
-            "RegionWrong", f"spec.s3.region {location.region!r} is not the one of bucket {location.bucket!r}"
+            "RegionWrong",
+            f"spec.s3.region {location.region or DEFAULT_REGION!r} is not the one of bucket {location.bucket!r}"
+            + (f" ({said.rstrip('.')})" if said else "")
+            + "; set it to the bucket's",
         )
     if code in THROTTLING or status == 429:
         wished = str(meta.get("HTTPHeaders", {}).get("retry-after", ""))

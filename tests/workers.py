@@ -11,7 +11,7 @@ import pytest
 from xdist.scheduler import LoadScopeScheduling
 
 LAB = "lab"
-_IN_A_LAB = ("lab", "scenarios", "kinds")
+_IN_A_LAB = ("lab", "scenarios", "kinds", "installation")
 _LONGEST_FIRST = (LAB, "interop", "controller", "agent", "weaviate")
 _SERVERS_OF_THEIR_OWN = (
     "agent/test_access.py",

@@ -8,6 +8,7 @@ week, or as soon as a blob of that name is made. MD5 is sent with every block, a
 import io
 import itertools
 import secrets
+import weakref
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from typing import Any, BinaryIO, TypeVar, cast
@@ -51,6 +52,7 @@ class AzureStore:
         self._prefix = f"{location.path.strip('/')}/" if location.path.strip("/") else ""
         ca_file = kept_as_file(ca_pem, owner=self) if ca_pem else None
         self._container = new_container(location, credentials, ca_file=ca_file, patience=patience)
+        weakref.finalize(self, self._container.close)
         self._options = _object_options(location)
 
     def put(self, key: str, make_blocks: MakeBlocks, *, if_absent: bool = False) -> ObjectInfo:
@@ -75,16 +77,28 @@ class AzureStore:
         if length == 0:
             yield io.BytesIO()
             return
-        blob = self._blob(key)
         wanted = {"offset": start, "length": length} if start or length is not None else {}
-        answer: Any = self._ask(key, lambda: blob.download_blob(**wanted), reading=True)
-        if length is not None and answer.size < length:
-            raise Permanent("RangeOutside", f"{key} has only {answer.size} of {length} bytes from {start} on")
+        first: list[Any] = []
+        blob = self._blob(key)
+
+        def keep_first(answer: Any) -> None:
+            if not first:
+                first.append(answer)
+
+        answer: Any = self._ask(
+            key, lambda: blob.download_blob(**wanted, raw_response_hook=keep_first), reading=True
+        )
 
         def read(size: int) -> bytes:
             return cast(bytes, self._ask(key, lambda: answer.read(size), reading=True))
 
-        yield cast(BinaryIO, ExactBody(read, answer.size, lambda error: self._failure(error, key, reading=True)))
+        try:
+            if length is not None and answer.size < length:
+                raise Permanent("RangeOutside", f"{key} has only {answer.size} of {length} bytes from {start} on")
+            yield cast(BinaryIO, ExactBody(read, answer.size, lambda error: self._failure(error, key, reading=True)))
+        finally:
+            for each in first:  # the library forgets one that holds nothing, with its connection
+                each.http_response.internal_response.close()
 
     def stat(self, key: str) -> ObjectInfo:
         found: Any = self._ask(key, self._blob(key).get_blob_properties)

@@ -9,6 +9,7 @@ CRC32C of the whole is checked by the store and by us.
 import io
 import itertools
 import json
+import weakref
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
@@ -59,6 +60,7 @@ class GcsStore:
         self._location, self._patience = location, patience
         self._prefix = f"{location.path.strip('/')}/" if location.path.strip("/") else ""
         self._session: Any = new_session(location, credentials, kept_as_file(ca_pem, owner=self) if ca_pem else None)
+        weakref.finalize(self, self._session.close)
         self._client = storage.Client(
             project=location.project or "none",  # no request depends on it
             credentials=self._session.credentials,

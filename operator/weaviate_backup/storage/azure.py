@@ -85,9 +85,7 @@ class AzureStore:
             if not first:
                 first.append(answer)
 
-        answer: Any = self._ask(
-            key, lambda: blob.download_blob(**wanted, raw_response_hook=keep_first), reading=True
-        )
+        answer: Any = self._ask(key, lambda: blob.download_blob(**wanted, raw_response_hook=keep_first), reading=True)
 
         def read(size: int) -> bytes:
             return cast(bytes, self._ask(key, lambda: answer.read(size), reading=True))

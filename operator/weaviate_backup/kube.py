@@ -65,6 +65,24 @@ def in_cluster() -> bool:
     return "KUBERNETES_SERVICE_HOST" in os.environ and SERVICE_ACCOUNT_TOKEN.exists()
 
 
+def default_namespace(*, context: str | None = None) -> str:
+    """Where a person or a pod is when no namespace is named: as kubectl takes it."""
+    if in_cluster() and context is None:
+        return SERVICE_ACCOUNT_TOKEN.with_name("namespace").read_text()
+    loader: Any = config
+    try:
+        contexts, active = loader.list_kube_config_contexts(os.environ.get("KUBECONFIG"))
+    except config.ConfigException as error:
+        raise _no_kubeconfig(error) from error
+    chosen = active if context is None else next((each for each in contexts if each["name"] == context), {})
+    return str(chosen.get("context", {}).get("namespace") or "default")
+
+
+def _no_kubeconfig(error: Exception) -> Permanent:
+    message = f"{excerpt(str(error), 160)}; set KUBECONFIG, or name another context"
+    return Permanent("KubeconfigUnusable", message)
+
+
 class AlreadyExists(Permanent):
     """An object of that name is there already."""
 
@@ -80,15 +98,19 @@ class Kube:
         self._client = api_client
 
     @classmethod
-    async def connect(cls) -> Self:
-        """In a cluster with the pod's service account, elsewhere as the kubeconfig says."""
+    async def connect(cls, *, context: str | None = None) -> Self:
+        """In a cluster with the pod's service account, elsewhere, or with a context named, as the kubeconfig says."""
         settings = client.Configuration()
         loader: Any = config  # it has no types
-        if in_cluster():
+        if in_cluster() and context is None:
             loader.load_incluster_config(client_configuration=settings)
         else:
             # The client reads KUBECONFIG once, when it is imported.
-            await loader.load_kube_config(os.environ.get("KUBECONFIG"), client_configuration=settings)
+            path = os.environ.get("KUBECONFIG")
+            try:
+                await loader.load_kube_config(path, context=context, client_configuration=settings)
+            except config.ConfigException as error:
+                raise _no_kubeconfig(error) from error
         return cls(client.ApiClient(configuration=settings))
 
     async def __aenter__(self) -> Self:

@@ -3,6 +3,8 @@
 import re
 
 _UNITS_SECONDS = {"ms": 0.001, "s": 1.0, "m": 60.0, "h": 3600.0}
+_UNITS_BYTES = {"": 1, **{f"{prefix}i": 1 << 10 * power for power, prefix in enumerate("KMGT", start=1)}}
+_UNITS_BYTES |= {"k": 10**3, "M": 10**6, "G": 10**9, "T": 10**12}
 _PART = re.compile(r"([0-9]+)(ms|s|m|h)")
 
 
@@ -23,6 +25,14 @@ def show_duration(seconds: float) -> str:
     parts = [(days, "d"), (hours, "h"), (minutes, "m"), (rest, "s")]
     first = next((index for index, (number, _) in enumerate(parts) if number), len(parts) - 1)
     return "".join(f"{number}{unit}" for number, unit in parts[first : first + 2] if number) or "0s"
+
+
+def parse_bytes(text: str) -> int:
+    """Bytes of a size as resource quantities are written (`50Mi`, `1.5G`, `4096`); anything else is a ValueError."""
+    match = re.fullmatch(r"([0-9]+(?:\.[0-9]+)?)([A-Za-z]*)", text)
+    if match is None or match[2] not in _UNITS_BYTES:
+        raise ValueError(f"{text!r} is no size; write it as 50Mi or 1G")
+    return int(float(match[1]) * _UNITS_BYTES[match[2]])
 
 
 def show_bytes(size_bytes: int) -> str:

@@ -24,7 +24,7 @@ from weaviate_backup.storage.object_store import ObjectStore
 from weaviate_backup.stored.copy_source import read_source
 from weaviate_backup.stored.parallel import each_in_parallel
 from weaviate_backup.stored.passage import CONTENT_DIFFERS, SOURCE, TARGET, Passage, blaming
-from weaviate_backup.stored.storing import find_document, prefix_of
+from weaviate_backup.stored.storing import abort_unfinished, find_document, prefix_of
 
 
 @dataclass(frozen=True)
@@ -71,6 +71,8 @@ def carry_out(passage: Passage, copies: tuple[BackupCopy, ...]) -> tuple[Copied,
     for copy in copies:
         _in_parallel(passage, copy, passage.check_present, copy.present)
     for copy in copies:
+        if not copy.complete:
+            abort_unfinished(passage.target, prefix_of(copy.source.backup_id))
         _in_parallel(passage, copy, passage.send, copy.missing)
         if not copy.complete:
             _complete(passage, copy.source)

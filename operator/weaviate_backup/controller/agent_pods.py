@@ -250,6 +250,8 @@ def _pod(
         "linkerd.io/inject": "disabled",
     }
     metadata["labels"] = {**owner.labels, "sidecar.istio.io/inject": "false"}
+    if location.azure and location.service_account_name:  # Azure's webhook gives a token to pods that ask for one
+        metadata["labels"]["azure.workload.identity/use"] = "true"
     return {"apiVersion": "v1", "kind": "Pod", "metadata": metadata, "spec": spec}
 
 

@@ -38,7 +38,9 @@ class GcsServer:
 def running_gcs_server(directory: Path) -> Iterator[GcsServer]:
     """Starts it and waits until it answers."""
     port = free_port()
-    command = [str(program("fake-gcs-server")), "-scheme=http", "-host=127.0.0.1", f"-port={port}", "-backend=memory"]
+    command = [str(program("fake-gcs-server")), "-scheme=http", "-host=127.0.0.1", f"-port={port}", "-backend=memory",
+        f"-public-host=127.0.0.1:{port}",
+    ]  # fmt: skip
     log_path = directory / "fake-gcs-server.log"
     with log_path.open("wb") as log:
         process = subprocess.Popen(command, stdout=log, stderr=subprocess.STDOUT)

@@ -23,8 +23,10 @@ RUN apt-get update \
  && useradd --uid 65532 --gid 65532 --no-create-home --home-dir /nonexistent --shell /usr/sbin/nologin weaviate-backup
 COPY --from=build /dependencies /usr/local/lib/python3.11/dist-packages
 COPY --from=build /code /usr/local/lib/python3.11/dist-packages
-RUN printf '#!/usr/bin/python3\nfrom weaviate_backup.cli import main\n\nmain()\n' > /usr/local/bin/weaviate-backup-operator \
- && chmod 755 /usr/local/bin/weaviate-backup-operator
+RUN for program in weaviate-backup-operator:cli kubectl-weaviate_backup:plugin.commands; do \
+      printf '#!/usr/bin/python3\nfrom weaviate_backup.%s import main\n\nmain()\n' "${program#*:}" > "/usr/local/bin/${program%%:*}" \
+      && chmod 755 "/usr/local/bin/${program%%:*}"; \
+    done
 # USER in the environment: some libraries ask for the user's name, and an arbitrary uid has none.
 ENV PYTHONUNBUFFERED=1 PYTHONDONTWRITEBYTECODE=1 USER=weaviate-backup
 USER 65532:65532

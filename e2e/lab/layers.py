@@ -79,7 +79,7 @@ def dependencies_layer(below: Layer) -> Layer:
 
 
 def code_layer(below: tuple[Layer, ...]) -> Layer:
-    """Our package, byte-compiled, and its command: what pip installs, without asking it for every changed line."""
+    """Our package, byte-compiled, and its commands: what pip installs, without asking it for every changed line."""
     package = TOP / "operator" / "weaviate_backup"
     project = tomllib.loads((TOP / "pyproject.toml").read_text())["project"]
     sources = [path for path in sorted(package.rglob("*")) if path.is_file() and "__pycache__" not in path.parts]
@@ -91,14 +91,15 @@ def code_layer(below: tuple[Layer, ...]) -> Layer:
         information.mkdir()
         facts = f"Metadata-Version: 2.1\nName: {project['name']}\nVersion: {project['version']}\n"
         (information / "METADATA").write_text(facts)
-        command = root / "usr" / "local" / "bin" / "weaviate-backup-operator"
-        command.parent.mkdir(parents=True)
-        command.write_text("#!/usr/bin/python3\nfrom weaviate_backup.cli import main\n\nmain()\n")
-        command.chmod(0o755)
+        commands = root / "usr" / "local" / "bin"
+        commands.mkdir(parents=True)
+        for name, entry in project["scripts"].items():
+            (commands / name).write_text(f"#!/usr/bin/python3\nfrom {entry.partition(':')[0]} import main\n\nmain()\n")
+            (commands / name).chmod(0o755)
         _compile(below=below, root=root, folder=f"{PACKAGES_DIRECTORY}/weaviate_backup")
 
     contents = [part for path in sources for part in (str(path.relative_to(TOP)), path.read_bytes())]
-    key = _key("code-2", project["version"], *(layer.digest for layer in below), *contents)
+    key = _key("code-3", project["version"], str(project["scripts"]), *(layer.digest for layer in below), *contents)
     return _layer("code", key, make, "our code, for the image")
 
 

@@ -103,7 +103,7 @@ def copy(  # noqa: PLR0917 (typer calls it by name)
     bases: Annotated[
         bool, typer.Option(help="Copy what an incremental backup builds on, too; else such a backup is refused.")
     ] = True,
-    workers: Annotated[int, typer.Option(min=1, max=64, help="Objects under way at once.")] = 4,
+    workers: Annotated[int, typer.Option(min=1, max=64, help="Objects under way at once.")] = 3,
     max_bytes_per_second: Annotated[
         int | None,
         typer.Option(parser=_bytes_per_second, metavar="SIZE", help="Limit on what is read from both, such as 50Mi."),

@@ -35,7 +35,7 @@ class Verification(StrEnum):
 class CopyOptions:
     """`workers` objects are under way at once. The limit is on bytes read, from either store."""
 
-    workers: int = 4
+    workers: int = 3
     max_bytes_per_second: int | None = None
     verification: Verification = Verification.READ_BACK
 

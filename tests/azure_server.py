@@ -14,6 +14,7 @@ from pathlib import Path
 
 from azure.storage.blob import ContainerClient
 from e2e.lab.programs import program
+from tests.gcs_server import UNCHECKED
 from tests.s3_server import free_port
 
 from weaviate_backup.api.location import AzureLocation
@@ -29,6 +30,7 @@ class AzureServer:
     """`endpoint` is the account's URL."""
 
     endpoint: str
+    ca_file: Path | None = None
 
     @property
     def credentials(self) -> dict[str, str]:
@@ -39,7 +41,9 @@ class AzureServer:
         return f"AccountName={ACCOUNT};AccountKey={KEY};BlobEndpoint={self.endpoint};"
 
     def container(self, name: str) -> ContainerClient:
-        return ContainerClient.from_connection_string(self.connection_string, name)
+        return ContainerClient.from_connection_string(
+            self.connection_string, name, connection_verify=str(self.ca_file) if self.ca_file else True
+        )
 
     def make_container(self, name: str) -> None:
         with self.container(name) as container:
@@ -50,13 +54,19 @@ class AzureServer:
 
 
 @contextmanager
-def running_azure_server(directory: Path) -> Iterator[AzureServer]:
-    """Starts it and waits until it answers; its data lies in the directory."""
+def running_azure_server(
+    directory: Path, *, certificate: Path | None = None, key: Path | None = None
+) -> Iterator[AzureServer]:
+    """Starts it and waits until it answers; its data lies in the directory. With a certificate: TLS, and it takes
+    tokens of identities, whoever signed them."""
     port = free_port()
     command = [
         str(program("azurite")), f"--blobHost={ADDRESS}", f"--blobPort={port}", f"--location={directory / 'data'}",
         "--skipApiVersionCheck", "--silent", "--disableTelemetry",
     ]  # fmt: skip
+    if certificate:
+        command += [f"--cert={certificate}", f"--key={key}", "--oauth=basic"]
+    scheme = "https" if certificate else "http"
     log_path = directory / "azurite.log"
     with log_path.open("wb") as log:
         process = subprocess.Popen(
@@ -66,7 +76,9 @@ def running_azure_server(directory: Path) -> Iterator[AzureServer]:
         deadline = time.monotonic() + START_SECONDS
         while True:
             try:
-                urllib.request.urlopen(f"http://{ADDRESS}:{port}/{ACCOUNT}?comp=list", timeout=2).close()
+                urllib.request.urlopen(
+                    f"{scheme}://{ADDRESS}:{port}/{ACCOUNT}?comp=list", timeout=2, context=UNCHECKED
+                ).close()
             except urllib.error.HTTPError as refusal:  # it asks who we are: it works
                 refusal.close()
                 break
@@ -74,7 +86,9 @@ def running_azure_server(directory: Path) -> Iterator[AzureServer]:
                 assert process.poll() is None, log_path.read_text()
                 assert time.monotonic() < deadline, "azurite does not answer"
                 time.sleep(0.1)
-        yield AzureServer(f"http://{ADDRESS}:{port}/{ACCOUNT}")
+        yield AzureServer(
+            f"{scheme}://{ADDRESS}:{port}/{ACCOUNT}", certificate.with_name("ca.crt") if certificate else None
+        )
     finally:
         process.terminate()
         process.wait(10)

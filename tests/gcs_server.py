@@ -1,6 +1,7 @@
 """A real server of Google Cloud Storage's protocol for tests: fake-gcs-server on a loopback port, objects in memory."""
 
 import json
+import ssl
 import subprocess
 import time
 import urllib.request
@@ -15,6 +16,7 @@ from tests.s3_server import free_port
 from weaviate_backup.api.location import GcsLocation
 
 START_SECONDS = 20
+UNCHECKED = ssl._create_unverified_context()  # of servers of our own
 
 
 @dataclass(frozen=True)
@@ -27,7 +29,7 @@ class GcsServer:
         request = urllib.request.Request(
             f"{self.endpoint}/storage/v1/b", json.dumps({"name": name}).encode(), {"Content-Type": "application/json"}
         )
-        with urllib.request.urlopen(request, timeout=10):
+        with urllib.request.urlopen(request, timeout=10, context=UNCHECKED):
             pass
 
     def location(self, bucket: str, path: str = "") -> GcsLocation:
@@ -35,21 +37,31 @@ class GcsServer:
 
 
 @contextmanager
-def running_gcs_server(directory: Path) -> Iterator[GcsServer]:
-    """Starts it and waits until it answers."""
+def running_gcs_server(
+    directory: Path, *, certificate: Path | None = None, key: Path | None = None
+) -> Iterator[GcsServer]:
+    """Starts it and waits until it answers. With a certificate: TLS."""
     port = free_port()
-    command = [str(program("fake-gcs-server")), "-scheme=http", "-host=127.0.0.1", f"-port={port}", "-backend=memory",
+    scheme = "https" if certificate else "http"
+    command = [
+        str(program("fake-gcs-server")),
+        f"-scheme={scheme}",
+        "-host=127.0.0.1",
+        f"-port={port}",
+        "-backend=memory",
         f"-public-host=127.0.0.1:{port}",
-    ]  # fmt: skip
+    ]
+    if certificate:
+        command += [f"-cert-location={certificate}", f"-private-key-location={key}"]
     log_path = directory / "fake-gcs-server.log"
     with log_path.open("wb") as log:
         process = subprocess.Popen(command, stdout=log, stderr=subprocess.STDOUT)
-    endpoint = f"http://127.0.0.1:{port}"
+    endpoint = f"{scheme}://127.0.0.1:{port}"
     try:
         deadline = time.monotonic() + START_SECONDS
         while True:
             try:
-                urllib.request.urlopen(f"{endpoint}/storage/v1/b?project=p", timeout=2).close()
+                urllib.request.urlopen(f"{endpoint}/storage/v1/b?project=p", timeout=2, context=UNCHECKED).close()
                 break
             except OSError:
                 assert process.poll() is None, log_path.read_text()

@@ -10,7 +10,7 @@ from tests.api_server import Json
 from tests.azure_server import ACCOUNT, KEY
 from tests.locations.places import READER_KEY, READER_SECRET, Servers
 from tests.locations.trying import Trial
-from tests.storage.test_s3_tls import Authority
+from tests.storage.authority import Authority
 
 UNKNOWN_HOST = "no-such-store.invalid"
 

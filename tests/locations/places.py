@@ -16,7 +16,7 @@ from tests.azure_server import AzureServer, running_azure_server
 from tests.gcs_server import GcsServer, running_gcs_server
 from tests.locations.trying import Trial
 from tests.s3_server import S3Server, free_port, running_s3_server
-from tests.storage.test_s3_tls import Authority
+from tests.storage.authority import Authority
 
 from weaviate_backup.api.model import dump
 

@@ -1,9 +1,30 @@
-"""Stores behind a line that fails: started once per module and kind, sound again before every test."""
+"""Servers, started once per run; and stores behind a line that fails, sound again before every test."""
 
 from collections.abc import Iterator
 
 import pytest
+from tests.azure_server import AzureServer, running_azure_server
+from tests.gcs_server import GcsServer, running_gcs_server
+from tests.s3_server import S3Server, running_s3_server
 from tests.storage.faulty_stores import TRIALS, Trial
+
+
+@pytest.fixture(scope="session")
+def s3_server(tmp_path_factory: pytest.TempPathFactory) -> Iterator[S3Server]:
+    with running_s3_server(tmp_path_factory.mktemp("s3") / "data") as server:
+        yield server
+
+
+@pytest.fixture(scope="session")
+def gcs_server(tmp_path_factory: pytest.TempPathFactory) -> Iterator[GcsServer]:
+    with running_gcs_server(tmp_path_factory.mktemp("gcs")) as server:
+        yield server
+
+
+@pytest.fixture(scope="session")
+def azure_server(tmp_path_factory: pytest.TempPathFactory) -> Iterator[AzureServer]:
+    with running_azure_server(tmp_path_factory.mktemp("azure")) as server:
+        yield server
 
 
 @pytest.fixture(scope="module", params=TRIALS)

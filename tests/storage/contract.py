@@ -1,7 +1,7 @@
 """What every store must do, run over every kind. A store that passes is a store."""
 
 import hashlib
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
 
 import pytest
@@ -10,11 +10,36 @@ from weaviate_backup.errors import ObjectExists, ObjectNotFound, Permanent
 from weaviate_backup.storage.object_store import ObjectStore
 
 MIB = 1 << 20
+ODD_KEYS = [
+    "with space/a b",
+    "ünï/日本語-ß",
+    "per%cent/%2F%20%",
+    "a+b&c=d;e,f",
+    "what?/#1",
+    'it\'s "quoted"/<a>&amp;',
+    "~tilde/@:!*()$[]{}^|`",
+    "dots/..a/.hidden",
+]
 
 
 def blocks(content: bytes, size: int = 100_000) -> Iterator[bytes]:
     for start in range(0, len(content), size):
         yield content[start : start + size]
+
+
+class BucketContract:
+    """Of a store in a bucket, whose `nowhere` fixture is one in a bucket that does not exist."""
+
+    def test_a_bucket_that_is_not_there_is_named_by_every_verb(self, nowhere: ObjectStore) -> None:
+        verbs: list[Callable[[], object]] = [
+            nowhere.check,
+            lambda: list(nowhere.list("")),
+            lambda: nowhere.put("k", lambda: blocks(b"small")),
+            lambda: nowhere.put("k", lambda: blocks(bytes(9 * MIB), MIB)),
+        ]
+        for verb in verbs:
+            with pytest.raises(Permanent, match=r"BucketNotFound: spec\.\w+\.(bucket|container) 'nowhere-at-all'"):
+                verb()
 
 
 def read(store: ObjectStore, key: str, *, start: int = 0, length: int | None = None) -> bytes:
@@ -116,6 +141,7 @@ class StoreContract:
         with pytest.raises(ObjectNotFound):
             store.stat("broken")
         assert list(store.list("")) == []
+        assert store.abort_unfinished("") == 0
 
     def test_one_of_many_wins_a_write_once_put(self, store: ObjectStore) -> None:
         def attempt(number: int) -> bool:
@@ -129,6 +155,68 @@ class StoreContract:
             won = [number for number, result in enumerate(pool.map(attempt, range(8))) if result]
         assert len(won) == 1
         assert read(store, "once") == b"%d" % won[0]
+
+    def test_one_of_many_wins_a_write_once_put_of_many_parts(self, store: ObjectStore) -> None:
+        contents = [bytes([number]) * (9 * MIB) for number in range(4)]
+
+        def attempt(content: bytes) -> bool:
+            try:
+                store.put("once", lambda: blocks(content, MIB), if_absent=True)
+            except ObjectExists:
+                return False
+            return True
+
+        with ThreadPoolExecutor(4) as pool:
+            won = [content for content, result in zip(contents, pool.map(attempt, contents), strict=True) if result]
+        assert len(won) == 1
+        assert read(store, "once") == won[0]
+        assert store.abort_unfinished("") == 0
+
+    def test_objects_of_every_size_go_up_and_come_down_beside_each_other(self, store: ObjectStore) -> None:
+        sizes = [0, 1, MIB, 8 * MIB - 1, 8 * MIB, 8 * MIB + 1, 17 * MIB, 3 * MIB]
+        contents = {f"n{number}/c": bytes([65 + number]) * size for number, size in enumerate(sizes)}
+
+        def there_and_back(key: str) -> bytes:
+            store.put(key, lambda: blocks(contents[key], 700_001), if_absent=True)
+            return read(store, key)
+
+        with ThreadPoolExecutor(4) as pool:
+            found = dict(zip(contents, pool.map(there_and_back, contents), strict=True))
+        assert found == contents
+        assert {each.key: each.size_bytes for each in store.list("")} == dict(zip(contents, sizes, strict=True))
+
+    def test_ranges_are_read_beside_each_other(self, store: ObjectStore) -> None:
+        content = b"".join(number.to_bytes(8, "big") for number in range(20 * MIB // 8))
+        store.put("r", lambda: blocks(content, MIB))
+        length = 3 * MIB + 1
+        starts = range(0, len(content), length)
+
+        def piece(start: int) -> bytes:
+            return read(store, "r", start=start, length=min(length, len(content) - start))
+
+        with ThreadPoolExecutor(4) as pool:
+            assert b"".join(pool.map(piece, starts)) == content
+
+    @pytest.mark.parametrize("key", ODD_KEYS)
+    def test_keys_of_any_characters(self, store: ObjectStore, key: str) -> None:
+        store.put(key, lambda: blocks(b"small"), if_absent=True)
+        with pytest.raises(ObjectExists):
+            store.put(key, lambda: blocks(b"again"), if_absent=True)
+        store.put(key + ".large", lambda: blocks(bytes(9 * MIB), MIB), if_absent=True)
+        assert read(store, key, start=1, length=3) == b"mal"
+        assert {each.key: each.size_bytes for each in store.list(key)} == {key: 5, key + ".large": 9 * MIB}
+        store.delete([key, key + ".large"])
+        assert list(store.list("")) == []
+
+    def test_a_large_object_gives_way_to_a_small_one(self, store: ObjectStore) -> None:
+        store.put("k", lambda: blocks(bytes(9 * MIB), MIB))
+        store.put("k", lambda: blocks(b"small"))
+        assert read(store, "k") == b"small"
+        assert store.stat("k").size_bytes == 5
+
+    def test_deleting_nothing(self, store: ObjectStore) -> None:
+        store.delete([])
+        store.delete(iter(()))
 
     def test_check_passes(self, store: ObjectStore) -> None:
         store.check()

@@ -1,37 +1,115 @@
-"""The Azure store keeps the contract on a real server, and names every mistake."""
+"""The Azure store keeps the contract on a real server, and does what its location asks."""
 
 import itertools
 from collections.abc import Iterator
+from datetime import UTC, datetime, timedelta
+from typing import cast
 
 import pytest
-from tests.azure_server import AzureServer, running_azure_server
-from tests.storage.contract import StoreContract
+from azure.storage.blob import ContainerClient, ContainerSasPermissions, generate_container_sas
+from tests.azure_server import ACCOUNT, KEY, AzureServer
+from tests.storage.contract import MIB, BucketContract, StoreContract, blocks, read
 
-from weaviate_backup.api.location import LocationSpec
+from weaviate_backup.api.location import AzureLocation, LocationSpec
+from weaviate_backup.errors import BackupError
+from weaviate_backup.storage.azure import AzureStore
 from weaviate_backup.storage.factory import open_store
 from weaviate_backup.storage.object_store import ObjectStore
 
 numbers = itertools.count()
-
-
-@pytest.fixture(scope="module")
-def server(tmp_path_factory: pytest.TempPathFactory) -> Iterator[AzureServer]:
-    with running_azure_server(tmp_path_factory.mktemp("azure")) as server:
-        yield server
+SMALL_BLOCKS = {"block_size_mib": 4, "concurrency": 3}
 
 
 @pytest.fixture
-def container(server: AzureServer) -> str:
+def container(azure_server: AzureServer) -> str:
     name = f"container-{next(numbers)}"
-    server.make_container(name)
+    azure_server.make_container(name)
     return name
 
 
 @pytest.fixture
-def store(server: AzureServer, container: str) -> ObjectStore:
-    location = server.location(container, "prod/a").model_copy(update={"block_size_mib": 8, "concurrency": 3})
-    return open_store(LocationSpec(azure=location), credentials=server.credentials)
+def client(azure_server: AzureServer, container: str) -> Iterator[ContainerClient]:
+    with azure_server.container(container) as client:
+        yield client
 
 
-class TestAzure(StoreContract):
-    pass
+@pytest.fixture
+def location(azure_server: AzureServer, container: str) -> AzureLocation:
+    return azure_server.location(container, "prod/a").model_copy(update=SMALL_BLOCKS)
+
+
+@pytest.fixture
+def store(azure_server: AzureServer, location: AzureLocation) -> ObjectStore:
+    return open_store(LocationSpec(azure=location), credentials=azure_server.credentials)
+
+
+@pytest.fixture
+def nowhere(azure_server: AzureServer) -> ObjectStore:
+    location = azure_server.location("nowhere-at-all").model_copy(update=SMALL_BLOCKS)
+    return open_store(LocationSpec(azure=location), credentials=azure_server.credentials)
+
+
+class TestAzure(StoreContract, BucketContract):
+    def test_blocks_have_the_size_of_the_location(self, store: ObjectStore, client: ContainerClient) -> None:
+        store.put("large", lambda: blocks(bytes(9 * MIB), 700_001))
+        committed, uncommitted = client.get_blob_client("prod/a/large").get_block_list("all")
+        assert [block.size for block in committed] == [4 * MIB, 4 * MIB, MIB]
+        assert uncommitted == []
+
+    def test_blocks_of_a_dead_process_are_no_object_and_in_nobodys_way(
+        self, store: ObjectStore, client: ContainerClient
+    ) -> None:
+        client.get_blob_client("prod/a/k").stage_block("0123456789abcdef-000001", b"left")
+        assert list(store.list("")) == []
+        store.put("k", lambda: blocks(bytes(9 * MIB), MIB), if_absent=True)
+        assert read(store, "k") == bytes(9 * MIB)
+
+
+def test_objects_are_what_the_location_asks_for(
+    azure_server: AzureServer, location: AzureLocation, client: ContainerClient
+) -> None:
+    wanted = {"access_tier": "Cool", "tags": {"team": "search/find = all"}, "metadata": {"purpose": "backup"}}
+    store = open_store(LocationSpec(azure=location.model_copy(update=wanted)), credentials=azure_server.credentials)
+    store.put("small", lambda: blocks(b"1"))
+    store.put("large", lambda: blocks(bytes(9 * MIB), MIB))
+    for key in ("small", "large"):
+        blob = client.get_blob_client(f"prod/a/{key}")
+        found = blob.get_blob_properties()
+        assert (found.blob_tier, found.metadata) == ("Cool", {"purpose": "backup"})
+        assert found.content_settings.content_type == "application/octet-stream"
+        assert blob.get_blob_tags() == {"team": "search/find = all"}
+
+
+def test_a_connection_string_comes_before_account_and_key(azure_server: AzureServer, location: AzureLocation) -> None:
+    credentials = {
+        "AZURE_STORAGE_CONNECTION_STRING": azure_server.connection_string,
+        "AZURE_STORAGE_ACCOUNT": "someone-else",
+        "AZURE_STORAGE_KEY": "bm9uZQ==",
+    }
+    AzureStore(location, credentials=credentials).check()
+    AzureStore(location.model_copy(update={"endpoint": None}), credentials=credentials).check()
+
+
+def test_a_shared_access_signature_is_enough_and_never_told(azure_server: AzureServer, container: str) -> None:
+    permission = ContainerSasPermissions(read=True, add=True, create=True, write=True, delete=True, list=True)
+    signature = generate_container_sas(
+        ACCOUNT, container, account_key=KEY, permission=permission, expiry=datetime.now(UTC) + timedelta(hours=1)
+    )
+    string = f"BlobEndpoint={azure_server.endpoint};SharedAccessSignature={signature}"
+    credentials = {"AZURE_STORAGE_CONNECTION_STRING": string}
+    location = azure_server.location(container).model_copy(update={"endpoint": None, **SMALL_BLOCKS})
+    store = open_store(LocationSpec(azure=location), credentials=credentials)
+    store.check()
+    store.put("large", lambda: blocks(bytes(9 * MIB), MIB), if_absent=True)
+    assert read(store, "large", start=9 * MIB - 2) == bytes(2)
+    store.delete(["large"])
+    assert list(store.list("")) == []
+
+    closed = string.replace(azure_server.endpoint, "http://127.0.0.1:9/testaccount")
+    with pytest.raises(BackupError) as caught:
+        AzureStore(location, credentials={"AZURE_STORAGE_CONNECTION_STRING": closed}).check()
+    told, error = "", cast(BaseException | None, caught.value)
+    while error is not None:
+        told += f"{error!r} {error}"
+        error = error.__cause__ or (None if error.__suppress_context__ else error.__context__)
+    assert "sig=" not in told

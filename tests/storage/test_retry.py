@@ -11,7 +11,7 @@ from contextlib import ExitStack, contextmanager
 
 import boto3
 import pytest
-from tests.s3_server import S3Server, running_s3_server
+from tests.s3_server import S3Server
 from tests.storage.contract import MIB, blocks, read
 from tests.storage.dialects import S3
 from tests.storage.faults import HangUp, Moment, Request
@@ -30,10 +30,9 @@ SLOW_DOWN = S3.refuse(503, "SlowDown", headers=(("Retry-After", "0"),))
 BUSY = S3.refuse(503, "ServiceUnavailable")
 
 
-@pytest.fixture(scope="module")
-def server(tmp_path_factory: pytest.TempPathFactory) -> Iterator[S3Server]:
-    with running_s3_server(tmp_path_factory.mktemp("s3") / "data") as server:
-        yield server
+@pytest.fixture
+def server(s3_server: S3Server) -> S3Server:
+    return s3_server
 
 
 @pytest.fixture

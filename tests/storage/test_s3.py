@@ -7,8 +7,8 @@ from typing import Any
 
 import boto3
 import pytest
-from tests.s3_server import S3Server, free_port, running_s3_server
-from tests.storage.contract import StoreContract, blocks
+from tests.s3_server import S3Server, free_port
+from tests.storage.contract import BucketContract, StoreContract, blocks
 
 from weaviate_backup.api.location import LocationSpec, S3Location
 from weaviate_backup.errors import BackupError, Permanent, Transient
@@ -19,10 +19,9 @@ from weaviate_backup.storage.s3 import S3Store
 numbers = itertools.count()
 
 
-@pytest.fixture(scope="module")
-def server(tmp_path_factory: pytest.TempPathFactory) -> Iterator[S3Server]:
-    with running_s3_server(tmp_path_factory.mktemp("s3") / "data") as server:
-        yield server
+@pytest.fixture
+def server(s3_server: S3Server) -> S3Server:
+    return s3_server
 
 
 @pytest.fixture
@@ -35,6 +34,11 @@ def bucket(server: S3Server) -> str:
 @pytest.fixture
 def store(server: S3Server, bucket: str) -> ObjectStore:
     return open_store(LocationSpec(s3=server.location(bucket, "prod/a")), credentials=server.credentials)
+
+
+@pytest.fixture
+def nowhere(server: S3Server) -> ObjectStore:
+    return open_store(LocationSpec(s3=server.location("nowhere-at-all")), credentials=server.credentials)
 
 
 def client_of(server: S3Server) -> Any:
@@ -52,7 +56,7 @@ def unfinished(client: Any, bucket: str) -> list[str]:
     return sorted(each["Key"] for each in client.list_multipart_uploads(Bucket=bucket).get("Uploads", []))
 
 
-class TestS3(StoreContract):
+class TestS3(StoreContract, BucketContract):
     def test_no_unfinished_upload_is_left(self, store: ObjectStore, server: S3Server, bucket: str) -> None:
         def broken() -> Iterator[bytes]:
             yield from [bytes(1 << 20)] * 30

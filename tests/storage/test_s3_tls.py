@@ -1,18 +1,14 @@
 """S3 over TLS: the location's certificate authority is what is trusted, and a wrong one is named, not tried again."""
 
-import datetime
 import gc
-import ipaddress
 import tempfile
 import time
 from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
-from cryptography import x509
-from cryptography.hazmat.primitives import hashes, serialization
-from cryptography.hazmat.primitives.asymmetric import ec
 from tests.s3_server import S3Server, running_s3_server
+from tests.storage.authority import Authority
 from tests.storage.contract import MIB, read
 
 from weaviate_backup.api.location import LocationSpec, S3Location
@@ -24,39 +20,6 @@ from weaviate_backup.storage.s3 import S3Store
 BUCKET = "bucket-tls"
 
 
-class Authority:
-    """Signs the certificate of a server on the loopback address."""
-
-    def __init__(self, name: str) -> None:
-        self._key = ec.generate_private_key(ec.SECP256R1())
-        self._name = x509.Name([x509.NameAttribute(x509.NameOID.COMMON_NAME, name)])
-        constraints = x509.BasicConstraints(ca=True, path_length=None)
-        identifier = x509.SubjectKeyIdentifier.from_public_key(self._key.public_key())
-        unsigned = self._unsigned(self._name, self._key).add_extension(constraints, critical=True)
-        self.pem = self._signed(unsigned.add_extension(identifier, critical=False))
-
-    def certificate(self) -> tuple[bytes, bytes]:
-        key = ec.generate_private_key(ec.SECP256R1())
-        subject = x509.Name([x509.NameAttribute(x509.NameOID.COMMON_NAME, "s3")])
-        address = x509.SubjectAlternativeName([x509.IPAddress(ipaddress.ip_address("127.0.0.1"))])
-        issuer = x509.AuthorityKeyIdentifier.from_issuer_public_key(self._key.public_key())
-        unsigned = self._unsigned(subject, key).add_extension(address, critical=False)
-        private = key.private_bytes(
-            serialization.Encoding.PEM, serialization.PrivateFormat.PKCS8, serialization.NoEncryption()
-        )
-        return self._signed(unsigned.add_extension(issuer, critical=False)), private
-
-    def _unsigned(self, subject: x509.Name, key: ec.EllipticCurvePrivateKey) -> x509.CertificateBuilder:
-        now = datetime.datetime.now(datetime.UTC)
-        builder = x509.CertificateBuilder().subject_name(subject).issuer_name(self._name).public_key(key.public_key())
-        builder = builder.serial_number(x509.random_serial_number())
-        hour = datetime.timedelta(hours=1)
-        return builder.not_valid_before(now - hour).not_valid_after(now + hour)
-
-    def _signed(self, builder: x509.CertificateBuilder) -> bytes:
-        return builder.sign(self._key, hashes.SHA256()).public_bytes(serialization.Encoding.PEM)
-
-
 @pytest.fixture(scope="module")
 def authority() -> Authority:
     return Authority("stores")
@@ -65,11 +28,8 @@ def authority() -> Authority:
 @pytest.fixture(scope="module")
 def server(tmp_path_factory: pytest.TempPathFactory, authority: Authority) -> Iterator[S3Server]:
     directory = tmp_path_factory.mktemp("tls")
-    certificate, key = authority.certificate()
-    (directory / "tls.crt").write_bytes(certificate)
-    (directory / "tls.key").write_bytes(key)
-    paths = {"certificate": directory / "tls.crt", "key": directory / "tls.key"}
-    with running_s3_server(directory / "data", **paths) as server:
+    certificate, key = authority.issue(directory)
+    with running_s3_server(directory / "data", certificate=certificate, key=key) as server:
         server.make_bucket(BUCKET)
         yield server
 

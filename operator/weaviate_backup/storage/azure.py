@@ -16,7 +16,7 @@ from urllib.parse import urlsplit
 
 from azure.core import MatchConditions
 from azure.core.exceptions import AzureError
-from azure.storage.blob import BlobBlock, ContentSettings
+from azure.storage.blob import BlobBlock, ContentSettings, StandardBlobTier
 
 from weaviate_backup.api.location import AzureLocation
 from weaviate_backup.errors import BackupError, ObjectExists, ObjectNotFound, Permanent, Transient
@@ -32,6 +32,7 @@ BLOCKS_PER_SIZE = 10_000
 """After so many blocks their size doubles, up to what Azure takes: a blob has at most 50,000."""
 LARGEST_BLOCK_BYTES = 4000 << 20
 DELETE_BATCH = 256
+LIST_PAGE = 1000
 DELETED = frozenset({200, 202, 404})
 
 T = TypeVar("T")
@@ -103,7 +104,7 @@ class AzureStore:
         return ObjectInfo(key, found.size, found.etag)
 
     def list(self, prefix: str) -> Iterator[ObjectInfo]:
-        pages = self._container.list_blobs(name_starts_with=self._prefix + prefix).by_page()
+        pages = self._container.list_blobs(name_starts_with=self._prefix + prefix, results_per_page=LIST_PAGE).by_page()
         while (page := self._ask("", lambda: next(pages, None))) is not None:
             for blob in page:
                 yield ObjectInfo(blob.name.removeprefix(self._prefix), blob.size, blob.etag)
@@ -185,9 +186,17 @@ def _object_options(location: AzureLocation) -> dict[str, Any]:
     """What is said of a blob when it is made."""
     options: dict[str, Any] = {"content_settings": ContentSettings(content_type="application/octet-stream")}
     if location.access_tier:
-        options["standard_blob_tier"] = location.access_tier
+        options["standard_blob_tier"] = _tier(location.access_tier)
     if location.tags:
         options["tags"] = location.tags
     if location.metadata:
         options["metadata"] = location.metadata
     return options
+
+
+def _tier(name: str) -> StandardBlobTier:
+    found = next((tier for tier in StandardBlobTier if tier.value.lower() == name.lower()), None)
+    if found is None:
+        known = ", ".join(tier.value for tier in StandardBlobTier)
+        raise Permanent("LocationInvalid", f"spec.azure.accessTier {name!r} is none of {known}")
+    return found

@@ -13,15 +13,14 @@ from typing import Any
 import requests
 from azure.core.pipeline.transport import RequestsTransport
 from azure.storage.blob import ContainerClient
-from requests.adapters import HTTPAdapter
 
 from weaviate_backup.api.location import AzureLocation
 from weaviate_backup.errors import Permanent
+from weaviate_backup.storage.connections import prepare
 from weaviate_backup.storage.patience import Patience
 
 CONNECTION_STRING = "AZURE_STORAGE_CONNECTION_STRING"
 ACCOUNT, KEY = "AZURE_STORAGE_ACCOUNT", "AZURE_STORAGE_KEY"
-CONNECTIONS = 64
 READ_BYTES = 8 << 20
 """Of one request of a download; what is asked for beyond comes by further ones."""
 DATA_BYTES = 1 << 20
@@ -62,19 +61,23 @@ def new_container(
         )
     url = (location.endpoint or f"https://{account}.blob.core.windows.net").rstrip("/")
     key = secret.get(KEY, "").strip()
+    if not key and url.startswith("http://"):
+        raise Permanent(
+            "LocationInvalid",
+            f"spec.azure.endpoint {url!r} is not https, and an identity's token is never sent in the clear; use https, "
+            f"or {KEY}",
+        )
     credential: Any = {"account_name": account, "account_key": _checked(key, KEY)} if key else _identity()
     return ContainerClient(url, location.container, credential=credential, **options)
 
 
 def _transport(ca_file: str | None, patience: Patience) -> RequestsTransport:
     session = requests.Session()
-    for scheme in ("https://", "http://"):
-        session.mount(scheme, HTTPAdapter(pool_connections=4, pool_maxsize=CONNECTIONS, max_retries=0))
+    prepare(session, ca_file)
     return RequestsTransport(
         session=session,
         connection_timeout=patience.read_seconds,  # it counts while a request is sent, too
         read_timeout=patience.read_seconds,
-        connection_verify=ca_file or True,
         connection_data_block_size=DATA_BYTES,
     )
 

@@ -52,8 +52,6 @@ def _of_line(error: Exception, location: AzureLocation) -> BackupError:
         _, found, rest = text.partition("certificate verify failed")
         said = f"certificate verify failed{rest.partition(' (_ssl')[0]}" if found else "no TLS there, or junk"
         return Permanent("CertificateRefused", f"{where}: {excerpt(said, 160)}; set spec.azure.caSecretRef")
-    if "non-TLS" in text:
-        return Permanent("LocationInvalid", f"{where} is not https, and an identity's token is never sent in the clear")
     if isinstance(error, ServiceRequestError):
         return Transient(
             "EndpointUnreachable", f"{where} cannot be reached; check endpoint, the account's name and NetworkPolicies"

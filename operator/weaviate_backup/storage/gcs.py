@@ -9,6 +9,7 @@ CRC32C of the whole is checked by the store and by us.
 import io
 import itertools
 import json
+import os
 import weakref
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from concurrent.futures import ThreadPoolExecutor
@@ -28,7 +29,7 @@ from weaviate_backup.errors import BackupError, ObjectExists, ObjectNotFound, Pe
 from weaviate_backup.storage.authority import kept_as_file
 from weaviate_backup.storage.bodies import ExactBody
 from weaviate_backup.storage.gcs_access import new_session
-from weaviate_backup.storage.gcs_failures import answer_failure, classify
+from weaviate_backup.storage.gcs_failures import answer_failure, classify, no_bucket
 from weaviate_backup.storage.gcs_upload import Upload
 from weaviate_backup.storage.object_store import MakeBlocks, ObjectInfo
 from weaviate_backup.storage.parts import Part, cut, joined
@@ -38,6 +39,9 @@ PART_BYTES = 8 << 20
 """A multiple of 256 KiB, and at most what the library sends in one request."""
 DELETING = 16
 CONTENT_TYPE = "application/octet-stream"
+
+os.environ.setdefault("DISABLE_GCS_PYTHON_CLIENT_OTEL_BUCKET_METADATA", "true")
+# else the library asks for the bucket in a thread of its own, which nobody may be allowed to, for a trace nobody takes
 
 T = TypeVar("T")
 _FAILURES = (
@@ -138,7 +142,7 @@ class GcsStore:
         blob = self._bucket.blob(self._prefix + key, kms_key_name=self._location.kms_key_name)
         blob.storage_class = self._location.storage_class
         blob.metadata = self._location.metadata or None
-        self._ask(
+        self._begin(
             key,
             lambda: blob.upload_from_string(
                 content,
@@ -152,10 +156,13 @@ class GcsStore:
         return ObjectInfo(key, len(content), blob.etag)
 
     def _put_parts(self, key: str, parts: Iterator[Part], *, if_absent: bool) -> ObjectInfo:
-        begun = self._request(
-            "POST", self._url("/upload/storage/v1/b/{bucket}/o"), key=key, expected=(200, 201),
-            params=self._upload_options(key, if_absent=if_absent), data=json.dumps(self._described(key)),
-            headers={"Content-Type": "application/json; charset=UTF-8", "X-Upload-Content-Type": CONTENT_TYPE},
+        begun = self._begin(
+            key,
+            lambda: self._request(
+                "POST", self._url("/upload/storage/v1/b/{bucket}/o"), key=key, expected=(200, 201),
+                params=self._upload_options(key, if_absent=if_absent), data=json.dumps(self._described(key)),
+                headers={"Content-Type": "application/json; charset=UTF-8", "X-Upload-Content-Type": CONTENT_TYPE},
+            ),
         )  # fmt: skip
         upload = Upload(self._request, begun.headers["Location"], key, self._patience)
         try:
@@ -223,6 +230,13 @@ class GcsStore:
             return request()
         except _FAILURES as error:
             raise self._failure(error, key) from error
+
+    def _begin(self, key: str, request: Callable[[], T]) -> T:
+        """The first request of a put: what is not found then is the bucket."""
+        try:
+            return self._ask(key, request)
+        except ObjectNotFound as error:
+            raise no_bucket(self._location) from error
 
     def _failure(self, error: Exception, key: str) -> BackupError:
         return classify(error, key=key, location=self._location)

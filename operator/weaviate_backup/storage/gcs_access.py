@@ -15,14 +15,13 @@ from google.auth.credentials import AnonymousCredentials, Credentials
 from google.auth.transport.requests import AuthorizedSession
 from google.oauth2 import credentials as user
 from google.oauth2 import service_account
-from requests.adapters import HTTPAdapter
 
 from weaviate_backup.api.location import GcsLocation
 from weaviate_backup.errors import Permanent
+from weaviate_backup.storage.connections import prepare
 
 SCOPES = ("https://www.googleapis.com/auth/devstorage.read_write",)
 CREDENTIALS_KEY = "GOOGLE_APPLICATION_CREDENTIALS"
-CONNECTIONS = 64
 _AuthorizedSession: Any = AuthorizedSession  # neither is annotated
 _AnonymousCredentials: Any = AnonymousCredentials
 _SECRET = f"{CREDENTIALS_KEY} in the Secret of spec.gcs.credentialsSecretRef"
@@ -38,10 +37,7 @@ def new_session(location: GcsLocation, secret: Mapping[str, str], ca_file: str |
     credentials = _credentials(location, secret)
     renewing: dict[str, Any] = {} if location.use_auth else {"refresh_status_codes": ()}
     session: AuthorizedSession = _AuthorizedSession(credentials, **renewing)
-    for scheme in ("https://", "http://"):
-        session.mount(scheme, HTTPAdapter(pool_connections=4, pool_maxsize=CONNECTIONS, max_retries=0))
-    if ca_file:
-        session.verify = ca_file
+    prepare(session, ca_file)
     return session
 
 

@@ -43,6 +43,10 @@ def classify(  # noqa: PLR0911 (a table of failures)
     return _of_line(error, location)
 
 
+def no_bucket(location: GcsLocation) -> Permanent:
+    return Permanent("BucketNotFound", f"spec.gcs.bucket {location.bucket!r} does not exist; create it or name another")
+
+
 def answer_failure(response: requests.Response, *, key: str, location: GcsLocation) -> BackupError:
     """Of an answer that was asked for without the client library."""
     made: Any = from_http_response
@@ -98,9 +102,7 @@ def _of_answer(  # noqa: PLR0911 (a table of answers)
     said = excerpt(_without_address(str(error.message or "")), 120)
     what = f"spec.gcs.bucket {location.bucket!r}" + (f", {key}" if key else "")
     if status == 404 and (not key or NO_BUCKET in said):
-        return Permanent(
-            "BucketNotFound", f"spec.gcs.bucket {location.bucket!r} does not exist; create it or name another"
-        )
+        return no_bucket(location)
     if status == 404:
         return ObjectNotFound(key)
     if status == 412:

@@ -15,7 +15,7 @@ from typing import Any
 import google_crc32c
 import requests
 
-from weaviate_backup.errors import Transient
+from weaviate_backup.errors import ObjectNotFound, Transient
 from weaviate_backup.storage.parts import Part, patiently, send_parts
 from weaviate_backup.storage.patience import Patience
 
@@ -100,7 +100,12 @@ class Upload:
         if is_last:
             headers["X-Goog-Hash"] = f"crc32c={_base64(self._checksum)}"
         expected = (200, 201) if is_last else (MORE_WANTED,)
-        return self.request("PUT", self.url, key=self.key, headers=headers, data=content, expected=expected)
+        try:
+            return self.request("PUT", self.url, key=self.key, headers=headers, data=content, expected=expected)
+        except ObjectNotFound as error:
+            raise Transient(
+                "UploadLost", f"{self.key}: the store has forgotten the session; it begins again"
+            ) from error
 
 
 def _persisted_bytes(answer: requests.Response) -> int:

@@ -11,7 +11,7 @@ OWNER = Owner(kind="WeaviateBackup", name="b", namespace="n", uid="0123456789")
 KEYS = {"credentialsSecretRef": {"name": "keys"}, "caSecretRef": {"name": "authority", "key": "pem"}}
 CREDENTIALS = {"secret": {"name": "keys"}}
 ENCRYPTION = {"customerKeySecretRef": {"name": "own", "key": "backups"}}
-OWN_KEY = {"secret": {"name": "own", "items": [{"key": "backups", "path": CUSTOMER_KEY}]}}
+OWN_KEY = {"secret": {"name": "own", "items": [{"key": "backups", "path": CUSTOMER_KEY}], "optional": True}}
 
 
 @pytest.mark.parametrize(
@@ -32,5 +32,9 @@ def test_secrets_are_mounted_beside_each_other(spec: dict[str, object], sources:
     volumes = {volume["name"]: volume for volume in pod["spec"]["volumes"]}
     mounts = {mount["name"]: mount["mountPath"] for mount in pod["spec"]["containers"][0]["volumeMounts"]}
     assert volumes["credentials"]["projected"]["sources"] == sources
-    assert volumes["ca"]["secret"] == {"secretName": "authority", "items": [{"key": "pem", "path": "ca.crt"}]}
+    assert volumes["ca"]["secret"] == {
+        "secretName": "authority",
+        "items": [{"key": "pem", "path": "ca.crt"}],
+        "optional": True,
+    }
     assert (mounts["credentials"], mounts["ca"]) == (CREDENTIALS_MOUNT, CA_MOUNT)

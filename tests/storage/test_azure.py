@@ -12,7 +12,7 @@ from tests.storage.contract import MIB, BucketContract, StoreContract, blocks, r
 
 from weaviate_backup.api.location import AzureLocation, LocationSpec
 from weaviate_backup.errors import BackupError
-from weaviate_backup.storage.azure import AzureStore
+from weaviate_backup.storage.azure import AzureStore, block_bytes
 from weaviate_backup.storage.factory import open_store
 from weaviate_backup.storage.object_store import ObjectStore
 
@@ -55,6 +55,12 @@ class TestAzure(StoreContract, BucketContract):
         committed, uncommitted = client.get_blob_client("prod/a/large").get_block_list("all")
         assert [block.size for block in committed] == [4 * MIB, 4 * MIB, MIB]
         assert uncommitted == []
+
+    def test_a_blob_has_room_for_terabytes(self) -> None:
+        for wanted_mib, least_bytes in ((None, 1 << 40), (1, 300 << 30), (40, 10 << 40), (4000, 150 << 40)):
+            sizes = [block_bytes(wanted_mib, number) for number in range(50_000)]
+            assert sum(sizes) > least_bytes
+            assert max(sizes) <= 4000 * MIB
 
     def test_blocks_of_a_dead_process_are_no_object_and_in_nobodys_way(
         self, store: ObjectStore, client: ContainerClient

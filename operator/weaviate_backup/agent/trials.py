@@ -25,7 +25,7 @@ class Trial:
         self._mark = mark
         self.written_at: datetime | None = None
         """When the mark was, by our clock."""
-        block_mib = location.azure.block_size_mib if location.azure else 0
+        block_mib = (location.azure.block_size_mib if location.azure else None) or 0
         self._blocks = max(MULTIPART_BLOCKS, min(block_mib + 1, MOST_BLOCKS))
         self.actions: dict[ProbeAction, Callable[[], None]] = {
             ProbeAction.CHECK: store.check,

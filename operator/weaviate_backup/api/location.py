@@ -160,8 +160,9 @@ class AzureLocation(ApiModel):
     """Index tags of every blob. The identity then needs the right to tag."""
     metadata: Metadata = Field(default_factory=dict)
     """Metadata of every blob: letters, digits and underscores in names, ASCII in values."""
-    block_size_mib: Annotated[int, Field(ge=1, le=4000)] = 40
-    """Size of an uploaded block."""
+    block_size_mib: Annotated[int | None, Field(ge=1, le=4000)] = None
+    """Size of an uploaded block, of which each object under way holds two or three in memory. Absent: from 8 on,
+    growing with the object to 40, as Weaviate's own are."""
     concurrency: Annotated[int, Field(ge=1, le=64)] = 1
     """Blocks of one object in flight."""
 

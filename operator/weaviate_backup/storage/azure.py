@@ -11,6 +11,7 @@ import secrets
 import weakref
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
+from functools import partial
 from typing import Any, BinaryIO, TypeVar, cast
 from urllib.parse import urlsplit
 
@@ -28,6 +29,9 @@ from weaviate_backup.storage.object_store import MakeBlocks, ObjectInfo
 from weaviate_backup.storage.parts import Part, cut, joined, patiently, send_parts
 from weaviate_backup.storage.patience import USUAL, Patience
 
+FIRST_BLOCK_BYTES, USUAL_BLOCK_BYTES = 8 << 20, 40 << 20
+"""Without a size of the location: the first blocks, which most objects end with, and those of large objects."""
+BLOCKS_OF_FIRST_SIZES = 100
 BLOCKS_PER_SIZE = 10_000
 """After so many blocks their size doubles, up to what Azure takes: a blob has at most 50,000."""
 LARGEST_BLOCK_BYTES = 4000 << 20
@@ -52,12 +56,18 @@ class AzureStore:
         self._location, self._patience = location, patience
         self._prefix = f"{location.path.strip('/')}/" if location.path.strip("/") else ""
         ca_file = kept_as_file(ca_pem, owner=self) if ca_pem else None
-        self._container = new_container(location, credentials, ca_file=ca_file, patience=patience)
+        self._container = new_container(
+            location,
+            credentials,
+            whole_bytes=block_bytes(location.block_size_mib, 0),
+            ca_file=ca_file,
+            patience=patience,
+        )
         weakref.finalize(self, self._container.close)
         self._options = _object_options(location)
 
     def put(self, key: str, make_blocks: MakeBlocks, *, if_absent: bool = False) -> ObjectInfo:
-        parts = cut(make_blocks(), self._block_bytes)
+        parts = cut(make_blocks(), partial(block_bytes, self._location.block_size_mib))
         first = next(parts, [])
         second = next(parts, None)
         if second is None:
@@ -159,9 +169,6 @@ class AzureStore:
         answer = self._ask(key, lambda: blob.commit_block_list(list(blocks), **condition, **self._options))
         return ObjectInfo(key, size_bytes, str(answer.get("etag")))
 
-    def _block_bytes(self, number: int) -> int:
-        return min((self._location.block_size_mib << 20) << (number // BLOCKS_PER_SIZE), LARGEST_BLOCK_BYTES)
-
     def _blob(self, key: str) -> Any:
         return self._container.get_blob_client(self._prefix + key)
 
@@ -180,6 +187,15 @@ class AzureStore:
 
     def _failure(self, error: Exception, key: str, *, reading: bool = False) -> BackupError:
         return classify(error, key=key, location=self._location, reading=reading)
+
+
+def block_bytes(wanted_mib: int | None, number: int) -> int:
+    """Size of the block of that number, counted from 0."""
+    if wanted_mib is not None:
+        size_bytes = wanted_mib << 20
+    else:
+        size_bytes = min(FIRST_BLOCK_BYTES << (number // BLOCKS_OF_FIRST_SIZES), USUAL_BLOCK_BYTES)
+    return min(size_bytes << (number // BLOCKS_PER_SIZE), LARGEST_BLOCK_BYTES)
 
 
 def _object_options(location: AzureLocation) -> dict[str, Any]:

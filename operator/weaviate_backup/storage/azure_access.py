@@ -31,15 +31,14 @@ logging.getLogger("azure").setLevel(logging.WARNING)  # it tells of every reques
 
 
 def new_container(
-    location: AzureLocation, secret: Mapping[str, str], *, ca_file: str | None, patience: Patience
+    location: AzureLocation, secret: Mapping[str, str], *, whole_bytes: int, ca_file: str | None, patience: Patience
 ) -> ContainerClient:
-    """A client for many threads that never tries again by itself."""
-    block_bytes = location.block_size_mib << 20
+    """A client for many threads that never tries again by itself. It puts up to `whole_bytes` in one request."""
     options: dict[str, Any] = {
         "transport": _transport(ca_file, patience),
         "retry_total": 0,
-        "max_single_put_size": block_bytes,
-        "max_block_size": block_bytes,
+        "max_single_put_size": whole_bytes,
+        "max_block_size": whole_bytes,
         "max_single_get_size": READ_BYTES,
         "max_chunk_get_size": READ_BYTES,
     }

@@ -121,7 +121,7 @@ class GcsLocation(ApiModel):
     path: Path = ""
     """Prefix of all backups in the bucket, without leading or trailing slash. Empty: the bucket itself."""
     project: Annotated[str | None, Field(max_length=128)] = None
-    """Project of the requests' quota. Absent: the one of the credentials."""
+    """Project of the bucket, as Weaviate is told it. No request of a backup depends on it."""
     endpoint: Endpoint | None = None
     """URL of another server that speaks the protocol."""
     use_auth: bool = True

@@ -31,6 +31,7 @@ CASES: dict[str, tuple[str, str]] = {
     "no such source": ("nightly --from nowhere --to there", "LocationNotFound: .*'nowhere'"),
     "no such target": ("nightly --from here --to nowhere", "LocationNotFound: .*'nowhere'"),
     "no such backup": ("weekly --from here --to there", "BackupNotFound: no backup 'weekly'"),
+    "no identifier": ("../nightly --from here --to there", "InvalidRequest: .*'../nightly'"),
     "no such WeaviateBackup": ("weekly --to there", "BackupNotFound: .*WeaviateBackup 'weekly'.*--from"),
     "a suspended source": ("nightly --from asleep --to there", "LocationSuspended: location asleep"),
     "a target for reading": ("nightly --from here --to sealed", "LocationReadOnly: location sealed"),

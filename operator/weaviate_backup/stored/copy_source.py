@@ -2,10 +2,12 @@
 
 import hashlib
 import itertools
+import re
 from collections.abc import Iterable
 
+from weaviate_backup.api.config import BACKUP_ID_PATTERN
 from weaviate_backup.core.copy_plan import SourceBackup, gather_source
-from weaviate_backup.errors import Permanent
+from weaviate_backup.errors import Permanent, excerpt
 from weaviate_backup.layout import keys
 from weaviate_backup.layout.acceptance import judge_base, judge_config, judge_node
 from weaviate_backup.layout.descriptors import SUCCESS
@@ -19,9 +21,12 @@ from weaviate_backup.stored.storing import prefix_of, read_document
 def read_source(store: ObjectStore, backup_id: str, *, with_bases: bool = True) -> tuple[SourceBackup, ...]:
     """The backup and all that it builds on, the oldest first, so that one that is there can always be restored.
 
-    Raises `BackupNotFound`, `BackupIncomplete`, `BackupNotSuccessful`, `BackupDamaged`, and what `acceptance` finds;
-    without `with_bases`, `BasesNeeded` for one that builds on others.
+    Raises `InvalidRequest`, `BackupNotFound`, `BackupIncomplete`, `BackupNotSuccessful`, `BackupDamaged`, and what
+    `acceptance` finds; without `with_bases`, `BasesNeeded` for one that builds on others.
     """
+    if re.fullmatch(BACKUP_ID_PATTERN, backup_id) is None:
+        message = f"{excerpt(backup_id, 80)!r} is no identifier of a backup, of lower-case letters, digits, _ and -"
+        raise Permanent("InvalidRequest", message)
     reader = BackupReader(store, backup_id)
     _refuse_unfinished(store, reader)
     chain = (reader, *reader.bases)

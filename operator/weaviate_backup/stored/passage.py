@@ -68,7 +68,7 @@ class Passage:
         return (2 if self.reads_back else 1) * wanted.size_bytes
 
     def send(self, wanted: SourceObject) -> None:
-        """Raises `SourceDamaged`, `SourceChanged`, `VerificationFailed`, or `BackupExists` by `check_present`."""
+        """Raises `SourceDamaged`, `SourceChanged`, `VerificationFailed`, or `CONTENT_DIFFERS` by `compare`."""
         sending = _Sending(self, wanted)
         try:
             with blaming(TARGET):

@@ -21,13 +21,11 @@ class Kubectl:
     namespace: str
 
     def run(self, *arguments: str, stdin: str | None = None, timeout_seconds: float = CALL_SECONDS) -> str:
-        command = ["kubectl", "--namespace", self.namespace, *arguments]
-        done = subprocess.run(
-            command, input=stdin, capture_output=True, text=True, timeout=timeout_seconds, check=False
-        )
-        if done.returncode:
-            raise KubectlError(f"kubectl {' '.join(arguments)}: {done.stderr.strip()}")
-        return done.stdout
+        return _run("--namespace", self.namespace, *arguments, stdin=stdin, timeout_seconds=timeout_seconds)
+
+    def plugin(self, *arguments: str, timeout_seconds: float = CALL_SECONDS) -> str:
+        """A plugin of kubectl; it takes no options before its name."""
+        return _run(*arguments, "--namespace", self.namespace, timeout_seconds=timeout_seconds)
 
     def apply(self, *manifests: Mapping[str, Json]) -> str:
         return self.run(
@@ -64,3 +62,11 @@ class Kubectl:
         """Of all namespaces."""
         selector = ["--selector", ",".join(labels)] if labels else []
         return list(json.loads(self.run("get", kind, "--all-namespaces", "--output", "json", *selector))["items"])
+
+
+def _run(*arguments: str, stdin: str | None = None, timeout_seconds: float) -> str:
+    command = ["kubectl", *arguments]
+    done = subprocess.run(command, input=stdin, capture_output=True, text=True, timeout=timeout_seconds, check=False)
+    if done.returncode:
+        raise KubectlError(f"kubectl {' '.join(arguments)}: {done.stderr.strip()}")
+    return done.stdout

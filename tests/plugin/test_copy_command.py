@@ -82,7 +82,7 @@ def test_files_bridge_what_no_kubeconfig_reaches(cluster: Cluster, backup: Forei
     (tmp_path / "volume.yaml").write_text(location_yaml(filesystem={"path": "old", "volume": volume}))
     (tmp_path / "mounted").mkdir()
     keys = {f"FROM_{key}": value for key, value in cluster.s3.credentials.items()}
-    decoys = dict.fromkeys(cluster.s3.credentials, "of-another-store")
+    decoys = dict.fromkeys((*cluster.s3.credentials, "AWS_SESSION_TOKEN"), "of-another-store")
     files = ("--from-file", tmp_path / "bucket.yaml", "--to-file", tmp_path / "volume.yaml")
     code, said = run("nightly", *files, "--to-directory", tmp_path / "mounted", **keys, **decoys)
     assert code == 0, said

@@ -21,6 +21,8 @@ FILES = {
     "volume.yaml": location_yaml(filesystem=VOLUME),
     "typo.yaml": location_yaml(s3={"bucket": "backups", "regoin": "x"}),
     "kindless.yaml": location_yaml(),
+    "double.yaml": location_yaml(s3=S3, filesystem=VOLUME),
+    "private.yaml": location_yaml(s3=S3 | {"caSecretRef": {"name": "keys", "key": "ca.crt"}}),
     "empty.yaml": "",
     "broken.yaml": "a: [",
 }
@@ -43,6 +45,8 @@ CASES: dict[str, tuple[str, str]] = {
     "no mount": ("nightly --from here --to-file volume.yaml", "LocationNotMounted: .*--to-directory"),
     "a typo": ("nightly --from here --to-file typo.yaml", "LocationInvalid: .*spec.s3.regoin"),
     "no kind": ("nightly --from here --to-file kindless.yaml", "LocationInvalid: .*exactly one"),
+    "two kinds": ("nightly --from here --to-file double.yaml", "LocationInvalid: .*exactly one"),
+    "no authority": ("nightly --from here --to-file private.yaml", "CertificateMissing: .*--to-ca-file"),
     "no location": ("nightly --from here --to-file empty.yaml", "LocationInvalid: .*0 objects"),
     "no YAML": ("nightly --from here --to-file broken.yaml", "FileUnreadable: .*broken.yaml"),
 }

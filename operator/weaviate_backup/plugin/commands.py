@@ -71,7 +71,7 @@ def copy(  # noqa: PLR0917 (typer calls it by name)
             exists=True,
             dir_okay=False,
             help="A WeaviateBackupLocation's YAML instead of --from. Its Secret's keys are taken from the environment: "
-            "FROM_AWS_ACCESS_KEY_ID, else AWS_ACCESS_KEY_ID, and so on.",
+            "FROM_AWS_ACCESS_KEY_ID and so on, or AWS_ACCESS_KEY_ID and so on.",
         ),
     ] = None,
     to_file: Annotated[

@@ -11,12 +11,8 @@ from weaviate_backup.core.copy_plan import refuse_overlap
 from weaviate_backup.errors import Permanent
 from weaviate_backup.kube import Kube, default_namespace
 from weaviate_backup.plugin.copy_screen import show_end, show_plan, with_progress
-from weaviate_backup.plugin.location_access import (
-    LocationAccess,
-    location_in_cluster,
-    location_in_file,
-    location_of_backup,
-)
+from weaviate_backup.plugin.location_access import LocationAccess, location_in_cluster, location_of_backup
+from weaviate_backup.plugin.location_file import location_in_file
 from weaviate_backup.stored.copying import carry_out, plan_copies
 from weaviate_backup.stored.passage import CopyOptions, Passage
 

@@ -1,9 +1,8 @@
 """Google Cloud Storage through google-cloud-storage: one signed session for all verbs, the library's own retries off.
 
-An object of at most one part goes up in one request, a larger one in a resumable session: parts in order, the next one
-read while one is sent. That is the one way of sending parts that Google allows a condition on (`ifGenerationMatch=0`),
-and it leaves nothing behind. Many objects go up at once, so one at a time within an object costs no throughput.
-CRC32C of the whole is checked by the store and by us.
+A small object goes up in one request, a larger one streams into a resumable session, which Google allows a condition on
+(`ifGenerationMatch=0`, unlike parts that are put together) and which leaves nothing behind. Many objects go up at once,
+so one stream for each costs no throughput. CRC32C of the whole is checked by us, and of small objects by the store.
 """
 
 import io
@@ -32,11 +31,10 @@ from weaviate_backup.storage.gcs_access import new_session
 from weaviate_backup.storage.gcs_failures import answer_failure, classify, no_bucket
 from weaviate_backup.storage.gcs_upload import Upload
 from weaviate_backup.storage.object_store import MakeBlocks, ObjectInfo
-from weaviate_backup.storage.parts import Part, cut, joined
 from weaviate_backup.storage.patience import USUAL, Patience
 
-PART_BYTES = 8 << 20
-"""A multiple of 256 KiB, and at most what the library sends in one request."""
+SMALL_BYTES = 8 << 20
+"""At most what the library sends in one request."""
 DELETING = 16
 CONTENT_TYPE = "application/octet-stream"
 
@@ -75,14 +73,13 @@ class GcsStore:
         self._timeout = (patience.read_seconds, patience.read_seconds)  # the first counts while a request is sent, too
 
     def put(self, key: str, make_blocks: MakeBlocks, *, if_absent: bool = False) -> ObjectInfo:
-        parts = cut(make_blocks(), lambda _: PART_BYTES)
-        first = next(parts, [])
-        second = next(parts, None)
-        if second is None:
-            return self._put_whole(key, joined(first), if_absent=if_absent)
+        blocks = make_blocks()
+        head = _head(blocks)
+        if sum(map(len, head)) <= SMALL_BYTES:
+            return self._put_whole(key, b"".join(head), if_absent=if_absent)
         if if_absent and self._exists(key):
             raise ObjectExists(key)  # before the bytes go up; the condition at the end decides
-        return self._put_parts(key, itertools.chain((first, second), parts), if_absent=if_absent)
+        return self._put_stream(key, itertools.chain(head, blocks), if_absent=if_absent)
 
     @contextmanager
     def open(self, key: str, *, start: int = 0, length: int | None = None) -> Iterator[BinaryIO]:
@@ -155,7 +152,7 @@ class GcsStore:
         )
         return ObjectInfo(key, len(content), blob.etag)
 
-    def _put_parts(self, key: str, parts: Iterator[Part], *, if_absent: bool) -> ObjectInfo:
+    def _put_stream(self, key: str, blocks: Iterator[bytes], *, if_absent: bool) -> ObjectInfo:
         begun = self._begin(
             key,
             lambda: self._request(
@@ -164,9 +161,9 @@ class GcsStore:
                 headers={"Content-Type": "application/json; charset=UTF-8", "X-Upload-Content-Type": CONTENT_TYPE},
             ),
         )  # fmt: skip
-        upload = Upload(self._request, begun.headers["Location"], key, self._patience)
+        upload = Upload(self._request, begun.headers["Location"], key)
         try:
-            stored = upload.send(parts)
+            stored = upload.send(blocks)
         except BaseException:
             upload.cancel()
             raise
@@ -240,3 +237,13 @@ class GcsStore:
 
     def _failure(self, error: Exception, key: str) -> BackupError:
         return classify(error, key=key, location=self._location)
+
+
+def _head(blocks: Iterator[bytes]) -> list[bytes]:
+    """The first blocks, until they are too many for a small object; all of them, if they are not."""
+    head: list[bytes] = []
+    head_bytes = 0
+    while head_bytes <= SMALL_BYTES and (block := next(blocks, None)) is not None:
+        head.append(block)
+        head_bytes += len(block)
+    return head

@@ -1,25 +1,21 @@
-"""A resumable upload, as Google documents it for its JSON API: a session, parts in order, and an end.
+"""An upload of unknown length, as Google documents it for its JSON API: a session that one request streams into.
 
-Written out because the client library's own writer is useless after an answer such as 503: it sends the part again and
-then refuses to go on. Bytes that the store has already are ignored by it when they come again, so a part whose answer
-was lost is sent once more. A server for tests may add them twice, so size and CRC32C of the whole are compared at the
-end, and an object that differs is deleted. A session that is given up costs nothing and goes by itself after a week.
+Written out because the client library's own writer cuts what it sends into parts, waits for each, and is useless after
+an answer such as 503. One request has no pauses and keeps nothing in memory; when it breaks, the object is sent again
+from its beginning. A length was not promised, so size and CRC32C of the whole are compared at the end, and an object
+that differs is deleted. A session that is given up costs nothing and goes by itself after a week.
 """
 
 import base64
 import logging
-from collections.abc import Callable, Iterator
-from dataclasses import dataclass
+from collections.abc import Callable, Iterable, Iterator
 from typing import Any
 
 import google_crc32c
 import requests
 
 from weaviate_backup.errors import ObjectNotFound, Transient
-from weaviate_backup.storage.parts import Part, patiently, send_parts
-from weaviate_backup.storage.patience import Patience
 
-MORE_WANTED = 308
 CANCELED = 499
 log = logging.getLogger(__name__)
 
@@ -28,91 +24,67 @@ Request = Callable[..., requests.Response]
 """Sends a request; raises our errors for what is no answer and for statuses that are not expected."""
 
 
-@dataclass
 class Upload:
     """One object under way; `url` is its session's."""
 
-    request: Request
-    url: str
-    key: str
-    patience: Patience
+    def __init__(self, request: Request, url: str, key: str) -> None:
+        self._request, self._url, self._key = request, url, key
+        self._object: dict[str, Any] = {}
 
-    def __post_init__(self) -> None:
-        self._checksum: Any = _Checksum()
-        self._sent_bytes = 0
-        self._total_bytes: int | None = None
-        self._object: dict[str, Any] | None = None
-
-    def send(self, parts: Iterator[Part]) -> dict[str, Any]:
-        """Sends all and gives what the store says of the object. Parts but the last have a multiple of 256 KiB."""
-        send_parts(self._knowing_the_end(parts), self._send, in_flight=1)
-        assert self._object is not None
+    def send(self, blocks: Iterable[bytes]) -> dict[str, Any]:
+        """Sends all and gives what the store says of the object. What `blocks` raises is raised as it is."""
+        self._source = source = Source(blocks)
+        headers = {"Content-Range": "bytes 0-*/*"}
+        try:
+            answer = self._request("PUT", self._url, key=self._key, headers=headers, data=source, expected=(200, 201))
+        except ObjectNotFound as error:
+            raise Transient("UploadLost", f"{self._key}: the store has forgotten the session; it begins again") from error
+        except Exception:
+            if source.failure is not None:
+                raise source.failure from None
+            raise
+        self._object = answer.json()
         return self._object
 
     def differs(self) -> str:
         """What is wrong with the stored object; empty: nothing."""
-        assert self._object is not None
-        expected = _base64(self._checksum)
+        expected, sent_bytes = self._source.crc32c, self._source.sent_bytes
         size_bytes, crc32c = int(self._object.get("size", -1)), str(self._object.get("crc32c", expected))
-        if size_bytes != self._total_bytes:
-            return f"{self._total_bytes} bytes were sent, {size_bytes} are stored"
+        if size_bytes != sent_bytes:
+            return f"{sent_bytes} bytes were sent, {size_bytes} are stored"
         return "" if crc32c == expected else f"CRC32C {expected} was sent, {crc32c} is stored"
 
     def cancel(self) -> None:
         """Best effort: what stays of a session is not billed, not listed, and goes by itself."""
         try:
-            self.request("DELETE", self.url, key=self.key, expected=(CANCELED, 200, 204, 404, 410))
+            self._request("DELETE", self._url, key=self._key, expected=(CANCELED, 200, 204, 404, 410))
         except Exception as error:  # noqa: BLE001 (the failure that led here is the one to tell)
-            log.debug("a session of %s was not canceled: %s", self.key, type(error).__name__)
+            log.debug("a session of %s was not canceled: %s", self._key, type(error).__name__)
 
-    def _knowing_the_end(self, parts: Iterator[Part]) -> Iterator[Part]:
-        """The last part must be sent as such, so one is always held back."""
-        total_bytes, held = 0, next(parts)
-        for part in parts:
-            total_bytes += sum(map(len, held))
-            yield held
-            held = part
-        self._total_bytes = total_bytes + sum(map(len, held))
-        yield held
 
-    def _send(self, _: int, content: bytes) -> None:
-        self._checksum.update(content)
-        first, end = self._sent_bytes, self._sent_bytes + len(content)
-        while self._sent_bytes < end:
-            rest = content if self._sent_bytes == first else content[self._sent_bytes - first :]
-            answer = patiently(lambda rest=rest: self._put(rest), self.patience)  # type: ignore[misc]
-            if answer.status_code != MORE_WANTED:
-                self._object, self._sent_bytes = answer.json(), end
-                return
-            persisted_bytes = _persisted_bytes(answer)
-            if not self._sent_bytes < persisted_bytes <= end:
-                raise Transient(
-                    "StoreUnavailable", f"{self.key}: {persisted_bytes} bytes are stored after {end} were sent"
-                )
-            self._sent_bytes = persisted_bytes
-        if self._total_bytes == end:
-            raise Transient("StoreUnavailable", f"{self.key}: the store waits for more after the last byte")
+class Source:
+    """Blocks sent once, counted and summed up. `failure` is what they raised, which a client would disguise."""
 
-    def _put(self, content: bytes) -> requests.Response:
-        end = self._sent_bytes + len(content)
-        is_last = self._total_bytes == end
-        headers = {"Content-Range": f"bytes {self._sent_bytes}-{end - 1}/{end if is_last else '*'}"}
-        if is_last:
-            headers["X-Goog-Hash"] = f"crc32c={_base64(self._checksum)}"
-        expected = (200, 201) if is_last else (MORE_WANTED,)
+    def __init__(self, blocks: Iterable[bytes]) -> None:
+        self._blocks: Iterable[bytes] | None = blocks
+        self._checksum: Any = _Checksum()
+        self.sent_bytes = 0
+        self.failure: Exception | None = None
+
+    @property
+    def crc32c(self) -> str:
+        return base64.b64encode(self._checksum.digest()).decode()
+
+    def __iter__(self) -> Iterator[bytes]:
+        blocks, self._blocks = self._blocks, None
+        if blocks is None:  # the client asks again, with new credentials
+            raise Transient("StoreUnavailable", "the store wanted other credentials in the middle of an upload")
         try:
-            return self.request("PUT", self.url, key=self.key, headers=headers, data=content, expected=expected)
-        except ObjectNotFound as error:
-            raise Transient(
-                "UploadLost", f"{self.key}: the store has forgotten the session; it begins again"
-            ) from error
-
-
-def _persisted_bytes(answer: requests.Response) -> int:
-    """`Range: bytes=0-N`; without one nothing was stored."""
-    said = answer.headers.get("Range", "")
-    return int(said.rpartition("-")[2]) + 1 if "-" in said else 0
-
-
-def _base64(checksum: Any) -> str:
-    return base64.b64encode(checksum.digest()).decode()
+            for block in blocks:
+                if block:
+                    self._checksum.update(block)
+                    self.sent_bytes += len(block)
+                    yield block
+        except Exception as error:
+            self.failure = error
+            raise

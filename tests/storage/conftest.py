@@ -27,7 +27,14 @@ def azure_server(tmp_path_factory: pytest.TempPathFactory) -> Iterator[AzureServ
         yield server
 
 
-@pytest.fixture(scope="module", params=TRIALS)
+def pytest_generate_tests(metafunc: pytest.Metafunc) -> None:
+    """A test of stores behind the line runs for every kind, unless it says for which."""
+    said = [name for mark in metafunc.definition.iter_markers("parametrize") for name in mark.args[0]]
+    if "shared" in metafunc.fixturenames and "case" not in metafunc.fixturenames and "shared" not in said:
+        metafunc.parametrize("shared", list(TRIALS), indirect=True, scope="module")
+
+
+@pytest.fixture(scope="module")
 def shared(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Trial]:
     with TRIALS[request.param](tmp_path_factory.mktemp(request.param)) as trial:
         yield trial

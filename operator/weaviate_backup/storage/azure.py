@@ -26,6 +26,7 @@ from weaviate_backup.storage.azure_access import new_container
 from weaviate_backup.storage.azure_failures import classify, holds_secret
 from weaviate_backup.storage.bodies import ExactBody
 from weaviate_backup.storage.object_store import MakeBlocks, ObjectInfo
+from weaviate_backup.storage.pages import next_page
 from weaviate_backup.storage.parts import Part, cut, joined, patiently, send_parts
 from weaviate_backup.storage.patience import USUAL, Patience
 
@@ -115,7 +116,7 @@ class AzureStore:
 
     def list(self, prefix: str) -> Iterator[ObjectInfo]:
         pages = self._container.list_blobs(name_starts_with=self._prefix + prefix, results_per_page=LIST_PAGE).by_page()
-        while (page := self._ask("", lambda: next(pages, None))) is not None:
+        while (page := self._ask("", lambda: next_page(pages))) is not None:
             for blob in page:
                 yield ObjectInfo(blob.name.removeprefix(self._prefix), blob.size, blob.etag)
 

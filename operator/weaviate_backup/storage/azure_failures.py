@@ -107,7 +107,7 @@ def _of_answer(  # noqa: PLR0911 (a table of answers)
         return Transient("Throttled", f"{what}: {code or status}", retry_after_seconds=_retry_after(error))
     if status == 501:
         return Permanent("OperationUnsupported", f"{what}: {code}; the store lacks what a backup needs")
-    if status >= 500 or status == 408 or code == "Md5Mismatch":
+    if status >= 500 or status < 300 or status == 408 or code == "Md5Mismatch":  # 200 and no document: it was cut off
         said = f"{what}: {status} {code}".rstrip()
         return Transient("StoreUnavailable", said, retry_after_seconds=_retry_after(error))
     return Permanent("StoreRefused", f"{what}: {status} {code}; {_first_sentence(error)}")

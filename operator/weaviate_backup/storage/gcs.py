@@ -31,10 +31,12 @@ from weaviate_backup.storage.gcs_access import new_session
 from weaviate_backup.storage.gcs_failures import answer_failure, classify, no_bucket
 from weaviate_backup.storage.gcs_upload import Upload
 from weaviate_backup.storage.object_store import MakeBlocks, ObjectInfo
+from weaviate_backup.storage.pages import next_page
 from weaviate_backup.storage.patience import USUAL, Patience
 
 SMALL_BYTES = 8 << 20
 """At most what the library sends in one request."""
+LIST_PAGE = 1000
 DELETING = 16
 CONTENT_TYPE = "application/octet-stream"
 
@@ -108,10 +110,10 @@ class GcsStore:
     def list(self, prefix: str) -> Iterator[ObjectInfo]:
         found = self._client.list_blobs(
             self._bucket, prefix=self._prefix + prefix, timeout=self._timeout, retry=None,
-            fields="items(name,size,etag),nextPageToken",
+            fields="items(name,size,etag),nextPageToken", page_size=LIST_PAGE,
         )  # fmt: skip
         pages = iter(found.pages)
-        while (page := self._ask("", lambda: next(pages, None))) is not None:
+        while (page := self._ask("", lambda: next_page(pages))) is not None:
             for blob in page:
                 yield ObjectInfo(blob.name.removeprefix(self._prefix), int(blob.size), blob.etag)
 
@@ -161,7 +163,10 @@ class GcsStore:
                 headers={"Content-Type": "application/json; charset=UTF-8", "X-Upload-Content-Type": CONTENT_TYPE},
             ),
         )  # fmt: skip
-        upload = Upload(self._request, begun.headers["Location"], key)
+        session = begun.headers.get("Location")
+        if not session:
+            raise Transient("StoreUnavailable", f"{key}: the store began an upload and did not say where")
+        upload = Upload(self._request, session, key)
         try:
             stored = upload.send(blocks)
         except BaseException:

@@ -38,12 +38,17 @@ class Upload:
         try:
             answer = self._request("PUT", self._url, key=self._key, headers=headers, data=source, expected=(200, 201))
         except ObjectNotFound as error:
-            raise Transient("UploadLost", f"{self._key}: the store has forgotten the session; it begins again") from error
+            raise Transient(
+                "UploadLost", f"{self._key}: the store has forgotten the session; it begins again"
+            ) from error
         except Exception:
             if source.failure is not None:
                 raise source.failure from None
             raise
-        self._object = answer.json()
+        try:
+            self._object = dict(answer.json())
+        except ValueError as error:
+            raise Transient("StoreUnavailable", f"{self._key}: the store's answer is cut off") from error
         return self._object
 
     def differs(self) -> str:

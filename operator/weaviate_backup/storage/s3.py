@@ -32,6 +32,7 @@ PARTS_PER_SIZE = 1000
 """After so many parts their size doubles: 10,000 parts then hold 8 TiB."""
 PARTS_IN_FLIGHT = 4
 DELETE_BATCH = 1000
+LIST_PAGE = 1000
 
 T = TypeVar("T")
 log = logging.getLogger(__name__)
@@ -108,7 +109,7 @@ class S3Store:
             answer = self._ask(
                 "",
                 lambda token=token: self._client.list_objects_v2(  # type: ignore[misc]
-                    Bucket=self._location.bucket, Prefix=self._prefix + prefix, **token
+                    Bucket=self._location.bucket, Prefix=self._prefix + prefix, MaxKeys=LIST_PAGE, **token
                 ),
             )
             for found in answer.get("Contents", ()):

@@ -7,7 +7,7 @@ from tests.agent.foreign_backup import ForeignBackup
 from tests.plugin.conftest import Cluster
 from tests.plugin.test_copy_command import location_yaml
 from tests.s3_server import running_s3_server
-from tests.storage.test_s3_tls import Authority
+from tests.storage.authority import Authority
 from tests.stored.conftest import contents
 from typer.testing import CliRunner
 

@@ -51,6 +51,7 @@ FULL: dict[str, Json] = {
             "useSSL": False,
             "forcePathStyle": True,
             "credentialsSecretRef": {"name": "backup-s3"},
+            "credentialKeyRefs": [{"name": "tokens", "key": "AWS_SESSION_TOKEN"}],
             "caSecretRef": {"name": "ca", "key": "ca.crt"},
             "serverSideEncryption": {"algorithm": "aws:kms", "kmsKeyID": "alias/backups"},
             "storageClass": "STANDARD_IA",

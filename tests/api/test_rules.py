@@ -33,6 +33,7 @@ GCS: Json = {"s3": None, "gcs": {"bucket": "backups"}}
 AZURE: Json = {"s3": None, "azure": {"container": "backups"}}
 DISK: Json = {"s3": None, "filesystem": {"volume": {"nfs": {"server": "10.0.0.1", "path": "/exports"}}}}
 CUSTOMER_KEY: Json = {"customerKeySecretRef": {"name": "keys", "key": "backups"}}
+KEYS: list[Json] = [{"name": "one", "key": "AWS_ACCESS_KEY_ID"}, {"name": "two", "key": "AWS_SECRET_ACCESS_KEY"}]
 ENDPOINTS: list[Json] = [
     {"endpoint": "minio:9000"},
     {"endpoint": "minio:9000", "useSSL": False},
@@ -75,6 +76,7 @@ ACCEPTED = [
     *(Case(LOCATION, {"s3": each}, "s3.endpoint") for each in ENDPOINTS),
     *(Case(LOCATION, each, "endpoint is a URL") for each in URLS),
     Case(LOCATION, {"s3": {"serverSideEncryption": CUSTOMER_KEY}}, "customerKeySecretRef"),
+    Case(LOCATION, {"s3": {"credentialKeyRefs": KEYS}}, "names a key twice"),
     Case(LOCATION, {"s3": {"tags": {"team": "search", "empty": ""}, "metadata": {"team": "search"}}}, "1 to 128"),
     Case(LOCATION, merged(AZURE, {"azure": {"account": "abc0123456789"}}), "storage account's name"),
 ]
@@ -120,6 +122,7 @@ REFUSED = [
     ),
     Case(LOCATION, merged(AZURE, {"azure": {"account": "My-Account"}}), "storage account's name"),
     Case(LOCATION, {"s3": {"serverSideEncryption": {**CUSTOMER_KEY, "kmsKeyID": "k"}}}, "customerKeySecretRef"),
+    Case(LOCATION, {"s3": {"credentialKeyRefs": [*KEYS, {**KEYS[0], "name": "three"}]}}, "names a key twice"),
     Case(LOCATION, {"s3": {"serverSideEncryption": {**CUSTOMER_KEY, "algorithm": "aws:kms"}}}, "customerKeySecretRef"),
     Case(LOCATION, {"s3": {"tags": {"": "search"}}}, "1 to 128"),
 ]

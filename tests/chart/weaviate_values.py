@@ -31,6 +31,16 @@ backups:
     secrets:
     envSecrets:
 """
+S3_SECRETS = """
+backups:
+  s3:
+    enabled: true
+    envconfig:
+      BACKUP_S3_BUCKET: weaviate-backups
+    envSecrets:
+      AWS_ACCESS_KEY_ID: secret-containing-the-key-id
+      AWS_SECRET_ACCESS_KEY: secret-containing-the-key
+"""
 GCS_JSON = """
 backups:
   gcs:
@@ -106,6 +116,18 @@ DOCUMENTED: dict[str, tuple[str, dict[str, Any]]] = {
     "s3 with a role": (
         S3_ROLE,
         {"s3": {"bucket": "weaviate-backups", "region": "eu-west-1"}, "serviceAccountName": "weaviate-s3"},
+    ),
+    "s3 with two Secrets": (
+        S3_SECRETS,
+        {
+            "s3": {
+                "bucket": "weaviate-backups",
+                "credentialKeyRefs": [
+                    {"name": "secret-containing-the-key-id", "key": "AWS_ACCESS_KEY_ID"},
+                    {"name": "secret-containing-the-key", "key": "AWS_SECRET_ACCESS_KEY"},
+                ],
+            }
+        },
     ),
     "gcs with a key": (
         GCS_JSON,

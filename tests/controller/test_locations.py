@@ -114,6 +114,26 @@ async def test_read_only_locations_are_only_read_and_suspended_ones_left_alone(
         await verdict(stage, "Ready")
 
 
+async def test_credentials_may_lie_in_several_secrets(real_stage: Stage, server: S3Server) -> None:
+    """Each key is taken from the Secret that names it, whatever else lies there, and each Secret is watched."""
+    stage = real_stage
+    spec = dump(server.location(BUCKET))
+    references = [{"name": key.lower().replace("_", "-"), "key": key} for key in server.credentials]
+    wrong = dict.fromkeys(server.credentials, "not this one")
+    async with stage.operator():
+        await secret(stage, wrong)
+        split = {"s3": {**spec, "credentialsSecretRef": {"name": "credentials"}, "credentialKeyRefs": references}}
+        await secret(stage, {**wrong, references[0]["key"]: "rotated-wrongly"}, name=references[0]["name"])
+        await stage.apply("WeaviateBackupLocation", "store", split)
+        lacking = await verdict(stage, "SecretNotFound")
+        assert repr(references[1]["name"]) in lacking["message"]
+        assert "spec.s3.credentialKeyRefs" in lacking["message"]
+        await secret(stage, server.credentials, name=references[1]["name"])
+        await verdict(stage, "InvalidCredentials")
+        await secret(stage, server.credentials, name=references[0]["name"])
+        await verdict(stage, "Ready")
+
+
 async def test_workers_that_do_not_start_say_why(real_stage: Stage, server: S3Server) -> None:
     stage = real_stage
     unschedulable = {"type": "PodScheduled", "status": "False", "reason": "Unschedulable", "message": "0/3 nodes"}
@@ -162,8 +182,8 @@ def s3(server: S3Server, *, bucket: str = BUCKET, secret: str = "credentials") -
     return {"s3": {**dump(server.location(bucket)), "credentialsSecretRef": {"name": secret}}}
 
 
-async def secret(stage: Stage, data: dict[str, str]) -> None:
-    metadata = {"name": "credentials", "namespace": stage.namespace}
+async def secret(stage: Stage, data: dict[str, str], *, name: str = "credentials") -> None:
+    metadata = {"name": name, "namespace": stage.namespace}
     body = {"apiVersion": "v1", "kind": "Secret", "metadata": metadata, "stringData": data}
     await asyncio.to_thread(stage.server.apply, body)
 

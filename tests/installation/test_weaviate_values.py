@@ -26,6 +26,11 @@ OURS = {
 """What a user adds: where our image is."""
 
 
+def secret_of(key: str) -> str:
+    """A Secret for each key, which is what Weaviate's chart documents."""
+    return f"s3-{key.lower().replace('_', '-')}"
+
+
 def weaviate_values(lab: Surroundings) -> dict[str, Any]:
     """A whole file, as Weaviate's chart would configure the lab's Weaviate, and a share under the path for files."""
     s3, gcs, azure, files = (lab.stores[kind] for kind in ("s3", "gcs", "azure", "filesystem"))
@@ -45,8 +50,8 @@ def weaviate_values(lab: Surroundings) -> dict[str, Any]:
                     "BACKUP_S3_USE_SSL": False,
                     "AWS_REGION": s3.location["s3"]["region"],
                 },
-                "secrets": s3.credentials,
-                "envSecrets": {},
+                "secrets": {},
+                "envSecrets": {key: secret_of(key) for key in s3.credentials},
             },
             "gcs": {
                 "enabled": True,
@@ -93,6 +98,9 @@ class Helm:
 @pytest.fixture(params=HELMS)
 def helm(request: pytest.FixtureRequest, lab: Surroundings, kubectl: Kubectl, tmp_path: Path) -> Iterator[Helm]:
     """Afterwards the cluster is as new: it does not even know our kinds."""
+    for key, value in lab.stores["s3"].credentials.items():
+        metadata = {"name": secret_of(key)}
+        kubectl.apply({"apiVersion": "v1", "kind": "Secret", "metadata": metadata, "stringData": {key: value}})
     helm = Helm(request.param, lab, tmp_path)
     yield helm
     kubectl.run("delete", "weaviatebackuplocations", "--all", timeout_seconds=120)

@@ -105,12 +105,9 @@ WeaviateBackupLocation and the `data` of the Secret that it needs.
 
 {{- /* The spec around a store of a cloud, with credentials and identity. Takes root, kind, store, told and credentials. */ -}}
 {{- define "wvb.location" -}}
-{{- $found := include "wvb.credentials" (dict "kind" .kind "told" .told "names" .credentials) | fromJson }}
-{{- $spec := dict .kind .store }}
-{{- if or $found.secret $found.data }}
 {{- $own := printf "%s-%s" (include "wvb.fullname" .root) .kind }}
-{{- $_ := set .store "credentialsSecretRef" (dict "name" (default $own $found.secret)) }}
-{{- end }}
+{{- $found := include "wvb.credentials" (dict "kind" .kind "told" .told "names" .credentials "own" $own) | fromJson }}
+{{- $spec := dict .kind (merge $found.store .store) }}
 {{- with include "wvb.weaviateAccount" .root }}
 {{- $_ := set $spec "serviceAccountName" . }}
 {{- end }}

@@ -48,28 +48,32 @@ Secret. Sources are in the order of that chart's environment: where a variable c
 {{- end }}
 
 {{- /*
-The credentials of a location, as JSON: the `secret` that holds them, the `data` of a Secret that this chart makes for plain
-ones, or neither. Takes kind, told and names.
+The credentials of a location, as JSON: what its `store` says of Secrets, and the `data` of a Secret that this chart makes for
+those that are plain values. Takes kind, told, names, and own: the name of that Secret.
 */ -}}
 {{- define "wvb.credentials" -}}
 {{- $plain := dict }}
+{{- $keys := list }}
 {{- $secrets := list }}
 {{- range $name := .names }}
 {{- with index $.told.plain $name }}
 {{- $_ := set $plain $name . }}
 {{- end }}
 {{- with index $.told.secret $name }}
+{{- $keys = append $keys (dict "name" . "key" $name) }}
 {{- $secrets = append $secrets . | uniq }}
 {{- end }}
 {{- end }}
-{{- $cure := printf "a location has one Secret: put all of %s into one, and name it in backups.%s.envSecrets" (join ", " .names) .kind }}
-{{- if gt (len $secrets) 1 }}
-{{- fail (printf "backups.%s takes its credentials from several Secrets (%s), %s" .kind (join ", " (sortAlpha $secrets)) $cure) }}
+{{- $store := dict }}
+{{- if and (eq (len $secrets) 1) (not $plain) }}
+{{- $_ := set $store "credentialsSecretRef" (dict "name" (first $secrets)) }}
+{{- else if $keys }}
+{{- $_ := set $store "credentialKeyRefs" $keys }}
 {{- end }}
-{{- if and $secrets $plain }}
-{{- fail (printf "backups.%s takes %s as plain values and the rest from Secret %s, %s" .kind (keys $plain | sortAlpha | join ", ") (first $secrets) $cure) }}
+{{- if $plain }}
+{{- $_ := set $store "credentialsSecretRef" (dict "name" .own) }}
 {{- end }}
-{{- dict "secret" (default "" (first $secrets)) "data" $plain | toJson }}
+{{- dict "store" $store "data" $plain | toJson }}
 {{- end }}
 
 {{- /* The service account of Weaviate's pods, which is how it is known to a cloud; empty when it has none of its own. */ -}}

@@ -62,6 +62,16 @@ class SecretKeyReference(ApiModel):
     key: Annotated[str, Field(min_length=1, max_length=253)]
 
 
+_KEYS_ONCE = explained_by(
+    rule(
+        "self.all(one, self.exists_one(other, other.key == one.key))",
+        "credentialKeyRefs names a key twice; a credential comes from one Secret",
+    )
+)
+CredentialKeys = Annotated[tuple[SecretKeyReference, ...], Field(max_length=3, json_schema_extra=_KEYS_ONCE)]
+"""Credentials that lie in several Secrets: each is a key of its own, named as in credentialsSecretRef."""
+
+
 class ServerSideEncryption(ApiModel):
     """What S3 is asked to do with every object: AES256, aws:kms with a key, or AES256 with a key of the customer."""
 
@@ -91,6 +101,8 @@ class S3Location(ApiModel):
     credentials_secret_ref: SecretReference | None = None
     """Secret with AWS_ACCESS_KEY_ID and AWS_SECRET_ACCESS_KEY (AWS_SESSION_TOKEN if need be). Absent: the identity of
     the agents' service account or node (IRSA, pod identity, instance role)."""
+    credential_key_refs: CredentialKeys = ()
+    """Single keys of further Secrets, when the credentials lie in several; they go before credentialsSecretRef."""
     ca_secret_ref: SecretKeyReference | None = None
     """Certificate authority of the endpoint, PEM, when it is not a public one."""
     server_side_encryption: ServerSideEncryption | None = None
@@ -152,6 +164,8 @@ class AzureLocation(ApiModel):
     credentials_secret_ref: SecretReference | None = None
     """Secret with AZURE_STORAGE_CONNECTION_STRING (it wins), or AZURE_STORAGE_ACCOUNT and AZURE_STORAGE_KEY; without
     the key, the identity of the agents is used. Absent: workload identity or managed identity, for `account`."""
+    credential_key_refs: CredentialKeys = ()
+    """Single keys of further Secrets, when the credentials lie in several; they go before credentialsSecretRef."""
     ca_secret_ref: SecretKeyReference | None = None
     """Certificate authority of the endpoint, PEM, when it is not a public one."""
     access_tier: Annotated[str | None, Field(max_length=64)] = None
@@ -205,6 +219,12 @@ class LocationSpec(ApiModel):
         return store.credentials_secret_ref.name if store and store.credentials_secret_ref else None
 
     @property
+    def credential_keys(self) -> tuple[SecretKeyReference, ...]:
+        """Credentials that further Secrets hold, whatever the kind."""
+        store = self.s3 or self.azure
+        return store.credential_key_refs if store else ()
+
+    @property
     def authority(self) -> SecretKeyReference | None:
         """Where the certificate authority of the endpoint is kept, whatever the kind."""
         store = self.s3 or self.gcs or self.azure
@@ -228,6 +248,8 @@ class LocationSpec(ApiModel):
         for field, name in named.items():
             if name:
                 found.setdefault(name, f"spec.{self.kind}.{field}")
+        for key in self.credential_keys:
+            found.setdefault(key.name, f"spec.{self.kind}.credentialKeyRefs")
         return found
 
     @property

@@ -286,6 +286,9 @@ def _credential_sources(location: LocationSpec) -> list[Json]:
     sources: list[Json] = []
     if location.credentials_secret:
         sources.append({"secret": {"name": location.credentials_secret}})
+    for credential in location.credential_keys:
+        items = [{"key": credential.key, "path": credential.key}]
+        sources.append({"secret": {"name": credential.name, "items": items, "optional": True}})
     if key := location.customer_key:
         items = [{"key": key.key, "path": CUSTOMER_KEY}]
         sources.append({"secret": {"name": key.name, "items": items, "optional": True}})

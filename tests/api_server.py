@@ -96,7 +96,7 @@ class ApiServer:
         try:
             connection.request(method, target, data, headers)
             answer = connection.getresponse()
-        except (http.client.HTTPException, ConnectionError):
+        except (http.client.HTTPException, ConnectionError, ssl.SSLEOFError):
             # Closed by the other side while idle: once more on a new one.
             connection.close()
             connection.request(method, target, data, headers)

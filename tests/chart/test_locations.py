@@ -166,8 +166,8 @@ CASES: list[tuple[str, Json, Json]] = [
     ),
     (
         "azure",
-        {"envconfig": {"AZURE_STORAGE_ACCOUNT": "account"}},
-        {"azure": {"container": "weaviate-backups", "account": "account"}},
+        {"envconfig": {"AZURE_STORAGE_ACCOUNT": "account", "BACKUP_AZURE_PATH": 20261125}},
+        {"azure": {"container": "weaviate-backups", "account": "account", "path": "20261125"}},
     ),
     (
         "filesystem",

@@ -13,7 +13,7 @@ from urllib.parse import urlsplit
 import boto3
 from tests.azure_server import running_azure_server
 from tests.gcs_server import running_gcs_server
-from tests.s3_server import S3Server, running_s3_server
+from tests.s3_server import running_s3_server
 from tests.storage.dialects import AZURE, GCS, S3, Dialect
 from tests.storage.faulty_line import Fits, Line, faulty_line
 
@@ -85,7 +85,7 @@ def _through(line: Line, location: dict[str, Any]) -> dict[str, Any]:
 def s3_trial(directory: Path) -> Iterator[Trial]:
     with running_s3_server(directory / "data") as server, faulty_line(server.endpoint) as line:
         server.make_bucket(BUCKET)
-        unfinished = partial(unfinished_uploads, server, BUCKET)
+        unfinished = partial(unfinished_uploads, server.endpoint, server.credentials, BUCKET)
         yield _trial(line, S3, LocationSpec(s3=server.location(BUCKET)), server.credentials, unfinished)
 
 
@@ -95,13 +95,13 @@ def nth(fits: Fits, number: int) -> Fits:
     return lambda request: fits(request) and next(counted) == number
 
 
-def unfinished_uploads(server: S3Server, bucket: str) -> int:
+def unfinished_uploads(endpoint: str, credentials: dict[str, str], bucket: str) -> int:
     client = boto3.client(
         "s3",
-        endpoint_url=f"http://{server.endpoint}",
+        endpoint_url=f"http://{endpoint}",
         region_name="us-east-1",
-        aws_access_key_id=server.credentials["AWS_ACCESS_KEY_ID"],
-        aws_secret_access_key=server.credentials["AWS_SECRET_ACCESS_KEY"],
+        aws_access_key_id=credentials["AWS_ACCESS_KEY_ID"],
+        aws_secret_access_key=credentials["AWS_SECRET_ACCESS_KEY"],
     )
     return len(client.list_multipart_uploads(Bucket=bucket).get("Uploads", []))
 

@@ -6,7 +6,7 @@ A part is kept as the pieces it was made of until it is sent, so that what waits
 import threading
 from collections.abc import Callable, Iterator
 from concurrent.futures import Future, ThreadPoolExecutor
-from typing import TypeVar
+from typing import Any, TypeVar
 
 from weaviate_backup.errors import Transient
 from weaviate_backup.storage.patience import Patience
@@ -44,12 +44,29 @@ def joined(part: Part) -> bytes:
     return content
 
 
-def send_parts(parts: Iterator[Part], send: Callable[[int, bytes], T], *, in_flight: int) -> tuple[tuple[T, ...], int]:
+def gathered(part: Part, spare: list[bytearray]) -> bytearray:
+    """The part's bytes in a spare buffer of their size, or in a new one: fresh memory takes longer than copying."""
+    size_bytes = sum(map(len, part))
+    found = spare.pop() if spare else bytearray(size_bytes)
+    buffer = found if len(found) == size_bytes else bytearray(size_bytes)
+    at = 0
+    for piece in part:
+        buffer[at : at + len(piece)] = piece
+        at += len(piece)
+    part.clear()
+    return buffer
+
+
+def send_parts(
+    parts: Iterator[Part], send: Callable[[int, Any], T], *, in_flight: int, reuse: bool = False
+) -> tuple[tuple[T, ...], int]:
     """What `send(number, content)` gave for every part, numbered from 1, and the bytes of all.
 
     A part waits for room before it is sent, so memory holds those in flight and the next one. With one in flight they
-    are sent in order. After a failure nothing more is read or sent, and the first failure is raised.
+    are sent in order. After a failure nothing more is read or sent, and the first failure is raised. With `reuse` the
+    content is a buffer that holds another part when `send` has returned.
     """
+    spare: list[bytearray] = []
     room = threading.Semaphore(in_flight)
     failed = threading.Event()
     sending: list[Future[T]] = []
@@ -57,7 +74,12 @@ def send_parts(parts: Iterator[Part], send: Callable[[int, bytes], T], *, in_fli
 
     def send_one(number: int, part: Part) -> T:
         try:
-            return send(number, joined(part))
+            if not reuse:
+                return send(number, joined(part))
+            content = gathered(part, spare)
+            sent = send(number, content)
+            spare.append(content)
+            return sent
         except BaseException:
             failed.set()
             raise

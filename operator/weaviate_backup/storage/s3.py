@@ -202,13 +202,13 @@ class S3Store:
     def _put_parts(self, key: str, parts: Iterator[Part], condition: Mapping[str, Any]) -> ObjectInfo:
         named, upload = self._named(key), self._start(key)
 
-        def send(number: int, content: bytes) -> dict[str, Any]:
+        def send(number: int, content: bytearray) -> dict[str, Any]:
             part = {**named, "UploadId": upload, "PartNumber": number, "Body": content, **self._key_options}
             answer = patiently(lambda: self._ask(key, lambda: self._client.upload_part(**part)), self._patience)
             return {"PartNumber": number, "ETag": answer["ETag"]}
 
         try:
-            done, size_bytes = send_parts(parts, send, in_flight=PARTS_IN_FLIGHT)
+            done, size_bytes = send_parts(parts, send, in_flight=PARTS_IN_FLIGHT, reuse=True)
             whole = {**named, "UploadId": upload, "MultipartUpload": {"Parts": done}, **self._key_options}
             answer = self._on_condition(
                 key, condition, lambda condition: self._client.complete_multipart_upload(**whole, **condition)

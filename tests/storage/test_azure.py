@@ -71,6 +71,12 @@ class TestAzure(StoreContract, BucketContract):
         assert read(store, "k") == bytes(9 * MIB)
 
 
+def test_folders_of_a_hierarchical_namespace_are_no_objects(store: ObjectStore, client: ContainerClient) -> None:
+    client.upload_blob("prod/a/b1", b"", metadata={"hdi_isfolder": "true"})
+    store.put("b1/n", lambda: blocks(b"1"))
+    assert [each.key for each in store.list("")] == ["b1/n"]
+
+
 def test_objects_are_what_the_location_asks_for(
     azure_server: AzureServer, location: AzureLocation, client: ContainerClient
 ) -> None:

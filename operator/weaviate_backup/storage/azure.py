@@ -38,6 +38,8 @@ BLOCKS_PER_SIZE = 10_000
 LARGEST_BLOCK_BYTES = 4000 << 20
 DELETE_BATCH = 256
 LIST_PAGE = 1000
+FOLDER = "hdi_isfolder"
+"""Metadata of what is a folder in a hierarchical namespace."""
 DELETED = frozenset({200, 202, 404})
 
 T = TypeVar("T")
@@ -115,10 +117,14 @@ class AzureStore:
         return ObjectInfo(key, found.size, found.etag)
 
     def list(self, prefix: str) -> Iterator[ObjectInfo]:
-        pages = self._container.list_blobs(name_starts_with=self._prefix + prefix, results_per_page=LIST_PAGE).by_page()
+        """But for the folders that an account with a hierarchical namespace (Data Lake) makes by itself."""
+        pages = self._container.list_blobs(
+            name_starts_with=self._prefix + prefix, include=["metadata"], results_per_page=LIST_PAGE
+        ).by_page()
         while (page := self._ask("", lambda: next_page(pages))) is not None:
             for blob in page:
-                yield ObjectInfo(blob.name.removeprefix(self._prefix), blob.size, blob.etag)
+                if FOLDER not in (blob.metadata or {}):
+                    yield ObjectInfo(blob.name.removeprefix(self._prefix), blob.size, blob.etag)
 
     def delete(self, keys: Iterable[str]) -> None:
         names = [self._prefix + key for key in keys]

@@ -12,12 +12,15 @@ from xdist.scheduler import LoadScopeScheduling
 
 LAB = "lab"
 _IN_A_LAB = ("lab", "scenarios", "kinds", "installation")
-_LONGEST_FIRST = (LAB, "interop", "controller", "agent", "weaviate")
+_LONGEST_FIRST = (LAB, "interop", "controller", "agent", "weaviate", "agent/test_access.py", "storage/test_faults.py")
 _SERVERS_OF_THEIR_OWN = (
     "agent/test_access.py",
     "agent/test_changing_tenants.py",
+    "agent/test_copies.py",
     "agent/test_killed_in_a_halt.py",
+    "agent/test_offloaded_tenants.py",
     "agent/test_other_names.py",
+    "storage/test_faults.py",
     "weaviate/test_cuts_under_writes.py",
     "weaviate/test_guarded_servers.py",
     "weaviate/test_pause_cuts.py",

@@ -96,6 +96,7 @@ class Kube:
 
     def __init__(self, api_client: Any) -> None:
         self._client = api_client
+        self._closed = False
 
     @classmethod
     async def connect(cls, *, context: str | None = None) -> Self:
@@ -122,6 +123,7 @@ class Kube:
         await self.close()
 
     async def close(self) -> None:
+        self._closed = True
         await self._client.close()
 
     async def get(self, resource: Resource, namespace: str, name: str) -> Json | None:
@@ -200,6 +202,8 @@ class Kube:
         content_type: str = "application/json",
         accept: str = "application/json",
     ) -> tuple[int, Json]:
+        if self._closed:  # who cleans up behind a cancelled task may come late
+            raise Transient("ApiServerUnavailable", f"{method} {path}: this process is ending")
         headers: dict[str, str] = {"Accept": accept, "Content-Type": content_type}
         await self._client.update_params_for_auth(headers, [], ["BearerToken"], path, method, body)
         url = self._client.configuration.host + path + ("?" + urlencode(query) if query else "")

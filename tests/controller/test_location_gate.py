@@ -25,37 +25,41 @@ SUSPENDED = said("failed", "LocationSuspended")
 
 
 @pytest.mark.parametrize(
-    ("changes", "found", "generation", "writing", "refusal", "patience_seconds"),
+    ("changes", "found", "seen", "writing", "refusal", "patience_seconds"),
     [
-        ({}, READY, 2, True, None, None),
-        ({"readOnly": True}, READY, 2, False, None, None),
-        ({"readOnly": True}, READY, 2, True, "LocationReadOnly", None),
-        ({"suspend": True}, READY, 1, False, "LocationSuspended", None),
-        ({}, (), None, True, "LocationNotReady", PROBED_SECONDS),
-        ({}, READY, 1, True, "LocationNotReady", PROBED_SECONDS),
-        ({}, FAILED, 1, True, "LocationNotReady", PROBED_SECONDS),
-        ({}, SUSPENDED, 2, True, "LocationNotReady", PROBED_SECONDS),
-        ({}, PROBING, 2, True, "LocationNotReady", PROBED_SECONDS),
-        ({}, WAITING, 2, True, "FailedMount", TRIED_SECONDS),
-        ({}, FAILED, 2, False, "BucketNotFound", TRIED_SECONDS),
+        ({}, READY, (2, "v1"), True, None, None),
+        ({"readOnly": True}, READY, (2, "v1"), False, None, None),
+        ({"readOnly": True}, READY, (2, "v1"), True, "LocationReadOnly", None),
+        ({"suspend": True}, READY, (1, "v1"), False, "LocationSuspended", None),
+        ({}, (), (None, "v1"), True, "LocationNotReady", PROBED_SECONDS),
+        ({}, READY, (1, "v1"), True, "LocationNotReady", PROBED_SECONDS),
+        ({}, FAILED, (1, "v1"), True, "LocationNotReady", PROBED_SECONDS),
+        ({}, SUSPENDED, (2, "v1"), True, "LocationNotReady", PROBED_SECONDS),
+        ({}, PROBING, (2, "v1"), True, "LocationNotReady", PROBED_SECONDS),
+        ({}, WAITING, (2, "v1"), True, "FailedMount", TRIED_SECONDS),
+        ({}, FAILED, (2, "v1"), False, "BucketNotFound", TRIED_SECONDS),
+        ({}, READY, (2, "v0"), True, "LocationNotReady", PROBED_SECONDS),
+        ({}, FAILED, (2, "v0"), True, "LocationNotReady", PROBED_SECONDS),
+        ({}, WAITING, (2, None), True, "FailedMount", TRIED_SECONDS),
     ],
     ids=[
         "ready", "read-only, read", "read-only, written", "suspended", "never tried", "changed", "failed and changed",
-        "resumed", "being tried", "worker does not start", "does not work",
+        "resumed", "being tried", "worker does not start", "does not work", "new Secret", "failed, new Secret",
+        "first worker does not start",
     ],
 )  # fmt: skip
 def test_refusals(
     changes: dict[str, bool],
     found: Conditions,
-    generation: int | None,
+    seen: tuple[int | None, str | None],
     *,
     writing: bool,
     refusal: str | None,
     patience_seconds: float | None,
 ) -> None:
     spec = LocationSpec.model_validate({"s3": {"bucket": "backups"}, **changes})
-    status = LocationStatus(observed_generation=generation, conditions=found)
-    refused = refuse_use("store", spec, status, generation=2, writing=writing)
+    status = LocationStatus(observed_generation=seen[0], secrets_version=seen[1], conditions=found)
+    refused = refuse_use("store", spec, status, generation=2, secrets_version="v1", writing=writing)
     assert [each.reason for each in refused] == ([refusal] if refusal else [])
     assert [each.patience_seconds for each in refused if isinstance(each, Passing)] == (
         [patience_seconds] if patience_seconds else []

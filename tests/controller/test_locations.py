@@ -155,6 +155,29 @@ async def test_workers_that_do_not_start_say_why(real_stage: Stage, server: S3Se
         assert "nowhere.invalid" in waiting["message"]
 
 
+async def test_a_second_worker_that_is_only_slow_is_waited_for_where_it_matters(
+    real_stage: Stage, tmp_path: Path
+) -> None:
+    stage = real_stage
+    stage.kubelet.held["store-1"] = {"phase": "Pending"}
+    async with stage.operator():
+        spec = {"filesystem": {"volume": {"hostPath": {"path": str(tmp_path / "shared")}}}}
+        await stage.apply("WeaviateBackupLocation", "store", spec)
+        await stage.wait("pods", lambda _: len(stage.kubelet.agents) > 0)
+        await asyncio.sleep(3 * location_probe.SECOND_WORKER_SECONDS)
+        pods = workers((await stage.get("pods"))[1])
+        assert len(pods) == 2
+        stage.kubelet.held.clear()
+        await verdict(stage, "Ready")
+        stage.kubelet.held["store-1"] = {"phase": "Pending"}
+        await stage.apply("WeaviateBackupLocation", "attached", spec)
+        pods = workers(await stage.wait("pods", lambda found: len(workers(found)) == 2))
+        pod = next(each for each in pods if each["metadata"]["name"].endswith("store-1"))
+        await warn(stage, pod, "FailedAttachVolume", "Multi-Attach error: the volume is already used")
+        refused = await verdict(stage, "LocationNotShared", name="attached")
+        assert "Multi-Attach error" in refused["message"]
+
+
 async def test_a_backup_into_a_location_that_is_not_ready_fails_within_half_a_minute(
     real_stage: Stage, server: S3Server
 ) -> None:

@@ -8,7 +8,10 @@ from tests.scenarios.world import World
 pytestmark = pytest.mark.lab
 EVENTUAL_REFUSALS = {
     "no-bucket": ("BucketNotFound", "spec.s3.bucket 'nobody-made-this' does not exist; create it or name another"),
-    "no-secret": ("SecretNotFound", "there is no Secret 'no-secret' in namespace weaviate, which the location names"),
+    "no-secret": (
+        "SecretNotFound",
+        "there is no Secret 'no-secret' in namespace weaviate, which spec.s3.credentialsSecretRef names; create it",
+    ),
     "nowhere": ("LocationNotFound", "there is no WeaviateBackupLocation 'nowhere' in namespace weaviate"),
 }
 """Reason, and what the message must say, by location."""

@@ -46,8 +46,9 @@ async def read_location(kube: Kube, namespace: str, name: str, *, writing: bool,
         return LocationView(None, (_passing("LocationNotFound", message),))
     spec = LocationSpec.model_validate(found["spec"])
     status = LocationStatus.model_validate(found.get("status") or {})
-    refusals = refuse_use(name, spec, status, generation=found["metadata"].get("generation"), writing=writing)
     secrets = await read_secrets(kube, namespace, spec)
+    generation = found["metadata"].get("generation")
+    refusals = refuse_use(name, spec, status, generation=generation, secrets_version=secrets.version, writing=writing)
     return LocationView(
         at_path(spec, path),
         (
@@ -59,7 +60,13 @@ async def read_location(kube: Kube, namespace: str, name: str, *, writing: bool,
 
 
 def refuse_use(
-    name: str, spec: LocationSpec, status: LocationStatus, *, generation: int | None, writing: bool
+    name: str,
+    spec: LocationSpec,
+    status: LocationStatus,
+    *,
+    generation: int | None,
+    secrets_version: str,
+    writing: bool,
 ) -> tuple[Failure, ...]:
     """What location and status say against an operation. Pure."""
     refusals: list[Failure] = []
@@ -74,6 +81,8 @@ def refuse_use(
         return (_passing(NOT_TRIED, f"location {name} has not been tried yet", seconds=PROBED_SECONDS),)
     if trying is not None and ready.reason == PROBING:
         return (_passing(NOT_TRIED, f"location {name} is being tried: {ready.message}", seconds=PROBED_SECONDS),)
+    if trying is None and status.secrets_version != secrets_version:
+        return (_passing(NOT_TRIED, f"location {name} is to be tried with its new Secrets", seconds=PROBED_SECONDS),)
     if ready.status != "True":
         return (_passing(ready.reason, f"location {name} is not ready: {ready.message}"),)
     return ()

@@ -39,6 +39,8 @@ from weaviate_backup.settings import OperatorSettings
 PROBE_SECONDS = 150
 SECOND_WORKER_SECONDS = 25.0
 """A worker that does not start is waited for so long once another is done."""
+NEEDLESS_WORKER_SECONDS = 3.0
+"""The same when the one that is done has found enough to refuse the location."""
 STUCK_SECONDS = 15.0
 """A pod that does not run by then is asked why; one that only takes its time, to get its image, says nothing."""
 WORKER_LEASE_SECONDS = 60
@@ -66,7 +68,7 @@ async def probe_location(
         ]
         return await _together(workers, spec, stuck)
     finally:
-        await asyncio.shield(_remove(kube, owner, names.values()))
+        await asyncio.shield(_clear(kube, owner, names.values()))
 
 
 async def _together(workers: list["_Worker"], spec: LocationSpec, stuck: Stuck) -> tuple[Sight, ...]:
@@ -82,14 +84,21 @@ async def _together(workers: list["_Worker"], spec: LocationSpec, stuck: Stuck) 
 
 
 async def _probe_all(workers: list["_Worker"], stuck: Stuck) -> None:
-    """Until all are done; once one is, another that has not even started is given up soon."""
+    """Until all are done; once one is, another that has not even started is given up sooner."""
     tasks = {asyncio.create_task(worker.probe(stuck)): worker for worker in workers}
     loop = asyncio.get_running_loop()
-    end, pending = loop.time() + PROBE_SECONDS, set(tasks)
-    while pending and loop.time() < end:
-        done, pending = await asyncio.wait(pending, timeout=end - loop.time(), return_when=asyncio.FIRST_COMPLETED)
-        if done and not any(tasks[task].started for task in pending):
-            end = min(end, loop.time() + SECOND_WORKER_SECONDS)
+    end = soon = loop.time() + PROBE_SECONDS
+    pending = set(tasks)
+    while pending and loop.time() < soon:
+        done, pending = await asyncio.wait(pending, timeout=soon - loop.time(), return_when=asyncio.FIRST_COMPLETED)
+        absent = [tasks[task] for task in pending if not tasks[task].started]
+        if len(absent) < len(pending):
+            soon = end
+        elif done:
+            works = all(worker.sight.probed is None or not worker.sight.failures for worker in workers)
+            soon = min(end, loop.time() + (SECOND_WORKER_SECONDS if works else NEEDLESS_WORKER_SECONDS))
+        elif any([await worker.may_start() for worker in absent]):
+            soon = min(end, loop.time() + SECOND_WORKER_SECONDS)
     for task in pending:
         task.cancel()
     for task, outcome in zip(tasks, await asyncio.gather(*tasks, return_exceptions=True), strict=True):
@@ -150,6 +159,11 @@ class _Worker:
                 self._see(parting=failure)
         except BackupError as error:
             log.info("the worker %s was not told to clean up: %s", self.sight.worker, error)
+
+    async def may_start(self) -> bool:
+        """It is slow, as with an image that is new to its node; only for volumes its part is worth the wait."""
+        waiting = await pod_events.waiting_for(self._kube, self._owner.namespace, self.sight.worker)
+        return self._spec.filesystem is not None and waiting is not None and waiting.reason == pod_events.NOT_STARTED
 
     async def give_up(self) -> None:
         """Say what it hangs on."""
@@ -248,6 +262,14 @@ async def _remove(kube: Kube, owner: Owner, names: Iterable[str]) -> list[str]:
             await kube.delete(PODS, owner.namespace, name, uid=pod["metadata"]["uid"])
     await kube.delete(SECRETS, owner.namespace, owner.secret_name)
     return left
+
+
+async def _clear(kube: Kube, owner: Owner, names: Iterable[str]) -> None:
+    """What stays, because the API server or this operator goes away, the next probe finds."""
+    try:
+        await _remove(kube, owner, names)
+    except BackupError as error:
+        log.info("workers of location %s/%s stay for now: %s", owner.namespace, owner.name, error)
 
 
 async def _make_room(kube: Kube, owner: Owner, names: Iterable[str]) -> None:

@@ -23,13 +23,16 @@ from tests.agent.surroundings import (
 )
 from tests.agent_process import Agent, agent_process
 from tests.interop.driving import our_backup, our_restore
-from tests.weaviate_cuts import all_objects
+from tests.weaviate_cuts import all_objects, ask
 from tests.weaviate_server import WeaviateCluster, weaviate_cluster
+from tests.weaviate_writers import EVERYTHING, KINDS, Writers
 
 from weaviate_backup.agent.describing import GONE
-from weaviate_backup.core.session import Step
+from weaviate_backup.agent.workspace import SCHEMA
+from weaviate_backup.core.session import DATA_DIRECTORY, Step
 from weaviate_backup.layout import keys
 from weaviate_backup.layout.manifests import ShardRecord, read_node_manifest
+from weaviate_backup.weaviate.late_writes import LATE_WRITES
 from weaviate_backup.weaviate.raft import RaftClient
 
 pytestmark = [pytest.mark.weaviate, pytest.mark.asyncio(loop_scope="session")]
@@ -201,6 +204,45 @@ async def compare(target: WeaviateCluster, tenants: Tenants, cuts: dict[str, Sha
         owed = {each for each, at in life.acknowledged.items() if reborn < at < began}
         assert owed <= found, f"{name} ({cuts[name].driver}) lost {len(owed - found)} of {len(owed)}"
         assert found <= life.tried, name
+
+
+async def test_what_a_tenant_was_told_while_it_woke_up_is_not_lost(tmp_path: Path) -> None:
+    """Inactive when the schema was read, written to while it was cut: it comes back active, with its late writes."""
+    store = directory_store(tmp_path)
+    async with weaviate_cluster(tmp_path / "weaviate") as cluster:
+        data_path = cluster.nodes[0].data_path
+        await cluster.create(KINDS["hnsw"].definition(CLASS) | {"multiTenancyConfig": {"enabled": True}})
+        await cluster.call("POST", f"/v1/schema/{CLASS}/tenants", [{"name": "woken"}])
+        writers = Writers(cluster, CLASS, KINDS["hnsw"], tenant="woken")
+        await writers.insert(600)
+        order = backup_order(cluster, store, (CLASS,))
+        async with agent_process(tmp_path, order=order, data_path=data_path) as agent:
+            running = [asyncio.create_task(writers.run(batch=20)) for _ in range(3)]
+            try:
+                await agent.step(Step.FREEZE)
+            finally:
+                writers.stopping = True
+                await asyncio.gather(*running)
+            (late,) = (data_path / DATA_DIRECTORY / order.operation_uid).rglob(LATE_WRITES)
+            assert late.stat().st_size > 100, "nothing was written late"
+            (schema,) = (data_path / DATA_DIRECTORY / order.operation_uid / SCHEMA).iterdir()
+            content = json.loads(schema.read_text())
+            content["state"]["physical"]["woken"]["status"] = "COLD"
+            schema.write_text(json.dumps(content))
+            uploaded = (await agent.step(Step.UPLOAD, collections=(CLASS,))).uploaded
+            assert uploaded is not None
+            await agent.step(Step.VERIFY, verify_node=order.node)
+            await agent.step(Step.COMMIT, verified={order.node: uploaded.manifest_sha256})
+            await agent.step(Step.RELEASE)
+        await cluster.call("DELETE", f"/v1/schema/{CLASS}")
+        (tmp_path / "restore").mkdir()
+        (tmp_path / "restore" / "store").symlink_to(store.objects)
+        await whole_restore(tmp_path / "restore", cluster, store, restore_order(cluster, store), (CLASS,))
+        (tenant,) = await cluster.call("GET", f"/v1/schema/{CLASS}/tenants")
+        assert tenant["activityStatus"] == "HOT"
+        answers = await ask(cluster, CLASS, tag="tag", everything=EVERYTHING, tenant="woken")
+        assert (answers.vector_misses, answers.filter_misses) == ((), ())
+        assert answers.objects > 300
 
 
 async def test_a_tenant_deleted_before_its_nodes_cut_is_not_made_again_empty(tmp_path: Path) -> None:

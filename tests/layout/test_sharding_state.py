@@ -2,7 +2,7 @@
 
 from typing import Any
 
-from weaviate_backup.layout.sharding_state import nodes_of, without_tenants_held_nowhere
+from weaviate_backup.layout.sharding_state import nodes_of, with_active, without_tenants_held_nowhere
 
 
 def test_only_tenants_that_all_their_nodes_miss_are_left_out() -> None:
@@ -27,3 +27,14 @@ def test_old_states_name_a_single_node() -> None:
     assert nodes_of({"belongsToNode": "n0", "belongsToNodes": None}) == ("n0",)
     assert nodes_of({"belongsToNodes": ["n0", "n1"]}) == ("n0", "n1")
     assert nodes_of({}) == ()
+
+
+def test_only_inactive_tenants_become_active() -> None:
+    state = {"physical": {name: {"status": name, "belongsToNodes": ["n0"]} for name in ("HOT", "COLD", "FROZEN")}}
+    after = with_active(state, {"HOT", "COLD", "FROZEN", "unknown"})
+    assert {name: shard["status"] for name, shard in after["physical"].items()} == {
+        "HOT": "HOT",
+        "COLD": "HOT",
+        "FROZEN": "FROZEN",
+    }
+    assert with_active(state, set()) == state

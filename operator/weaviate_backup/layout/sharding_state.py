@@ -25,3 +25,12 @@ def without_tenants_held_nowhere(state: Mapping[str, Any], held: Mapping[str, Co
         if not covered or any(name in held.get(node, ()) for node in nodes_of(shard)):
             physical[name] = shard
     return {**state, "physical": physical}
+
+
+def with_active(state: Mapping[str, Any], tenants: Collection[str]) -> dict[str, Any]:
+    """The state with these tenants active: they were when they were cut, whatever they were when the state was read."""
+    physical = {
+        name: {**shard, "status": "HOT"} if name in tenants and shard.get("status") == "COLD" else shard
+        for name, shard in (state.get("physical") or {}).items()
+    }
+    return {**state, "physical": physical}

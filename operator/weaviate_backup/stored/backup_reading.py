@@ -29,9 +29,10 @@ from weaviate_backup.layout.manifests import (
     decode_backup_manifest,
     read_node_manifest,
 )
-from weaviate_backup.layout.sharding_state import without_tenants_held_nowhere
+from weaviate_backup.layout.sharding_state import with_active, without_tenants_held_nowhere
 from weaviate_backup.storage.object_store import ObjectStore
 from weaviate_backup.stored.storing import find_document, read_document
+from weaviate_backup.weaviate.late_writes import LATE_WRITES
 
 Json = dict[str, Any]
 
@@ -136,6 +137,12 @@ class BackupReader:
             raise Permanent("CollectionNotFound", f"backup {self.backup_id!r} holds no collection {collection!r}")
         return found
 
+    def _written_late(self, collection: str) -> set[str]:
+        """Shards that were written to while they were cut."""
+        found = [self.descriptor(node).collection(collection) for node in self.config.nodes]
+        shards = [shard for each in found if each is not None for shard in each.shards]
+        return {shard.name for shard in shards if any(path.endswith(f"/{LATE_WRITES}") for path in shard.files)}
+
     def _held(self, collection: str) -> dict[str, set[str]]:
         """node -> its shards of the collection."""
         found = {node: self.descriptor(node).collection(collection) for node in self.config.nodes}
@@ -144,12 +151,14 @@ class BackupReader:
     def restored_class(self, collection: str) -> RestoredClass:
         """Schema and sharding state as the leader's descriptor has them.
 
-        Of our own backups less the tenants that no node holds: completed ones hold all that were not deleted.
+        Of our own backups less the tenants that no node holds: completed ones hold all that were not deleted. A tenant
+        that was activated before its cut is active, because its late writes can be replayed in no other.
         """
         descriptor = self.class_descriptor(self.leader, collection)
         state = _json_object(descriptor.sharding_state, f"sharding state of {collection}")
         if self.manifest is not None and state.get("partitioningEnabled"):
             state = without_tenants_held_nowhere(state, self._held(collection))
+            state = with_active(state, self._written_late(collection))
         return RestoredClass(
             name=collection,
             class_json=_json_object(descriptor.class_json, f"schema of {collection}"),

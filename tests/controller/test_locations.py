@@ -180,7 +180,7 @@ async def test_a_second_worker_that_is_only_slow_is_waited_for_where_it_matters(
         await verdict(stage, "Ready")
         stage.kubelet.held["store-1"] = {"phase": "Pending"}
         await stage.apply("WeaviateBackupLocation", "attached", spec)
-        pods = workers(await stage.wait("pods", lambda found: len(workers(found)) == 2))
+        pods = workers(await stage.wait("pods", lambda found: len(workers(found, of="attached")) == 2), of="attached")
         pod = next(each for each in pods if each["metadata"]["name"].endswith("store-1"))
         await warn(stage, pod, "FailedAttachVolume", "Multi-Attach error: the volume is already used")
         refused = await verdict(stage, "LocationNotShared", name="attached")
@@ -256,9 +256,11 @@ async def warn(stage: Stage, pod: Json, reason: str, message: str) -> None:
     assert status == 201, answer
 
 
-def workers(pods: Json) -> list[Json]:
+def workers(pods: Json, *, of: str | None = None) -> list[Json]:
+    """Pods of ours; of one location only, when others may still be going away."""
     labels = MANAGED_BY.items()
-    return [pod for pod in pods["items"] if labels <= (pod["metadata"].get("labels") or {}).items()]
+    ours = [pod for pod in pods["items"] if labels <= (pod["metadata"].get("labels") or {}).items()]
+    return [pod for pod in ours if of in (None, *(owner["name"] for owner in pod["metadata"]["ownerReferences"]))]
 
 
 def gauge(stage: Stage, name: str, **labels: str) -> float | None:

@@ -13,13 +13,13 @@ from weaviate_backup.agent.workspace import Workspace
 from weaviate_backup.core.session import StepCommand, Verified
 from weaviate_backup.errors import ObjectNotFound, Permanent
 from weaviate_backup.layout import keys
-from weaviate_backup.layout.descriptors import parse_node_descriptor
+from weaviate_backup.layout.descriptors import chunk_keys, parse_node_descriptor
 from weaviate_backup.layout.integrity import compare_listing, summarize
 from weaviate_backup.layout.manifests import ChunkLine, NodeHeader, ShardRecord, read_node_manifest
 from weaviate_backup.storage.object_store import ObjectStore
 from weaviate_backup.stored.meter import Meter
 from weaviate_backup.stored.parallel import each_in_parallel
-from weaviate_backup.stored.storing import hash_object, prefix_of, read_document
+from weaviate_backup.stored.storing import folder_of, hash_object, read_document
 
 
 @dataclass
@@ -57,7 +57,7 @@ async def verify(workspace: Workspace, command: StepCommand, meter: Meter) -> Ve
 def _verify(workspace: Workspace, node: str, meter: Meter) -> Verified:
     store = workspace.open_store()
     contents = read_contents(store, workspace.backup_id, node, operation_uid=workspace.uid)
-    listed = {each.key: each.size_bytes for each in store.list(f"{prefix_of(workspace.backup_id)}{node}/")}
+    listed = {each.key: each.size_bytes for each in store.list(folder_of(workspace.backup_id, node))}
     findings = compare_listing(contents.expected, listed)
     if findings:
         raise Permanent("VerificationFailed", summarize(findings))
@@ -107,10 +107,7 @@ def check_descriptor(store: ObjectStore, contents: NodeContents) -> None:
     if hashlib.sha256(content).hexdigest() != contents.header.descriptor.sha256:
         raise Permanent("VerificationFailed", f"{key} is not what was written (SHA-256 differs)")
     descriptor = parse_node_descriptor(content, key=key)
-    named = {
-        keys.chunk(backup_id, node, each.name, number) for each in descriptor.classes for number in each.chunk_numbers
-    }
-    if named != contents.chunks.keys():
+    if chunk_keys(descriptor, backup_id, node) != contents.chunks.keys():
         raise Permanent("VerificationFailed", f"{key} names other chunks than the manifest of {node}")
 
 

@@ -27,6 +27,11 @@ def identity_of(location: LocationSpec, credentials: Mapping[str, str], *, user:
             return f"user {user}"
 
 
+def connection_parts(connection_string: str) -> dict[str, str]:
+    """Of Azure's `Name=value;Name=value`; what has no value is left out."""
+    return dict(part.split("=", 1) for part in connection_string.split(";") if "=" in part)
+
+
 def _shortened(key: str) -> str:
     return f"{key[:4]}…{key[-4:]}" if len(key) >= SHOWN_FROM else f"{key[:2]}…"
 
@@ -44,8 +49,7 @@ def _of_document(document: str) -> str:
 
 
 def _of_account(location: LocationSpec, credentials: Mapping[str, str]) -> str | None:
-    said = credentials.get("AZURE_STORAGE_CONNECTION_STRING", "")
-    parts = dict(part.split("=", 1) for part in said.split(";") if "=" in part)
+    parts = connection_parts(credentials.get("AZURE_STORAGE_CONNECTION_STRING", ""))
     account = parts.get("AccountName") or credentials.get("AZURE_STORAGE_ACCOUNT")
     if "SharedAccessSignature" in parts:
         return f"a shared access signature of account {account}" if account else "a shared access signature"

@@ -13,6 +13,7 @@ from typing import Annotated
 from pydantic import AfterValidator, BaseModel, BeforeValidator, ConfigDict, Field, PlainSerializer, ValidationError
 
 from weaviate_backup.errors import Permanent, excerpt
+from weaviate_backup.layout import keys
 from weaviate_backup.layout.compression import CompressionType
 
 STRUCTURE_VERSION = "2.1"
@@ -201,6 +202,13 @@ class BackupConfig(Descriptor):
 def encode(descriptor: Descriptor) -> bytes:
     """As it is stored; the same value always gives the same bytes."""
     return descriptor.model_dump_json(by_alias=True).encode()
+
+
+def chunk_keys(descriptor: NodeDescriptor, backup_id: str, node: str) -> set[str]:
+    """Of every chunk that the node's descriptor names."""
+    return {
+        keys.chunk(backup_id, node, each.name, number) for each in descriptor.classes for number in each.chunk_numbers
+    }
 
 
 def parse_node_descriptor(content: bytes, *, key: str) -> NodeDescriptor:

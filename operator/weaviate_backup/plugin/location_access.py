@@ -15,6 +15,7 @@ from pydantic import ValidationError
 from weaviate_backup.api.backup import Backup, BackupPhase
 from weaviate_backup.api.location import CUSTOMER_KEY, LocationSpec, SecretKeyReference
 from weaviate_backup.core.copy_plan import place_of
+from weaviate_backup.core.store_identity import connection_parts
 from weaviate_backup.errors import Permanent, excerpt
 from weaviate_backup.kube import BACKUPS, LOCATIONS, SECRETS, Kube
 from weaviate_backup.storage.factory import open_store
@@ -33,8 +34,7 @@ class LocationAccess:
     @property
     def place(self) -> str:
         """Where backups lie, to be compared with another."""
-        pairs = (part.partition("=") for part in self.credentials.get("AZURE_STORAGE_CONNECTION_STRING", "").split(";"))
-        named = {name: value for name, _, value in pairs}
+        named = connection_parts(self.credentials.get("AZURE_STORAGE_CONNECTION_STRING", ""))
         account = named.get("BlobEndpoint") or named.get("AccountName") or self.credentials.get("AZURE_STORAGE_ACCOUNT")
         directory = str(self.directory.resolve()) if self.directory else ""
         return place_of(self.location, directory=directory, account=account or "")

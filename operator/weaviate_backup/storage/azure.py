@@ -20,12 +20,12 @@ from azure.core.exceptions import AzureError
 from azure.storage.blob import BlobBlock, ContentSettings, StandardBlobTier
 
 from weaviate_backup.api.location import AzureLocation
-from weaviate_backup.errors import BackupError, ObjectExists, ObjectNotFound, Permanent, Transient
+from weaviate_backup.errors import BackupError, ObjectExists, Permanent, Transient
 from weaviate_backup.storage.authority import kept_as_file
 from weaviate_backup.storage.azure_access import new_container
 from weaviate_backup.storage.azure_failures import classify, holds_secret
 from weaviate_backup.storage.bodies import ExactBody
-from weaviate_backup.storage.object_store import MakeBlocks, ObjectInfo
+from weaviate_backup.storage.object_store import MakeBlocks, ObjectInfo, exists, key_prefix
 from weaviate_backup.storage.pages import next_page
 from weaviate_backup.storage.parts import Part, cut, joined, patiently, send_parts
 from weaviate_backup.storage.patience import USUAL, Patience
@@ -57,7 +57,7 @@ class AzureStore:
         patience: Patience = USUAL,
     ) -> None:
         self._location, self._patience = location, patience
-        self._prefix = f"{location.path.strip('/')}/" if location.path.strip("/") else ""
+        self._prefix = key_prefix(location.path)
         ca_file = kept_as_file(ca_pem, owner=self) if ca_pem else None
         self._container = new_container(
             location,
@@ -82,7 +82,7 @@ class AzureStore:
                 ),
             )
             return ObjectInfo(key, len(content), answer.get("etag"))
-        if if_absent and self._exists(key):
+        if if_absent and exists(self, key):
             raise ObjectExists(key)  # before the bytes go up; the condition at the end decides
         return self._put_blocks(key, itertools.chain((first, second), parts), if_absent=if_absent)
 
@@ -178,13 +178,6 @@ class AzureStore:
 
     def _blob(self, key: str) -> Any:
         return self._container.get_blob_client(self._prefix + key)
-
-    def _exists(self, key: str) -> bool:
-        try:
-            self.stat(key)
-        except ObjectNotFound:
-            return False
-        return True
 
     def _ask(self, key: str, request: Callable[[], T], *, reading: bool = False) -> T:
         try:

@@ -15,6 +15,7 @@ from azure.core.pipeline.transport import RequestsTransport
 from azure.storage.blob import ContainerClient
 
 from weaviate_backup.api.location import AzureLocation
+from weaviate_backup.core.store_identity import connection_parts
 from weaviate_backup.errors import Permanent
 from weaviate_backup.storage.connections import prepare
 from weaviate_backup.storage.patience import Patience
@@ -87,7 +88,7 @@ def _parsed(given: str) -> dict[str, str]:
         raise Permanent(
             "CredentialsInvalid", f"{CONNECTION_STRING} in {_SECRET} names no account; write it out in full"
         )
-    parts = dict(part.split("=", 1) for part in given.split(";") if "=" in part)
+    parts = connection_parts(given)
     if not (parts.get("AccountName") or parts.get("BlobEndpoint")):
         raise _incomplete()
     if parts.get("AccountKey"):

@@ -16,6 +16,7 @@ from azure.core.exceptions import (
 
 from weaviate_backup.api.location import AzureLocation
 from weaviate_backup.errors import BackupError, ObjectExists, ObjectNotFound, Permanent, Transient, excerpt
+from weaviate_backup.storage.wording import certificate_trouble, retry_after_seconds
 
 THROTTLING = frozenset({"ServerBusy", "TooManyRequests", "AccountIsThrottled"})
 BAD_CREDENTIALS = frozenset(
@@ -49,9 +50,7 @@ def _of_line(error: Exception, location: AzureLocation) -> BackupError:
     where = f"spec.azure.endpoint {location.endpoint!r}" if location.endpoint else "Azure Blob Storage"
     text = str(error)
     if "certificate" in text.lower() or "SSLError" in text or "[SSL" in text or "[X509" in text:
-        _, found, rest = text.partition("certificate verify failed")
-        said = f"certificate verify failed{rest.partition(' (_ssl')[0]}" if found else "no TLS there, or junk"
-        return Permanent("CertificateRefused", f"{where}: {excerpt(said, 160)}; set spec.azure.caSecretRef")
+        return Permanent("CertificateRefused", f"{where}: {certificate_trouble(text)}; set spec.azure.caSecretRef")
     if isinstance(error, ServiceRequestError):
         return Transient(
             "EndpointUnreachable", f"{where} cannot be reached; check endpoint, the account's name and NetworkPolicies"
@@ -131,5 +130,4 @@ def _first_sentence(error: HttpResponseError) -> str:
 
 
 def _retry_after(error: HttpResponseError) -> float | None:
-    wished = _header(error, "Retry-After")
-    return float(wished) if wished.isdigit() else None
+    return retry_after_seconds(_header(error, "Retry-After"))

@@ -30,7 +30,7 @@ from weaviate_backup.storage.bodies import ExactBody
 from weaviate_backup.storage.gcs_access import new_session
 from weaviate_backup.storage.gcs_failures import answer_failure, classify, no_bucket
 from weaviate_backup.storage.gcs_upload import Upload
-from weaviate_backup.storage.object_store import MakeBlocks, ObjectInfo
+from weaviate_backup.storage.object_store import MakeBlocks, ObjectInfo, exists, key_prefix
 from weaviate_backup.storage.pages import next_page
 from weaviate_backup.storage.patience import USUAL, Patience
 
@@ -62,7 +62,7 @@ class GcsStore:
         patience: Patience = USUAL,
     ) -> None:
         self._location, self._patience = location, patience
-        self._prefix = f"{location.path.strip('/')}/" if location.path.strip("/") else ""
+        self._prefix = key_prefix(location.path)
         self._session: Any = new_session(location, credentials, kept_as_file(ca_pem, owner=self) if ca_pem else None)
         weakref.finalize(self, self._session.close)
         self._client = storage.Client(
@@ -79,7 +79,7 @@ class GcsStore:
         head = _head(blocks)
         if sum(map(len, head)) <= SMALL_BYTES:
             return self._put_whole(key, b"".join(head), if_absent=if_absent)
-        if if_absent and self._exists(key):
+        if if_absent and exists(self, key):
             raise ObjectExists(key)  # before the bytes go up; the condition at the end decides
         return self._put_stream(key, itertools.chain(head, blocks), if_absent=if_absent)
 
@@ -205,13 +205,6 @@ class GcsStore:
         except BackupError as error:
             return error
         return None
-
-    def _exists(self, key: str) -> bool:
-        try:
-            self.stat(key)
-        except ObjectNotFound:
-            return False
-        return True
 
     def _url(self, path: str) -> str:
         return str(self._client.api_endpoint) + path.format(bucket=quote(self._location.bucket, safe=""))

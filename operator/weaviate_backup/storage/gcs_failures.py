@@ -12,6 +12,7 @@ from google.api_core.exceptions import GoogleAPICallError, from_http_response
 
 from weaviate_backup.api.location import GcsLocation
 from weaviate_backup.errors import BackupError, ObjectExists, ObjectNotFound, Permanent, Transient, excerpt
+from weaviate_backup.storage.wording import certificate_trouble, retry_after_seconds
 
 NO_BUCKET = "bucket does not exist"
 """Of Google's message; an object that is missing has another."""
@@ -36,7 +37,7 @@ def classify(  # noqa: PLR0911 (a table of failures)
     if isinstance(error, requests.exceptions.SSLError | ssl.SSLError) or _is_authority_file(error):
         return Permanent(
             "CertificateRefused",
-            f"spec.gcs.endpoint {location.endpoint!r}: {_certificate_trouble(error)}; set spec.gcs.caSecretRef",
+            f"spec.gcs.endpoint {location.endpoint!r}: {certificate_trouble(str(error))}; set spec.gcs.caSecretRef",
         )
     if isinstance(error, requests.exceptions.InvalidURL | requests.exceptions.InvalidSchema):
         return Permanent("LocationInvalid", f"spec.gcs.endpoint {location.endpoint!r} is no URL of a server")
@@ -68,12 +69,6 @@ def _of_token(error: google.auth.exceptions.RefreshError) -> BackupError:
 def _is_authority_file(error: Exception) -> bool:
     """requests says so when the file holds no certificate."""
     return isinstance(error, OSError) and "certificate" in str(error).lower()
-
-
-def _certificate_trouble(error: Exception) -> str:
-    text = str(error)
-    _, found, rest = text.partition("certificate verify failed")
-    return excerpt(f"certificate verify failed{rest.partition(' (_ssl')[0]}", 160) if found else "no TLS there, or junk"
 
 
 def _of_line(error: Exception, location: GcsLocation) -> Transient:
@@ -138,5 +133,4 @@ def _without_address(message: str) -> str:
 
 
 def _retry_after(error: GoogleAPICallError) -> float | None:
-    wished = str(getattr(error.response, "headers", {}).get("Retry-After", ""))
-    return float(wished) if wished.isdigit() else None
+    return retry_after_seconds(str(getattr(error.response, "headers", {}).get("Retry-After", "")))

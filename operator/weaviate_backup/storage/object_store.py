@@ -9,6 +9,8 @@ from contextlib import AbstractContextManager
 from dataclasses import dataclass
 from typing import BinaryIO, Protocol
 
+from weaviate_backup.errors import ObjectNotFound
+
 MakeBlocks = Callable[[], Iterator[bytes]]
 """Makes a fresh iterator over an object's bytes; called once per attempt, so that a retry starts from zero."""
 
@@ -59,3 +61,18 @@ class ObjectStore(Protocol):
     def check(self) -> None:
         """Prove that the bucket or directory exists and can be listed, without writing. Raises a clear `Permanent`."""
         ...
+
+
+def exists(store: ObjectStore, key: str) -> bool:
+    """Whether the store has the object now."""
+    try:
+        store.stat(key)
+    except ObjectNotFound:
+        return False
+    return True
+
+
+def key_prefix(path: str) -> str:
+    """What stands before every key of a location with that path."""
+    bare = path.strip("/")
+    return f"{bare}/" if bare else ""

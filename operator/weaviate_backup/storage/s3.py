@@ -18,10 +18,10 @@ from typing import Any, BinaryIO, TypeVar, cast
 import botocore.exceptions
 
 from weaviate_backup.api.location import S3Location
-from weaviate_backup.errors import ObjectExists, ObjectNotFound, Permanent, Transient
+from weaviate_backup.errors import ObjectExists, Permanent, Transient
 from weaviate_backup.storage.authority import kept_as_file
 from weaviate_backup.storage.bodies import ExactBody
-from weaviate_backup.storage.object_store import MakeBlocks, ObjectInfo
+from weaviate_backup.storage.object_store import MakeBlocks, ObjectInfo, exists, key_prefix
 from weaviate_backup.storage.parts import Part, cut, joined, patiently, send_parts
 from weaviate_backup.storage.patience import USUAL, Patience
 from weaviate_backup.storage.s3_client import key_options, new_client, new_session, object_options
@@ -50,7 +50,7 @@ class S3Store:
         patience: Patience = USUAL,
     ) -> None:
         self._location, self._patience = location, patience
-        self._prefix = f"{location.path.strip('/')}/" if location.path.strip("/") else ""
+        self._prefix = key_prefix(location.path)
         ca_file = kept_as_file(ca_pem, owner=self) if ca_pem else None
         self._make_client = partial(new_client, new_session(credentials), location, ca_file)
         try:
@@ -67,7 +67,7 @@ class S3Store:
         second = next(parts, None)
         condition: dict[str, Any] = {"IfNoneMatch": "*"} if if_absent else {}
         if second is None:
-            if if_absent and not self._conditional and self._exists(key):
+            if if_absent and not self._conditional and exists(self, key):
                 raise ObjectExists(key)
             content = joined(first)
             answer = self._on_condition(
@@ -78,7 +78,7 @@ class S3Store:
                 ),
             )
             return ObjectInfo(key, len(content), answer["ETag"])
-        if if_absent and self._exists(key):
+        if if_absent and exists(self, key):
             raise ObjectExists(key)  # before the bytes go up; the condition at the end decides
         return self._put_parts(key, itertools.chain((first, second), parts), condition)
 
@@ -178,13 +178,6 @@ class S3Store:
     def _key(self, key: str) -> str:
         return self._prefix + key
 
-    def _exists(self, key: str) -> bool:
-        try:
-            self.stat(key)
-        except ObjectNotFound:
-            return False
-        return True
-
     def _on_condition(self, key: str, condition: Mapping[str, Any], request: Callable[[Mapping[str, Any]], T]) -> T:
         """A write-once request. A store without conditional writes is asked whether the object exists, which leaves a
         window between the question and the write; it is said once."""
@@ -195,7 +188,7 @@ class S3Store:
                 raise
             self._conditional = False
             log.warning("the store does not know If-None-Match: write-once is kept by looking before writing")
-        if self._exists(key):
+        if exists(self, key):
             raise ObjectExists(key)
         return self._ask(key, lambda: request({}))
 

@@ -9,6 +9,7 @@ import botocore.exceptions
 
 from weaviate_backup.api.location import S3Location
 from weaviate_backup.errors import BackupError, ObjectExists, ObjectNotFound, Permanent, Transient, excerpt
+from weaviate_backup.storage.wording import NO_TLS, certificate_trouble, retry_after_seconds
 
 DEFAULT_REGION = "us-east-1"
 THROTTLING = frozenset({"SlowDown", "Throttling", "ThrottlingException", "TooManyRequests", "RequestLimitExceeded"})
@@ -65,10 +66,8 @@ def _where(location: S3Location) -> str:
 
 
 def _certificate_trouble(text: str) -> str:
-    _, found, rest = text.partition("certificate verify failed")
-    if found:
-        return excerpt(f"certificate verify failed{rest.partition(' (_ssl')[0]}", 160)
-    return "no certificate in the Secret's key" if "NO_CERTIFICATE" in text else "no TLS there, or junk"
+    said = certificate_trouble(text)
+    return "no certificate in the Secret's key" if said == NO_TLS and "NO_CERTIFICATE" in text else said
 
 
 def no_store(location: S3Location) -> Permanent:
@@ -142,10 +141,8 @@ def _of_answer(  # noqa: PLR0911 (a table of answers)
             + "; set it to the bucket's",
         )
     if code in THROTTLING or status == 429:
-        wished = str(meta.get("HTTPHeaders", {}).get("retry-after", ""))
-        return Transient(
-            "Throttled", f"{what}: {said or code}", retry_after_seconds=float(wished) if wished.isdigit() else None
-        )
+        wished = retry_after_seconds(str(meta.get("HTTPHeaders", {}).get("retry-after", "")))
+        return Transient("Throttled", f"{what}: {said or code}", retry_after_seconds=wished)
     if status >= 500 or status == 408 or code in LOST_ON_THE_WAY:
         return Transient("StoreUnavailable", f"{what}: {code} {said}".rstrip())
     return Permanent("StoreRefused", f"{what}: {code} {said}".rstrip())

@@ -7,7 +7,7 @@ manifest, that names the hash of the node's descriptor and of every part. Large 
 import hashlib
 import io
 import json
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
 from functools import cached_property
 from typing import Any
@@ -137,17 +137,6 @@ class BackupReader:
             raise Permanent("CollectionNotFound", f"backup {self.backup_id!r} holds no collection {collection!r}")
         return found
 
-    def _written_late(self, collection: str) -> set[str]:
-        """Shards that were written to while they were cut."""
-        found = [self.descriptor(node).collection(collection) for node in self.config.nodes]
-        shards = [shard for each in found if each is not None for shard in each.shards]
-        return {shard.name for shard in shards if any(path.endswith(f"/{LATE_WRITES}") for path in shard.files)}
-
-    def _held(self, collection: str) -> dict[str, set[str]]:
-        """node -> its shards of the collection."""
-        found = {node: self.descriptor(node).collection(collection) for node in self.config.nodes}
-        return {node: {shard.name for shard in each.shards} for node, each in found.items() if each is not None}
-
     def restored_class(self, collection: str) -> RestoredClass:
         """Schema and sharding state as the leader's descriptor has them.
 
@@ -157,14 +146,26 @@ class BackupReader:
         descriptor = self.class_descriptor(self.leader, collection)
         state = _json_object(descriptor.sharding_state, f"sharding state of {collection}")
         if self.manifest is not None and state.get("partitioningEnabled"):
-            state = without_tenants_held_nowhere(state, self._held(collection))
-            state = with_active(state, self._written_late(collection))
+            parts = self._parts(collection)
+            held = {node: {shard.name for shard in part.shards} for node, part in parts.items()}
+            state = with_active(without_tenants_held_nowhere(state, held), _written_late(parts.values()))
         return RestoredClass(
             name=collection,
             class_json=_json_object(descriptor.class_json, f"schema of {collection}"),
             state=state,
             aliases=tuple(aliases_of(descriptor)),
         )
+
+    def _parts(self, collection: str) -> dict[str, ClassDescriptor]:
+        """node -> what it holds of the collection."""
+        found = {node: self.descriptor(node).collection(collection) for node in self.config.nodes}
+        return {node: each for node, each in found.items() if each is not None}
+
+
+def _written_late(parts: Iterable[ClassDescriptor]) -> set[str]:
+    """Shards that were written to while they were cut."""
+    shards = [shard for part in parts for shard in part.shards]
+    return {shard.name for shard in shards if any(path.endswith(f"/{LATE_WRITES}") for path in shard.files)}
 
 
 def aliases_of(descriptor: ClassDescriptor) -> list[str]:

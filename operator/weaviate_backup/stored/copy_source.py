@@ -10,7 +10,7 @@ from weaviate_backup.core.copy_plan import SourceBackup, gather_source
 from weaviate_backup.errors import Permanent, excerpt
 from weaviate_backup.layout import keys
 from weaviate_backup.layout.acceptance import judge_base, judge_config, judge_node
-from weaviate_backup.layout.descriptors import SUCCESS
+from weaviate_backup.layout.descriptors import SUCCESS, chunk_keys
 from weaviate_backup.layout.integrity import Finding, summarize
 from weaviate_backup.layout.manifests import ChunkLine, NodeHeader
 from weaviate_backup.storage.object_store import ObjectStore
@@ -60,11 +60,7 @@ def _read(store: ObjectStore, reader: BackupReader) -> SourceBackup:
         descriptor = reader.descriptor(node)
         _refuse(judge_node(descriptor, config=config, node=node))
         required.add(keys.node_descriptor(backup_id, node))
-        required |= {
-            keys.chunk(backup_id, node, each.name, number)
-            for each in descriptor.classes
-            for number in each.chunk_numbers
-        }
+        required |= chunk_keys(descriptor, backup_id, node)
     return gather_source(
         backup_id,
         listed={each.key: each.size_bytes for each in store.list(prefix_of(backup_id))},

@@ -5,6 +5,7 @@ time to time and tells those who wait.
 """
 
 import threading
+from collections.abc import Iterable, Iterator
 
 from weaviate_backup.core.session import Progress
 from weaviate_backup.errors import Permanent
@@ -43,6 +44,12 @@ class Meter:
                     "files_done": now.files_done + files_done,
                 }
             )
+
+    def counted(self, blocks: Iterable[bytes]) -> Iterator[bytes]:
+        """The blocks, each counted as done before it is given on."""
+        for block in blocks:
+            self.add(bytes_done=len(block))
+            yield block
 
     def take_back(self, bytes_done: int) -> None:
         """A transfer starts from zero; what it had counted was not done."""

@@ -15,7 +15,7 @@ from weaviate_backup.errors import BackupError, ObjectExists, ObjectNotFound, Pe
 from weaviate_backup.storage.object_store import ObjectStore
 from weaviate_backup.stored.bandwidth import Bandwidth
 from weaviate_backup.stored.meter import Meter
-from weaviate_backup.stored.storing import READ_BLOCK_BYTES, is_committed
+from weaviate_backup.stored.storing import READ_BLOCK_BYTES, hash_blocks, is_committed
 
 SOURCE = "at the source"
 TARGET = "at the target"
@@ -102,11 +102,7 @@ class Passage:
                 yield block
 
     def _hash(self, store: ObjectStore, key: str, side: str) -> tuple[int, str]:
-        digest, size_bytes = hashlib.sha256(), 0
-        for block in self.blocks(store, key, side):
-            digest.update(block)
-            size_bytes += len(block)
-        return size_bytes, digest.hexdigest()
+        return hash_blocks(self.blocks(store, key, side))
 
     def _check_arrival(self, wanted: SourceObject, sha256: str) -> None:
         with blaming(TARGET):

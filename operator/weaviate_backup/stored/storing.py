@@ -6,11 +6,11 @@ for.
 
 import hashlib
 import logging
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 
 from weaviate_backup.errors import BackupError, ObjectExists, ObjectNotFound, Permanent
 from weaviate_backup.layout import keys
-from weaviate_backup.storage.object_store import ObjectStore
+from weaviate_backup.storage.object_store import ObjectStore, exists
 from weaviate_backup.stored.meter import Meter
 
 log = logging.getLogger(__name__)
@@ -51,11 +51,7 @@ def refuse_committed(store: ObjectStore, backup_id: str) -> None:
 
 
 def is_committed(store: ObjectStore, backup_id: str) -> bool:
-    try:
-        store.stat(keys.backup_config(backup_id))
-    except ObjectNotFound:
-        return False
-    return True
+    return exists(store, keys.backup_config(backup_id))
 
 
 def abort_unfinished(store: ObjectStore, folder: str) -> None:
@@ -88,9 +84,13 @@ def find_document(store: ObjectStore, key: str) -> bytes | None:
 
 def hash_object(store: ObjectStore, key: str, meter: Meter) -> tuple[int, str]:
     """Size and SHA-256 of every byte as the store gives it back, counted as done."""
+    return hash_blocks(meter.counted(read_blocks(store, key)))
+
+
+def hash_blocks(blocks: Iterable[bytes]) -> tuple[int, str]:
+    """Size and SHA-256 of all."""
     digest, size_bytes = hashlib.sha256(), 0
-    for block in read_blocks(store, key):
-        meter.add(bytes_done=len(block))
+    for block in blocks:
         digest.update(block)
         size_bytes += len(block)
     return size_bytes, digest.hexdigest()

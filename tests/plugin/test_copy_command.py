@@ -21,9 +21,10 @@ SECRET = "testsecret"
 
 
 def command(*arguments: object, **environment: str) -> subprocess.Popen[str]:
+    """The command as from a terminal: one that inherits an ignored SIGINT, as in the background, ignores it, too."""
     kept = {"PATH": os.environ["PATH"], "HOME": "/nonexistent", "COLUMNS": "200"}
     return subprocess.Popen(
-        [program("kubectl"), "weaviate-backup", "copy", *map(str, arguments)],
+        ["env", "--default-signal=INT", program("kubectl"), "weaviate-backup", "copy", *map(str, arguments)],
         stdout=subprocess.PIPE,
         stderr=subprocess.STDOUT,
         text=True,

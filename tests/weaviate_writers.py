@@ -6,6 +6,8 @@ Every object has a `tag` and a place that nothing else ever has, so that a searc
 import asyncio
 import random
 import uuid
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -81,7 +83,7 @@ KINDS = {
 
 
 class Writers:
-    """Acknowledged writes until told to stop. An update changes vector, tag and place, and with them the doc id.
+    """Acknowledged writes while `running`. An update changes vector, tag and place, and with them the doc id.
 
     No object is ever in two writes at once: a server (1.37.14, 1.39.1) writes the postings of an update after it has
     let go of the object, so that of two writes at once the earlier one may leave postings that no object has. That is
@@ -100,7 +102,7 @@ class Writers:
         self._tag = 0
         self._ids: list[str] = []
         self.written = 0
-        self.stopping = False
+        self._stopping = False
 
     def item(self, identity: str) -> dict[str, Any]:
         self._tag += 1
@@ -130,8 +132,18 @@ class Writers:
         """An object that no other write is busy with, and none will be until it is put back."""
         return self._ids.pop(self._random.randrange(len(self._ids)))
 
-    async def run(self, *, batch: int, pause_seconds: float = 0.0) -> None:
-        while not self.stopping:
+    @asynccontextmanager
+    async def running(self, count: int, *, batch: int, pause_seconds: float = 0.0) -> AsyncIterator[None]:
+        """That many at once while the block runs; at its end they finish what they are at."""
+        tasks = [asyncio.create_task(self._run(batch=batch, pause_seconds=pause_seconds)) for _ in range(count)]
+        try:
+            yield
+        finally:
+            self._stopping = True
+            await asyncio.gather(*tasks)
+
+    async def _run(self, *, batch: int, pause_seconds: float) -> None:
+        while not self._stopping:
             if "i" in self._kinds:
                 await self.insert(max(1, batch // 2))
             if "u" in self._kinds:

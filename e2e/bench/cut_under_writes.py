@@ -131,15 +131,10 @@ async def measure(directory: Path, kind: IndexKind, load: Load, *, control: bool
         await source.create(kind.definition(CLASS))
         writers = Writers(source, CLASS, kind, kinds=load.writes)
         await writers.insert(load.objects)
-        tasks = [
-            asyncio.create_task(writers.run(batch=load.batch, pause_seconds=load.pause_seconds))
-            for _ in range(load.writers)
-        ]
-        await asyncio.sleep(load.warm_up_seconds)
-        taken = await cut(source, writers, load, directory / "taken")
-        await own_backup(source, "create")
-        writers.stopping = True
-        await asyncio.gather(*tasks)
+        async with writers.running(load.writers, batch=load.batch, pause_seconds=load.pause_seconds):
+            await asyncio.sleep(load.warm_up_seconds)
+            taken = await cut(source, writers, load, directory / "taken")
+            await own_backup(source, "create")
         if control:
             show(kind, "source, quiet", await answers_of(source, kind), f"{writers.written} written in all")
             await source.stop_node(source.nodes[0])

@@ -217,12 +217,8 @@ async def test_what_a_tenant_was_told_while_it_woke_up_is_not_lost(tmp_path: Pat
         await writers.insert(600)
         order = backup_order(cluster, store, (CLASS,))
         async with agent_process(tmp_path, order=order, data_path=data_path) as agent:
-            running = [asyncio.create_task(writers.run(batch=20)) for _ in range(3)]
-            try:
+            async with writers.running(3, batch=20):
                 await agent.step(Step.FREEZE)
-            finally:
-                writers.stopping = True
-                await asyncio.gather(*running)
             (late,) = (data_path / DATA_DIRECTORY / order.operation_uid).rglob(LATE_WRITES)
             assert late.stat().st_size > 100, "nothing was written late"
             (schema,) = (data_path / DATA_DIRECTORY / order.operation_uid / SCHEMA).iterdir()

@@ -111,17 +111,15 @@ async def cut_under_writes(source: WeaviateCluster, collection: str, writers: Wr
     """A cut taken to `directory` while writers were writing, released, with nothing left in the server."""
     node = source.nodes[0]
     driver = SnapshotDriver(node.host, node.data_port, data_path=node.data_path, operation_uid="c" * 32)
-    running = [asyncio.create_task(writers.run(batch=BATCH, pause_seconds=PAUSE_SECONDS)) for _ in range(WRITERS)]
     try:
-        async with RaftClient(node.host, node.raft_rpc_port) as raft:
-            class_json, state, version = await raft.snapshot(collection)
-        (shard,) = state["physical"]
-        cut = await cut_of_a_busy_shard(driver, collection, shard, version)
-        await asyncio.to_thread(take, cut, directory)
-        await driver.release(cut)
+        async with writers.running(WRITERS, batch=BATCH, pause_seconds=PAUSE_SECONDS):
+            async with RaftClient(node.host, node.raft_rpc_port) as raft:
+                class_json, state, version = await raft.snapshot(collection)
+            (shard,) = state["physical"]
+            cut = await cut_of_a_busy_shard(driver, collection, shard, version)
+            await asyncio.to_thread(take, cut, directory)
+            await driver.release(cut)
     finally:
-        writers.stopping = True
-        await asyncio.gather(*running)
         await driver.close()
     assert not list((node.data_path / collection.lower() / shard).glob("changelog/*.log")), "the capture was stopped"
     assert not list(node.data_path.glob(".replica-staging-*"))

@@ -193,8 +193,7 @@ async def test_a_cut_under_writes_misses_nothing(
     await source.create(KINDS[name].definition(busy))
     writers = Writers(source, busy, KINDS[name])
     await writers.insert(PRELOADED)
-    running = [asyncio.create_task(writers.run(batch=8)) for _ in range(3)]
-    try:
+    async with writers.running(3, batch=8):
         node = source.nodes[0]
         async with RaftClient(node.host, node.raft_rpc_port) as raft:
             class_json, state, version = await raft.snapshot(busy)
@@ -202,9 +201,6 @@ async def test_a_cut_under_writes_misses_nothing(
         before = writers.written
         cut = await driver.cut(busy, shard, schema_version=version)
         assert writers.written > before, "the cut was not tried under load"
-    finally:
-        writers.stopping = True
-        await asyncio.gather(*running)
     take(cut, tmp_path)
     await driver.release(cut)
     await restore(target, busy, tmp_path, class_json=class_json, state=state)

@@ -23,7 +23,7 @@ from weaviate_backup.storage.object_store import ObjectStore
 from weaviate_backup.stored.backup_reading import BackupReader
 from weaviate_backup.stored.meter import Meter
 from weaviate_backup.stored.parallel import each_in_parallel
-from weaviate_backup.stored.storing import prefix_of
+from weaviate_backup.stored.storing import prefix_of, sizes_of
 
 PROBLEMS_SHOWN = 3
 
@@ -78,7 +78,7 @@ def _audit(workspace: Workspace, collections: tuple[str, ...], meter: Meter) -> 
     if absent:
         problems.append(f"the backup holds nothing of {', '.join(absent[:10])}")
     _refuse(problems)
-    listed = {each.key: each.size_bytes for each in store.list(prefix_of(workspace.backup_id))}
+    listed = sizes_of(store, prefix_of(workspace.backup_id))
     files = _read_all(workspace, store, reader, contents, listed=listed, meter=meter)
     compressions = {reader.descriptor(node).compression_type for node in contents.nodes}
     return Audited(

@@ -22,7 +22,7 @@ from weaviate_backup.layout.integrity import Finding, compare_shards, summarize
 from weaviate_backup.storage.object_store import ObjectStore
 from weaviate_backup.stored.backup_reading import BackupReader
 from weaviate_backup.stored.meter import Meter
-from weaviate_backup.stored.storing import folder_of
+from weaviate_backup.stored.storing import folder_of, sizes_of
 from weaviate_backup.weaviate.raft_access import AccessClient
 
 PROBLEM_LIMIT = 16
@@ -156,8 +156,9 @@ def _look_at_objects(store: ObjectStore, node: str, wanted: dict[str, WantedFile
     """Bytes this node will need, and the chunks that are not in the store."""
     chunks = [chunk for files in wanted.values() for chunk in files.chunks]
     backup_ids = sorted({chunk.key.partition("/")[0] for chunk in chunks})
-    prefixes = [folder_of(backup_id, node) for backup_id in backup_ids]
-    listed = {each.key: each.size_bytes for prefix in prefixes for each in store.list(prefix)}
+    listed = dict[str, int]()
+    for backup_id in backup_ids:
+        listed |= sizes_of(store, folder_of(backup_id, node))
     missing = sorted(chunk.key for chunk in chunks if chunk.key not in listed)
     problems = []
     if missing:

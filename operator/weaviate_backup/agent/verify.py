@@ -19,7 +19,7 @@ from weaviate_backup.layout.manifests import ChunkLine, NodeHeader, ShardRecord,
 from weaviate_backup.storage.object_store import ObjectStore
 from weaviate_backup.stored.meter import Meter
 from weaviate_backup.stored.parallel import each_in_parallel
-from weaviate_backup.stored.storing import folder_of, hash_object, read_document
+from weaviate_backup.stored.storing import folder_of, hash_object, read_document, sizes_of
 
 
 @dataclass
@@ -57,7 +57,7 @@ async def verify(workspace: Workspace, command: StepCommand, meter: Meter) -> Ve
 def _verify(workspace: Workspace, node: str, meter: Meter) -> Verified:
     store = workspace.open_store()
     contents = read_contents(store, workspace.backup_id, node, operation_uid=workspace.uid)
-    listed = {each.key: each.size_bytes for each in store.list(folder_of(workspace.backup_id, node))}
+    listed = sizes_of(store, folder_of(workspace.backup_id, node))
     findings = compare_listing(contents.expected, listed)
     if findings:
         raise Permanent("VerificationFailed", summarize(findings))

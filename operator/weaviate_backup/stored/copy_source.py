@@ -15,7 +15,7 @@ from weaviate_backup.layout.integrity import Finding, summarize
 from weaviate_backup.layout.manifests import ChunkLine, NodeHeader
 from weaviate_backup.storage.object_store import ObjectStore
 from weaviate_backup.stored.backup_reading import BackupReader
-from weaviate_backup.stored.storing import prefix_of, read_document
+from weaviate_backup.stored.storing import prefix_of, read_document, sizes_of
 
 
 def read_source(store: ObjectStore, backup_id: str, *, with_bases: bool = True) -> tuple[SourceBackup, ...]:
@@ -63,7 +63,7 @@ def _read(store: ObjectStore, reader: BackupReader) -> SourceBackup:
         required |= chunk_keys(descriptor, backup_id, node)
     return gather_source(
         backup_id,
-        listed={each.key: each.size_bytes for each in store.list(prefix_of(backup_id))},
+        listed=sizes_of(store, prefix_of(backup_id)),
         required=required,
         written=_written(store, reader),
         marker=read_document(store, keys.backup_config(backup_id)),

@@ -24,7 +24,7 @@ from weaviate_backup.storage.object_store import ObjectStore
 from weaviate_backup.stored.copy_source import read_source
 from weaviate_backup.stored.parallel import each_in_parallel
 from weaviate_backup.stored.passage import CONTENT_DIFFERS, SOURCE, TARGET, Passage, blaming
-from weaviate_backup.stored.storing import abort_unfinished, find_document, prefix_of
+from weaviate_backup.stored.storing import abort_unfinished, find_document, prefix_of, sizes_of
 
 
 @dataclass(frozen=True)
@@ -80,7 +80,7 @@ def carry_out(passage: Passage, copies: tuple[BackupCopy, ...]) -> tuple[Copied,
 
 
 def _plan(target: ObjectStore, source: SourceBackup) -> BackupCopy:
-    there = {each.key: each.size_bytes for each in target.list(prefix_of(source.backup_id))}
+    there = sizes_of(target, prefix_of(source.backup_id))
     return plan_copy(
         source, there=there, marker_there=find_document(target, keys.backup_config(source.backup_id)) if there else None
     )
@@ -110,7 +110,7 @@ def _complete(passage: Passage, source: SourceBackup) -> None:
     backup_id, key = source.backup_id, keys.backup_config(source.backup_id)
     expected = {each.key: each.size_bytes for each in source.objects}
     with blaming(TARGET):
-        listed = {each.key: each.size_bytes for each in passage.target.list(prefix_of(backup_id))}
+        listed = sizes_of(passage.target, prefix_of(backup_id))
     findings = compare_listing(expected, {k: size for k, size in listed.items() if belongs_to_copy(backup_id, k)})
     if findings:
         raise Permanent("VerificationFailed", f"the target does not list what was copied: {summarize(findings)}")

@@ -29,6 +29,11 @@ def folder_of(backup_id: str, node: str) -> str:
     return f"{prefix_of(backup_id)}{node}/"
 
 
+def sizes_of(store: ObjectStore, prefix: str) -> dict[str, int]:
+    """Key -> bytes of every object below the prefix, as the store lists them now."""
+    return {each.key: each.size_bytes for each in store.list(prefix)}
+
+
 def put_exactly(store: ObjectStore, key: str, content: bytes, *, backup_id: str) -> None:
     """Store a document; one that is there with the same bytes is success, one of an earlier attempt is replaced."""
     try:

@@ -22,10 +22,8 @@ from weaviate_backup.storage.patience import Patience
 
 CONNECTION_STRING = "AZURE_STORAGE_CONNECTION_STRING"
 ACCOUNT, KEY = "AZURE_STORAGE_ACCOUNT", "AZURE_STORAGE_KEY"
-READ_BYTES = 8 << 20
-"""Of one request of a download; what is asked for beyond comes by further ones."""
-DATA_BYTES = 1 << 20
-"""Of one read from a connection; the library's own 4 KiB take longer to handle than to come."""
+READ_BYTES = 1 << 50
+"""At most of one request of a download: always all that is wanted, which is read as it comes."""
 _SECRET = "the Secret of spec.azure.credentialsSecretRef"  # noqa: S105
 
 logging.getLogger("azure").setLevel(logging.WARNING)  # it tells of every request at INFO
@@ -41,7 +39,6 @@ def new_container(
         "max_single_put_size": whole_bytes,
         "max_block_size": whole_bytes,
         "max_single_get_size": READ_BYTES,
-        "max_chunk_get_size": READ_BYTES,
     }
     if given := secret.get(CONNECTION_STRING, "").strip():
         parts = _parsed(given)
@@ -78,7 +75,6 @@ def _transport(ca_file: str | None, patience: Patience) -> RequestsTransport:
         session=session,
         connection_timeout=patience.read_seconds,  # it counts while a request is sent, too
         read_timeout=patience.read_seconds,
-        connection_data_block_size=DATA_BYTES,
     )
 
 

@@ -28,7 +28,7 @@ LOST_RACE = frozenset({"InvalidBlockList", "InvalidBlobOrBlock", "BlobBeingRehyd
 """Another writer of the same blob was first, and with its end our blocks were gone."""
 
 
-def classify(error: Exception, *, key: str, location: AzureLocation, reading: bool = False) -> BackupError:
+def classify(error: Exception, *, key: str, location: AzureLocation) -> BackupError:
     """Never raises. Chain the result to `error` unless `holds_secret(error)`."""
     if isinstance(error, ClientAuthenticationError) and error.status_code is None:
         return Permanent(
@@ -37,7 +37,7 @@ def classify(error: Exception, *, key: str, location: AzureLocation, reading: bo
             "spec.azure.credentialsSecretRef",
         )
     if isinstance(error, HttpResponseError) and error.status_code is not None:
-        return _of_answer(error, key, location, reading=reading)
+        return _of_answer(error, key, location)
     return _of_line(error, location)
 
 
@@ -72,7 +72,7 @@ def _of_line(error: Exception, location: AzureLocation) -> BackupError:
 
 
 def _of_answer(  # noqa: PLR0911 (a table of answers)
-    error: HttpResponseError, key: str, location: AzureLocation, *, reading: bool
+    error: HttpResponseError, key: str, location: AzureLocation
 ) -> BackupError:
     status, code = int(error.status_code or 0), code_of(error)
     what = f"spec.azure.container {location.container!r}" + (f", {key}" if key else "")
@@ -88,8 +88,6 @@ def _of_answer(  # noqa: PLR0911 (a table of answers)
         )
     if status == 404:
         return ObjectNotFound(key)
-    if reading and status == 412:
-        return Transient("ObjectChanged", f"{what}: it was replaced while it was read")
     if code in TAKEN or status == 412:
         return ObjectExists(key)
     if code in LOST_RACE:

@@ -1,7 +1,9 @@
 """Copies a stored backup under another id with other node names, as another cluster of the user would have made it."""
 
+import base64
 import json
 from collections.abc import Mapping
+from typing import Any
 
 from e2e.cluster import bucket
 from e2e.cluster.surroundings import Store
@@ -21,7 +23,7 @@ def copy_backup(store: Store, source: str, target: str, nodes: Mapping[str, str 
         if relative == "backup_config.json":
             body = _rename(body, target, nodes)
         elif rest == "backup.json":
-            body = json.dumps({**json.loads(body), "id": target}).encode()
+            body = _describe(body, target, nodes)
         name = f"{nodes.get(node, node)}/{rest}" if rest else relative
         client.put_object(Bucket=store.bucket, Key=f"{target}/{name}", Body=body)
 
@@ -33,3 +35,21 @@ def _rename(body: bytes, target: str, nodes: Mapping[str, str | None]) -> bytes:
         nodes.get(node, node): entry for node, entry in config["nodes"].items() if nodes.get(node, node) is not None
     }
     return json.dumps(config).encode()
+
+
+def _describe(body: bytes, target: str, nodes: Mapping[str, str | None]) -> bytes:
+    descriptor = {**json.loads(body), "id": target}
+    for collection in descriptor["classes"]:
+        state = json.loads(base64.b64decode(collection["shardingState"]))
+        _move(state["physical"], nodes)
+        collection["shardingState"] = base64.b64encode(json.dumps(state).encode()).decode()
+    return json.dumps(descriptor).encode()
+
+
+def _move(physical: dict[str, Any], nodes: Mapping[str, str | None]) -> None:
+    """Shards whose nodes are all dropped are dropped, too."""
+    for name, shard in list(physical.items()):
+        names = [nodes.get(node, node) for node in shard["belongsToNodes"]]
+        shard["belongsToNodes"] = [node for node in names if node is not None]
+        if not shard["belongsToNodes"]:
+            del physical[name]

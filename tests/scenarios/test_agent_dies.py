@@ -23,9 +23,10 @@ OVERHEAD = 1.1
 def test_backup_goes_on_and_sends_little_twice(world: World) -> None:
     before, name = world.loaded(), world.name()
     host, port = world.lab.store.host_and_port.split(":")
-    with throttled(host, (host, int(port)), bytes_per_second=SLOW_BYTES_PER_SECOND) as throttle:
+    with throttled(host, (host, int(port)), bytes_per_second=0) as throttle:
         world.locate("slow", endpoint=f"{host}:{throttle.port}")
         world.kubectl.wait("weaviatebackuplocation", "slow", "condition=Ready", timeout_seconds=90)
+        throttle.bytes_per_second = SLOW_BYTES_PER_SECOND
         sent_before = throttle.bytes_up
         manifest = manifests.backup(name, location="slow", config={"chunkSize": CHUNK_MEBIBYTES})
         world.kubectl.apply(manifest)

@@ -16,11 +16,12 @@ SMALL_CHUNKS = {"chunkSize": 2}
 
 @pytest.fixture
 def slow_store(world: World) -> Iterator[Throttle]:
-    """A location `slow` whose store is behind a proxy."""
+    """A location `slow` whose store is behind a proxy, which lets the location's probe through at full speed."""
     host, port = world.lab.store.host_and_port.split(":")
-    with throttled(host, (host, int(port)), bytes_per_second=SLOW_BYTES_PER_SECOND) as throttle:
+    with throttled(host, (host, int(port)), bytes_per_second=0) as throttle:
         world.locate("slow", endpoint=f"{host}:{throttle.port}")
         world.kubectl.wait("weaviatebackuplocation", "slow", "condition=Ready", timeout_seconds=90)
+        throttle.bytes_per_second = SLOW_BYTES_PER_SECOND
         yield throttle
         throttle.bytes_per_second = 0
         world.tidy()

@@ -8,7 +8,7 @@ import pytest
 from e2e.bench.agent_memory import agent_processes
 from e2e.cluster import bucket, manifests
 from e2e.cluster.following import reach
-from e2e.cluster.throttle import throttled
+from tests.scenarios.slow_location import slow_location
 from tests.scenarios.world import World
 
 pytestmark = pytest.mark.lab
@@ -22,11 +22,7 @@ OVERHEAD = 1.1
 
 def test_backup_goes_on_and_sends_little_twice(world: World) -> None:
     before, name = world.loaded(), world.name()
-    host, port = world.lab.store.host_and_port.split(":")
-    with throttled(host, (host, int(port)), bytes_per_second=0) as throttle:
-        world.locate("slow", endpoint=f"{host}:{throttle.port}")
-        world.kubectl.wait("weaviatebackuplocation", "slow", "condition=Ready", timeout_seconds=90)
-        throttle.bytes_per_second = SLOW_BYTES_PER_SECOND
+    with slow_location(world, bytes_per_second=SLOW_BYTES_PER_SECOND) as throttle:
         sent_before = throttle.bytes_up
         manifest = manifests.backup(name, location="slow", config={"chunkSize": CHUNK_MEBIBYTES})
         world.kubectl.apply(manifest)

@@ -6,7 +6,8 @@ from collections.abc import Iterator
 import pytest
 from e2e.cluster import manifests
 from e2e.cluster.following import reach
-from e2e.cluster.throttle import Throttle, throttled
+from e2e.cluster.throttle import Throttle
+from tests.scenarios.slow_location import slow_location
 from tests.scenarios.world import World
 
 pytestmark = pytest.mark.lab
@@ -16,12 +17,7 @@ SMALL_CHUNKS = {"chunkSize": 2}
 
 @pytest.fixture
 def slow_store(world: World) -> Iterator[Throttle]:
-    """A location `slow` whose store is behind a proxy, which lets the location's probe through at full speed."""
-    host, port = world.lab.store.host_and_port.split(":")
-    with throttled(host, (host, int(port)), bytes_per_second=0) as throttle:
-        world.locate("slow", endpoint=f"{host}:{throttle.port}")
-        world.kubectl.wait("weaviatebackuplocation", "slow", "condition=Ready", timeout_seconds=90)
-        throttle.bytes_per_second = SLOW_BYTES_PER_SECOND
+    with slow_location(world, bytes_per_second=SLOW_BYTES_PER_SECOND) as throttle:
         yield throttle
         throttle.bytes_per_second = 0
         world.tidy()

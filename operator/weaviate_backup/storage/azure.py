@@ -12,7 +12,7 @@ import weakref
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from functools import partial
-from typing import Any, BinaryIO, TypeVar, cast
+from typing import Any, BinaryIO, TypeVar
 from urllib.parse import urlsplit
 
 import requests
@@ -25,7 +25,7 @@ from weaviate_backup.errors import BackupError, ObjectExists, Permanent, Transie
 from weaviate_backup.storage.authority import kept_as_file
 from weaviate_backup.storage.azure_access import new_container
 from weaviate_backup.storage.azure_failures import classify, holds_secret
-from weaviate_backup.storage.bodies import ExactBody
+from weaviate_backup.storage.connections import body_of
 from weaviate_backup.storage.object_store import MakeBlocks, ObjectInfo, exists, key_prefix
 from weaviate_backup.storage.pages import next_page
 from weaviate_backup.storage.parts import Part, cut, joined, patiently, send_parts
@@ -95,11 +95,7 @@ class AzureStore:
         wanted = {"offset": start, "length": length} if start or length is not None else {}
         answer = self._ask(key, lambda: _begun(self._blob(key), wanted))
         with answer:
-            found_bytes = int(answer.headers["Content-Length"])
-            if length is not None and found_bytes < length:
-                raise Permanent("RangeOutside", f"{key} has only {found_bytes} of {length} bytes from {start} on")
-            read = partial(answer.raw.read, decode_content=False)
-            yield cast(BinaryIO, ExactBody(read, found_bytes, lambda error: self._failure(error, key)))
+            yield body_of(answer, lambda error: self._failure(error, key), key=key, start=start, length=length)
 
     def stat(self, key: str) -> ObjectInfo:
         found: Any = self._ask(key, self._blob(key).get_blob_properties)

@@ -2,15 +2,25 @@
 
 import io
 from collections.abc import Callable
-from typing import cast
+from typing import BinaryIO, cast
 
-from weaviate_backup.errors import BackupError, Transient
+from weaviate_backup.errors import BackupError, Permanent, Transient
+
+Read = Callable[[int], bytes]
+Judge = Callable[[Exception], Exception]
+
+
+def exact_body(read: Read, found_bytes: int, failure: Judge, *, key: str, start: int, length: int | None) -> BinaryIO:
+    """The `found_bytes` that a store answers with, as a stream. Raises `RangeOutside` when more were wanted."""
+    if length is not None and found_bytes < length:
+        raise Permanent("RangeOutside", f"{key} has only {found_bytes} of {length} bytes from {start} on")
+    return cast(BinaryIO, ExactBody(read, found_bytes, failure))
 
 
 class ExactBody(io.RawIOBase):
     """`length` bytes of what `read` gives, a call at a time; `failure` judges what `read` raises."""
 
-    def __init__(self, read: Callable[[int], bytes], length: int, failure: Callable[[Exception], Exception]) -> None:
+    def __init__(self, read: Read, length: int, failure: Judge) -> None:
         self._read = read
         self._remaining = length
         self._failure = failure

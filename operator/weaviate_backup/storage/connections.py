@@ -1,9 +1,12 @@
-"""What GCS and Azure share of their connections: a pool for many threads, no retries, and whom to trust."""
+"""What GCS and Azure share of their connections: a pool for many threads, no retries, whom to trust, how to read."""
 
-from typing import Any
+from functools import partial
+from typing import Any, BinaryIO
 
 import requests
 from requests.adapters import HTTPAdapter
+
+from weaviate_backup.storage.bodies import Judge, exact_body
 
 CONNECTIONS = 64
 
@@ -12,6 +15,12 @@ def prepare(session: requests.Session, ca_file: str | None) -> None:
     """Give the session a pool of its own, with the authority that answers must be signed by; None: the public ones."""
     for scheme in ("https://", "http://"):
         session.mount(scheme, _Adapter(ca_file))
+
+
+def body_of(answer: requests.Response, failure: Judge, *, key: str, start: int, length: int | None) -> BinaryIO:
+    """The body as it comes; its length must have been announced. Raises `RangeOutside` when more was wanted."""
+    read = partial(answer.raw.read, decode_content=False)  # decoding what is not encoded copies it twice
+    return exact_body(read, int(answer.headers["Content-Length"]), failure, key=key, start=start, length=length)
 
 
 class _Adapter(HTTPAdapter):

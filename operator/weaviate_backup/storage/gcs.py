@@ -13,8 +13,7 @@ import weakref
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
-from functools import partial
-from typing import Any, BinaryIO, TypeVar, cast
+from typing import Any, BinaryIO, TypeVar
 from urllib.parse import quote
 
 import google.auth.exceptions
@@ -26,7 +25,7 @@ from google.cloud import storage
 from weaviate_backup.api.location import GcsLocation
 from weaviate_backup.errors import BackupError, ObjectExists, ObjectNotFound, Permanent, Transient
 from weaviate_backup.storage.authority import kept_as_file
-from weaviate_backup.storage.bodies import ExactBody
+from weaviate_backup.storage.connections import body_of
 from weaviate_backup.storage.gcs_access import new_session
 from weaviate_backup.storage.gcs_failures import answer_failure, classify, no_bucket
 from weaviate_backup.storage.gcs_upload import Upload
@@ -96,11 +95,7 @@ class GcsStore:
             key=key, expected=(200, 206), params={"alt": "media"}, headers=headers, stream=True,
         )  # fmt: skip
         with answer:
-            found_bytes = int(answer.headers["Content-Length"])
-            if length is not None and found_bytes < length:
-                raise Permanent("RangeOutside", f"{key} has only {found_bytes} of {length} bytes from {start} on")
-            read = partial(answer.raw.read, decode_content=False)  # decoding what is not encoded copies it twice
-            yield cast(BinaryIO, ExactBody(read, found_bytes, lambda error: self._failure(error, key)))
+            yield body_of(answer, lambda error: self._failure(error, key), key=key, start=start, length=length)
 
     def stat(self, key: str) -> ObjectInfo:
         blob = self._bucket.blob(self._prefix + key)

@@ -13,14 +13,14 @@ import logging
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from contextlib import contextmanager, suppress
 from functools import partial
-from typing import Any, BinaryIO, TypeVar, cast
+from typing import Any, BinaryIO, TypeVar
 
 import botocore.exceptions
 
 from weaviate_backup.api.location import S3Location
 from weaviate_backup.errors import ObjectExists, Permanent, Transient
 from weaviate_backup.storage.authority import kept_as_file
-from weaviate_backup.storage.bodies import ExactBody
+from weaviate_backup.storage.bodies import exact_body
 from weaviate_backup.storage.object_store import MakeBlocks, ObjectInfo, exists, key_prefix
 from weaviate_backup.storage.parts import Part, cut, joined, patiently, send_parts
 from weaviate_backup.storage.patience import USUAL, Patience
@@ -93,9 +93,8 @@ class S3Store:
         answer = self._ask(key, lambda: self._client.get_object(**self._named(key), **self._key_options, **wanted))
         body, found_bytes = answer["Body"], answer["ContentLength"]
         try:
-            if length is not None and found_bytes < length:
-                raise Permanent("RangeOutside", f"{key} has only {found_bytes} of {length} bytes from {start} on")
-            yield cast(BinaryIO, ExactBody(body.read, found_bytes, lambda error: self._failure(error, key)))
+            failure = partial(self._failure, key=key)
+            yield exact_body(body.read, found_bytes, failure, key=key, start=start, length=length)
         finally:
             body.close()
 

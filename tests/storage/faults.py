@@ -53,9 +53,9 @@ class Silence:
 
 @dataclass(frozen=True)
 class Drip:
-    """Both bodies pass slowly, in blocks of 64 KiB."""
+    """Both bodies pass slowly."""
 
-    seconds_per_block: float
+    seconds_per_mib: float
 
 
 @dataclass(frozen=True)

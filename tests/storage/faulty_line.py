@@ -191,7 +191,7 @@ class _Exchange:
         struck = isinstance(fault, HangUp | Silence | Flip) and fault.at is moment
         async for block in source.iter_chunked(BLOCK_BYTES):
             if isinstance(fault, Drip):
-                await asyncio.sleep(fault.seconds_per_block)
+                await asyncio.sleep(fault.seconds_per_mib * len(block) / (1 << 20))
             ends = passed_bytes + len(block)
             if struck and isinstance(fault, HangUp | Silence | Flip) and passed_bytes <= fault.after_bytes < ends:
                 at = fault.after_bytes - passed_bytes

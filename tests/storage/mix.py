@@ -14,7 +14,7 @@ ANYWHERE: tuple[Fault, ...] = (
     HangUp(Moment.BEFORE, reset=False),
     HangUp(Moment.DONE),
     Silence(Moment.BEFORE, 0.5),
-    Drip(0.002),
+    Drip(0.03),
     S3.refuse(500, "InternalError"),
     S3.refuse(500, "InternalError", done=True),
     S3.refuse(503, "SlowDown", headers=(("Retry-After", "0"),)),

@@ -2,35 +2,67 @@
 
 import gc
 import hashlib
+import socket
 import tracemalloc
 from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
+from typing import Any
 
 import pytest
+import requests
+import urllib3.util.connection
 from tests.storage.contract import MIB, blocks, read
 from tests.storage.dialects import S3, Verb
 from tests.storage.faults import Drip, Edit, Fault, Flip, HangUp, Moment, Silence
 from tests.storage.faulty_stores import PATIENT, READ_SECONDS, SLOW_READ_SECONDS, TRIALS, Trial, nth
 
 from weaviate_backup.errors import BackupError, ObjectExists, ObjectNotFound, Permanent, Transient
+from weaviate_backup.storage.connections import body_of
 
 LARGE = b"".join(bytes([number]) * MIB for number in range(9))
 PAGE = 40
+SEND_BYTES = 128 << 10
 MEMORY_BYTES = 160 * MIB
 """Four parts of 8 MiB in flight, the next, a few copies, and what the line itself holds."""
 
 
-def test_a_slow_line_is_waited_for(trial: Trial) -> None:
-    """Much longer than the longest silence, in both directions; not one request more than on a fast line."""
-    sent = []
-    for seconds in (0.0, 0.005):
+@pytest.fixture
+def small_send_buffers(monkeypatch: pytest.MonkeyPatch) -> None:
+    """On a loopback device the kernel takes some MiB at once, which hides how slow the other end is."""
+    connect = urllib3.util.connection.create_connection
+
+    def small(*arguments: Any, **options: Any) -> socket.socket:
+        connected = connect(*arguments, **options)
+        connected.setsockopt(socket.SOL_SOCKET, socket.SO_SNDBUF, SEND_BYTES)
+        return connected
+
+    monkeypatch.setattr(urllib3.util.connection, "create_connection", small)
+
+
+def test_a_slow_line_is_waited_for(trial: Trial, small_send_buffers: None) -> None:
+    """A part takes longer than the longest silence; not one request more than on a fast line."""
+    sent, store = [], trial.open(PATIENT)
+    for seconds in (0.0, SLOW_READ_SECONDS * 1.4):
         trial.line.heal()
-        trial.line.fail(lambda _: True, Drip(seconds), times=None)
+        trial.line.fail(lambda _: True, Drip(seconds / 8), times=None)
         key = trial.key()
-        trial.store.put(key, lambda: blocks(LARGE, MIB), if_absent=True)
-        assert read(trial.store, key) == LARGE
+        store.put(key, lambda: blocks(LARGE, MIB), if_absent=True)
+        assert read(trial.truth, key) == LARGE
         sent.append(len(trial.line.requests))
     assert sent[0] == sent[1]
+
+
+def test_an_object_is_read_from_a_slow_line(trial: Trial) -> None:
+    key = trial.key()
+    trial.truth.put(key, lambda: blocks(LARGE, MIB))
+    trial.line.fail(lambda _: True, Drip(READ_SECONDS / 4), times=None)
+    assert read(trial.store, key) == LARGE
+    assert len(trial.line.requests) == 1
+
+
+def test_an_answer_that_does_not_say_its_length_is_refused() -> None:
+    with pytest.raises(Transient, match="LengthUnknown"):
+        body_of(requests.Response(), lambda error: error, key="a", start=0, length=None)
 
 
 def test_a_silence_shorter_than_patience_is_no_failure(trial: Trial) -> None:

@@ -1,13 +1,35 @@
-"""The body of an answer, as a stream that knows how long it must be."""
+"""Bodies of requests, that go out a piece at a time, and of answers, that know how long they must be."""
 
 import io
 from collections.abc import Callable
-from typing import BinaryIO, cast
+from typing import Any, BinaryIO, cast
 
 from weaviate_backup.errors import BackupError, Permanent, Transient
 
+PIECE_BYTES = 256 << 10
+
 Read = Callable[[int], bytes]
 Judge = Callable[[Exception], Exception]
+
+
+def in_pieces(body: Any) -> Any:
+    """The body of a request, sent a piece at a time when it is large; streams are left as they are."""
+    is_large = isinstance(body, bytes | bytearray) and len(body) > PIECE_BYTES
+    return PiecewiseBody(body) if is_large else body
+
+
+class PiecewiseBody:
+    """Content that is sent in pieces. A socket's time limit counts for all that is given to it at once: a part of some
+    MiB on a slow line would be taken for a silence."""
+
+    def __init__(self, content: bytes | bytearray) -> None:
+        self._unread = memoryview(content)
+
+    def read(self, size: int = -1, /) -> memoryview:
+        """A piece, whatever `size` says: clients ask for 16 KiB, which takes many turns of the interpreter."""
+        del size
+        piece, self._unread = self._unread[:PIECE_BYTES], self._unread[PIECE_BYTES:]
+        return piece
 
 
 def exact_body(read: Read, found_bytes: int, failure: Judge, *, key: str, start: int, length: int | None) -> BinaryIO:

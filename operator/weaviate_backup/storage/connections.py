@@ -1,4 +1,5 @@
-"""What GCS and Azure share of their connections: a pool for many threads, no retries, whom to trust, how to read."""
+"""What GCS and Azure share of their connections: a pool for many threads, no retries, whom to trust, how content goes
+and comes."""
 
 from functools import partial
 from typing import Any, BinaryIO
@@ -6,7 +7,8 @@ from typing import Any, BinaryIO
 import requests
 from requests.adapters import HTTPAdapter
 
-from weaviate_backup.storage.bodies import Judge, exact_body
+from weaviate_backup.errors import Transient
+from weaviate_backup.storage.bodies import Judge, exact_body, in_pieces
 
 CONNECTIONS = 64
 
@@ -19,8 +21,11 @@ def prepare(session: requests.Session, ca_file: str | None) -> None:
 
 def body_of(answer: requests.Response, failure: Judge, *, key: str, start: int, length: int | None) -> BinaryIO:
     """The body as it comes; its length must have been announced. Raises `RangeOutside` when more was wanted."""
+    announced = answer.headers.get("Content-Length", "")
+    if not announced.isdecimal():
+        raise Transient("LengthUnknown", f"{key}: no Content-Length in the answer; ask the store without a proxy")
     read = partial(answer.raw.read, decode_content=False)  # decoding what is not encoded copies it twice
-    return exact_body(read, int(answer.headers["Content-Length"]), failure, key=key, start=start, length=length)
+    return exact_body(read, int(announced), failure, key=key, start=start, length=length)
 
 
 class _Adapter(HTTPAdapter):
@@ -33,4 +38,5 @@ class _Adapter(HTTPAdapter):
     def send(self, request: requests.PreparedRequest, *arguments: Any, **options: Any) -> requests.Response:
         if self._ca_file:
             options["verify"] = self._ca_file
+        request.body = in_pieces(request.body)  # its length is among the headers already
         return super().send(request, *arguments, **options)

@@ -15,6 +15,7 @@ import botocore.exceptions
 
 from weaviate_backup.api.location import CUSTOMER_KEY, S3Location
 from weaviate_backup.errors import Permanent
+from weaviate_backup.storage.bodies import in_pieces
 from weaviate_backup.storage.s3_failures import DEFAULT_REGION
 
 if TYPE_CHECKING:
@@ -66,7 +67,12 @@ def new_client(
     )
     client = session.client("s3", endpoint_url=endpoint, config=config, verify=ca_file)
     client.meta.events.register("before-parse.s3", _refuse_cut_document)
+    client.meta.events.register("before-send.s3", _send_in_pieces)
     return client
+
+
+def _send_in_pieces(request: Any, **_: Any) -> None:
+    request.body = in_pieces(request.body)
 
 
 def _refuse_cut_document(operation_model: Any, response_dict: Mapping[str, Any], **_: Any) -> None:

@@ -68,10 +68,10 @@ class Flip:
 
 @dataclass(frozen=True)
 class Header:
-    """A header of the true answer says something else."""
+    """A header of the true answer says something else, or is missing."""
 
     name: str
-    value: str
+    value: str | None
 
 
 @dataclass(frozen=True)

@@ -175,7 +175,9 @@ class _Exchange:
             if name.lower() not in OF_ONE_HOP:
                 response.headers.add(name, value)
         if isinstance(self._fault, Header) and self._fault.name in response.headers:
-            response.headers[self._fault.name] = self._fault.value
+            del response.headers[self._fault.name]
+            if self._fault.value is not None:
+                response.headers[self._fault.name] = self._fault.value
         if isinstance(self._fault, Edit):
             content = self._fault.edit(await answer.read())
             return web.Response(status=answer.status, headers=_without_length(response.headers), body=content)

@@ -9,15 +9,15 @@ from concurrent.futures import ThreadPoolExecutor
 from typing import Any
 
 import pytest
-import requests
 import urllib3.util.connection
 from tests.storage.contract import MIB, blocks, read
 from tests.storage.dialects import S3, Verb
-from tests.storage.faults import Drip, Edit, Fault, Flip, HangUp, Moment, Silence
+from tests.storage.faults import Answer, Drip, Edit, Fault, Flip, HangUp, Header, Moment, Silence
 from tests.storage.faulty_stores import PATIENT, READ_SECONDS, SLOW_READ_SECONDS, TRIALS, Trial, nth
 
 from weaviate_backup.errors import BackupError, ObjectExists, ObjectNotFound, Permanent, Transient
-from weaviate_backup.storage.connections import body_of
+from weaviate_backup.storage import parts
+from weaviate_backup.storage.patience import Patience
 
 LARGE = b"".join(bytes([number]) * MIB for number in range(9))
 PAGE = 40
@@ -52,6 +52,17 @@ def test_a_slow_line_is_waited_for(trial: Trial, small_send_buffers: None) -> No
     assert sent[0] == sent[1]
 
 
+@pytest.mark.parametrize(["shared"], [("s3",)], indirect=True)
+def test_a_redirected_part_is_sent_whole(trial: Trial, monkeypatch: pytest.MonkeyPatch) -> None:
+    """botocore sends it again by itself when the store says that its bucket is in another region; we need not."""
+    monkeypatch.setattr(parts, "PART_ATTEMPTS", 1)
+    is_part, key = trial.dialect.is_verb(Verb.PART), trial.key()
+    trial.line.fail(is_part, Answer(307, headers=(("x-amz-bucket-region", "us-east-1"),)))
+    trial.open(Patience(attempts=1)).put(key, lambda: blocks(LARGE, MIB))
+    assert read(trial.truth, key) == LARGE
+    assert sum(map(is_part, trial.line.requests)) == 3
+
+
 def test_an_object_is_read_from_a_slow_line(trial: Trial) -> None:
     key = trial.key()
     trial.truth.put(key, lambda: blocks(LARGE, MIB))
@@ -60,9 +71,12 @@ def test_an_object_is_read_from_a_slow_line(trial: Trial) -> None:
     assert len(trial.line.requests) == 1
 
 
-def test_an_answer_that_does_not_say_its_length_is_refused() -> None:
+def test_an_answer_that_does_not_say_its_length_is_refused(trial: Trial) -> None:
+    key = trial.key()
+    trial.truth.put(key, lambda: blocks(LARGE, MIB))
+    trial.line.fail(trial.dialect.is_verb(Verb.READ), Header("Content-Length", None), times=None)
     with pytest.raises(Transient, match="LengthUnknown"):
-        body_of(requests.Response(), lambda error: error, key="a", start=0, length=None)
+        read(trial.store, key)
 
 
 def test_a_silence_shorter_than_patience_is_no_failure(trial: Trial) -> None:

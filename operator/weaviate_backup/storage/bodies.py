@@ -23,7 +23,7 @@ class PiecewiseBody:
     MiB on a slow line would be taken for a silence."""
 
     def __init__(self, content: bytes | bytearray) -> None:
-        self._unread = memoryview(content)
+        self._content = self._unread = memoryview(content)
 
     def read(self, size: int = -1, /) -> memoryview:
         """A piece, whatever `size` says: clients ask for 16 KiB, which takes many turns of the interpreter."""
@@ -31,9 +31,18 @@ class PiecewiseBody:
         piece, self._unread = self._unread[:PIECE_BYTES], self._unread[PIECE_BYTES:]
         return piece
 
+    def seek(self, position: int, /) -> None:
+        """Of botocore, before it sends a request again to another region."""
+        self._unread = self._content[position:]
 
-def exact_body(read: Read, found_bytes: int, failure: Judge, *, key: str, start: int, length: int | None) -> BinaryIO:
-    """The `found_bytes` that a store answers with, as a stream. Raises `RangeOutside` when more were wanted."""
+
+def exact_body(
+    read: Read, found_bytes: int | None, failure: Judge, *, key: str, start: int, length: int | None
+) -> BinaryIO:
+    """The `found_bytes` that a store announces, as a stream. Raises `RangeOutside` when more were wanted, and
+    `LengthUnknown` when none were announced."""
+    if found_bytes is None:
+        raise Transient("LengthUnknown", f"{key}: no Content-Length in the answer; ask the store without a proxy")
     if length is not None and found_bytes < length:
         raise Permanent("RangeOutside", f"{key} has only {found_bytes} of {length} bytes from {start} on")
     return cast(BinaryIO, ExactBody(read, found_bytes, failure))

@@ -7,7 +7,6 @@ from typing import Any, BinaryIO
 import requests
 from requests.adapters import HTTPAdapter
 
-from weaviate_backup.errors import Transient
 from weaviate_backup.storage.bodies import Judge, exact_body, in_pieces
 
 CONNECTIONS = 64
@@ -20,12 +19,11 @@ def prepare(session: requests.Session, ca_file: str | None) -> None:
 
 
 def body_of(answer: requests.Response, failure: Judge, *, key: str, start: int, length: int | None) -> BinaryIO:
-    """The body as it comes; its length must have been announced. Raises `RangeOutside` when more was wanted."""
+    """The body as it comes. Raises as `exact_body`."""
     announced = answer.headers.get("Content-Length", "")
-    if not announced.isdecimal():
-        raise Transient("LengthUnknown", f"{key}: no Content-Length in the answer; ask the store without a proxy")
+    found_bytes = int(announced) if announced.isdecimal() else None
     read = partial(answer.raw.read, decode_content=False)  # decoding what is not encoded copies it twice
-    return exact_body(read, int(announced), failure, key=key, start=start, length=length)
+    return exact_body(read, found_bytes, failure, key=key, start=start, length=length)
 
 
 class _Adapter(HTTPAdapter):

@@ -91,7 +91,7 @@ class S3Store:
         if start or length is not None:
             wanted["Range"] = f"bytes={start}-" if length is None else f"bytes={start}-{start + length - 1}"
         answer = self._ask(key, lambda: self._client.get_object(**self._named(key), **self._key_options, **wanted))
-        body, found_bytes = answer["Body"], answer["ContentLength"]
+        body, found_bytes = answer["Body"], answer.get("ContentLength")
         try:
             failure = partial(self._failure, key=key)
             yield exact_body(body.read, found_bytes, failure, key=key, start=start, length=length)

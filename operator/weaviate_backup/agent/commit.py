@@ -18,6 +18,7 @@ from weaviate_backup.agent.workspace import Workspace
 from weaviate_backup.core.session import BackupOrder, Committed, StepCommand
 from weaviate_backup.errors import ObjectExists, Permanent
 from weaviate_backup.layout import keys
+from weaviate_backup.layout.definitions import contradiction, made_anew
 from weaviate_backup.layout.descriptors import (
     BackupConfig,
     NodeDescriptor,
@@ -58,6 +59,7 @@ def _commit(workspace: Workspace, verified: Mapping[str, str], meter: Meter) -> 
     meter.check()
     _check_objects(store, backup_id, contents)
     leader = _leader(workspace, descriptors)
+    _check_definitions(leader, descriptors)
     _check_shards(leader, descriptors, contents)
     if manifest is None:
         manifest = _describe(workspace, leader, descriptors, contents)
@@ -128,6 +130,16 @@ def _leader(workspace: Workspace, descriptors: Mapping[str, NodeDescriptor]) -> 
         if node in descriptors and everything <= {each.name for each in descriptors[node].classes}:
             return node
     raise Permanent("VerificationFailed", f"no descriptor of {', '.join(candidates)} names every collection")
+
+
+def _check_definitions(leader: str, descriptors: Mapping[str, NodeDescriptor]) -> None:
+    """A restore takes the leader's; shards that were cut from another collection of that name would be read by it."""
+    seen = {each.name: json.loads(each.class_json) for each in descriptors[leader].classes}
+    for node, descriptor in descriptors.items():
+        for each in descriptor.classes:
+            different = contradiction(seen[each.name], json.loads(each.class_json))
+            if different:
+                raise made_anew(each.name, f"on {leader} and {node}, {different}")
 
 
 def _check_shards(leader: str, descriptors: Mapping[str, NodeDescriptor], contents: Mapping[str, NodeContents]) -> None:

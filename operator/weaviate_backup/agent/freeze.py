@@ -25,6 +25,7 @@ from weaviate_backup.agent.tasks import in_thread, together
 from weaviate_backup.agent.workspace import FROZEN, SCHEMA, Workspace
 from weaviate_backup.core.session import Frozen, StepCommand
 from weaviate_backup.errors import Permanent
+from weaviate_backup.layout.definitions import contradiction, made_anew, other_shards
 from weaviate_backup.stored.meter import Meter
 from weaviate_backup.stored.storing import is_committed, prefix_of
 from weaviate_backup.weaviate.raft import RaftClient
@@ -114,15 +115,26 @@ async def _freeze_collection(
 ) -> FrozenCollection:
     class_json, state, version = await raft.snapshot(name)
     aliases = await raft.aliases(name)
-    await in_thread(
-        write_schema,
-        workspace.directory / SCHEMA / f"{name}.json",
-        {"class": class_json, "state": state, "aliases": aliases, "version": version},
-    )
+    schema = {"class": class_json, "state": state, "aliases": aliases, "version": version}
+    await in_thread(_keep_schema, workspace.directory / SCHEMA / f"{name}.json", name, schema)
     shards = local_shards(state, workspace.node)
     pending = [shard for shard, status in shards.statuses.items() if status is not TenantStatus.OFFLOADED]
     await freezer.freeze(name, {shard: shards.statuses[shard] for shard in sorted(pending)}, version)
+    await _refuse_made_anew(raft, name, class_json)
     return FrozenCollection(name, shards)
+
+
+async def _refuse_made_anew(raft: RaftClient, name: str, before: dict[str, Any]) -> None:
+    """Its shards may be another's of that name by now. One that was deleted after its cut is whole."""
+    try:
+        afterwards, _ = await raft.collection(name)
+    except Permanent as error:
+        if error.reason != "CollectionNotFound":
+            raise
+        return
+    different = contradiction(before, afterwards)
+    if different:
+        raise made_anew(name, different)
 
 
 def summarize(workspace: Workspace, names: Iterable[str], frozen: dict[str, FrozenCollection]) -> Frozen:
@@ -154,7 +166,15 @@ def frozen_shards(journal: Journal, collections: Container[str]) -> dict[tuple[s
     return {key: record for key, record in sorted(found.items()) if key not in gone and key[0] in collections}
 
 
-def write_schema(path: Path, content: dict[str, Any]) -> None:
-    """What raft said of a collection at the cut, as the descriptors will hold it."""
+def _keep_schema(path: Path, name: str, schema: dict[str, Any]) -> None:
+    """What raft said of a collection at the cut, as the descriptors will hold it. A killed predecessor may have cut
+    shards of another collection of that name."""
+    if path.exists():
+        before = json.loads(path.read_text())
+        different = contradiction(before["class"], schema["class"]) or other_shards(before["state"], schema["state"])
+        if different:
+            raise made_anew(name, different)
     path.parent.mkdir(parents=True, exist_ok=True)
-    path.write_text(json.dumps(content, separators=(",", ":")))
+    partial = path.with_suffix(".partial")
+    partial.write_text(json.dumps(schema, separators=(",", ":")))
+    partial.rename(path)

@@ -16,6 +16,7 @@ from weaviate_backup.agent.linking import remove_tree, take_cut
 from weaviate_backup.agent.tasks import in_thread, together
 from weaviate_backup.agent.workspace import FROZEN, Workspace
 from weaviate_backup.errors import Permanent, Transient
+from weaviate_backup.layout.definitions import made_anew, no_longer
 from weaviate_backup.stored.meter import Meter
 from weaviate_backup.weaviate.inactive_tenants import DRIVER, changes, cut_inactive, fingerprint_of
 from weaviate_backup.weaviate.raft import RaftClient
@@ -159,15 +160,19 @@ class ShardFreezer:
         return cut, total_bytes
 
     async def _status_now(self, collection: str, shard: str) -> TenantStatus | None:
-        """None when it was deleted. One that lives on elsewhere is in nobody's plan, so it is an error."""
+        """None when it was deleted. One that lives on elsewhere is in nobody's plan, so it is an error, as is one that
+        cannot be deleted alone."""
         state, _ = await self._raft.sharding_state(collection)
-        found = local_shards(state, self._workspace.node).statuses.get(shard)
+        local = local_shards(state, self._workspace.node)
+        found = local.statuses.get(shard)
         if found is None and shard in (state.get("physical") or {}):
             raise Permanent(
                 "ShardMoved",
                 f"{collection}/{shard} was moved away from {self._workspace.node} during the backup; make a new one "
                 "when the replica movement has ended",
             )
+        if found is None and not local.multi_tenant:
+            raise made_anew(collection, no_longer(shard))
         return found
 
     async def _forget(self, collection: str, shard: str) -> None:

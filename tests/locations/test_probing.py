@@ -1,6 +1,7 @@
 """A probe does to a store what operations do, tells a shared store from one that is not, and leaves nothing behind."""
 
 import asyncio
+import dataclasses
 import http.server
 import threading
 from collections.abc import Iterator
@@ -9,10 +10,12 @@ from email.utils import format_datetime
 from pathlib import Path
 
 import pytest
+from tests.agent.throttle import slow_line
 from tests.agent_process import Agent, agent_process
 from tests.locations.trying import UID, Trial, tried
-from tests.s3_server import free_port
+from tests.s3_server import free_port, running_s3_server
 
+from weaviate_backup.agent import probe as probing
 from weaviate_backup.agent import trials
 from weaviate_backup.api.location import LocationSpec
 from weaviate_backup.core.session import ProbeAction, SessionOrder, Step, StoreOrder
@@ -102,12 +105,26 @@ def test_a_store_that_ignores_conditions_is_found_out(
     tmp_path: Path, kind: type[FilesystemStore], lacking: bool
 ) -> None:
     location = LocationSpec.model_validate(VOLUME)
-    attempt = trials.Trial(kind(tmp_path), location, prefix="p/", mark=b"m").actions[ProbeAction.WRITE_ONCE]
+    store = kind(tmp_path)
+    trial = trials.Trial(store, location, prefix="p/", mark=b"m", patient=store)
+    attempt = trial.actions[ProbeAction.WRITE_ONCE]
     if lacking:
         with pytest.raises(Permanent, match="WriteOnceUnsupported"):
             attempt()
     else:
         attempt()
+
+
+async def test_a_slow_line_is_no_silence(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """What was sent of a part waits in buffers on the way, and the store cannot answer before it has all."""
+    monkeypatch.setattr(probing, "PATIENCE", dataclasses.replace(probing.PATIENCE, read_seconds=0.5))
+    with running_s3_server(tmp_path / "data") as server:
+        server.make_bucket("backups")
+        async with slow_line(server.endpoint, bytes_per_second=2e6) as line:
+            spec = server.location("backups").model_copy(update={"endpoint": line.address})
+            location = {"s3": spec.model_dump(mode="json", by_alias=True, exclude_none=True)}
+            verdict, _ = await asyncio.to_thread(tried, Trial(location, server.credentials))
+    assert verdict.reason == "Ready", verdict
 
 
 @pytest.mark.parametrize("held", [(), ("b1/backup_config.json", "b1/node/chunk-1")])

@@ -8,6 +8,7 @@ import os
 import threading
 import time
 from collections.abc import Callable, Iterator
+from dataclasses import replace
 from datetime import datetime
 
 from weaviate_backup.agent.runner import failure_of
@@ -19,13 +20,15 @@ from weaviate_backup.core.store_identity import identity_of
 from weaviate_backup.errors import BackupError, ObjectNotFound, Permanent
 from weaviate_backup.storage import clock
 from weaviate_backup.storage.object_store import ObjectInfo
-from weaviate_backup.storage.patience import Patience
+from weaviate_backup.storage.patience import USUAL, Patience
 from weaviate_backup.storage.retry import Retrying
 from weaviate_backup.stored.meter import Meter
 
 PROBE_PREFIX = ".weaviate-backup-probe"
 PATIENCE = Patience(read_seconds=15, attempts=3, longest_wait_seconds=2, check_seconds=6, check_read_seconds=8)
 """What is wrong is said within half a minute; a location that stumbles is tried again anyway."""
+PATIENCE_WITH_PARTS = replace(PATIENCE, read_seconds=USUAL.read_seconds)
+"""Of a store that answered before: on a slow line, MiB that are sent already must arrive before it can answer."""
 PEER_SECONDS = 5.0
 """Stores that show a new object late are given this long."""
 DENIED = "AccessDenied"
@@ -74,7 +77,9 @@ def _probe(workspace: Workspace, meter: Meter) -> Probed:
             tried=tried, identity=identity, empty=first.empty, clock_skew_seconds=_skew(workspace, tried, None)
         )
     workspace.journal.append("probed")
-    trial = Trial(store, location, prefix=prefix_of(workspace, workspace.node), mark=_mark(workspace, workspace.node))
+    patient = workspace.open_store(patience=PATIENCE_WITH_PARTS)
+    mark, prefix = _mark(workspace, workspace.node), prefix_of(workspace, workspace.node)
+    trial = Trial(store, location, prefix=prefix, mark=mark, patient=patient)
     tried = tuple(_try_all(trial.actions, meter))
     return Probed(tried=tried, identity=identity, clock_skew_seconds=_skew(workspace, tried, trial.written_at))
 

@@ -11,16 +11,19 @@ from weaviate_backup.stored.storing import abort_unfinished
 
 MARK, ONCE, LARGE = "mark", "once", "large"
 BLOCK = bytes(1 << 20)
-MULTIPART_BLOCKS = 20
-"""More than one part of every store's usual part size."""
+MULTIPART_BLOCKS = 9
+"""More than one part of every store's usual part size, and little more: lines can be slow."""
 MOST_BLOCKS = 64
 
 
 class Trial:
-    """One worker's actions on its own objects below `prefix`. Each raises what keeps it from working."""
+    """One worker's actions on its own objects below `prefix`. Each raises what keeps it from working. `patient` is the
+    same store, for the large one."""
 
-    def __init__(self, store: ObjectStore, location: LocationSpec, *, prefix: str, mark: bytes) -> None:
-        self._store = store
+    def __init__(
+        self, store: ObjectStore, location: LocationSpec, *, prefix: str, mark: bytes, patient: ObjectStore
+    ) -> None:
+        self._store, self._patient = store, patient
         self._prefix = prefix
         self._mark = mark
         self.written_at: datetime | None = None
@@ -66,7 +69,7 @@ class Trial:
 
     def _multipart(self) -> None:
         key, wanted_bytes = self._prefix + LARGE, self._blocks * len(BLOCK)
-        self._store.put(key, self._large)
+        self._patient.put(key, self._large)
         size_bytes = self._store.stat(key).size_bytes
         if size_bytes != wanted_bytes:
             raise Permanent("ContentDiffers", f"an object of {wanted_bytes} bytes has {size_bytes} in the store")

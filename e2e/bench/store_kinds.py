@@ -1,5 +1,6 @@
 """The real servers that throughput is measured on, and how a plain client talks to each, by URLs that are signed."""
 
+from base64 import b64encode
 from collections.abc import Callable, Iterator
 from contextlib import AbstractContextManager, contextmanager
 from dataclasses import dataclass
@@ -12,10 +13,12 @@ import boto3
 import requests
 from azure.storage.blob import generate_container_sas
 from botocore.config import Config
-from e2e.bench.store_load import PlainRequest
+from e2e.bench.store_load import PlainObject, PlainRequest
 from tests.azure_server import ACCOUNT, KEY, running_azure_server
 from tests.gcs_server import running_gcs_server
 from tests.s3_server import running_s3_server
+
+from weaviate_backup.storage.s3 import PART_BYTES
 
 BUCKET = "bench"
 HOURS_SECONDS = 6 * 3600
@@ -23,12 +26,16 @@ HOURS_SECONDS = 6 * 3600
 
 @dataclass(frozen=True)
 class Kind:
-    """`plain(verb, key)` is the request of a client without a library; None: plain files below `root`."""
+    """`plain(verb, key)` asks for an object as a client without a library does; None: plain files below `root`.
+
+    `in_parts(key, count)` puts one in `count` parts of `PART_BYTES`, where that is another way than `plain`.
+    """
 
     location: dict[str, Any]
     credentials: dict[str, str]
     root: Path
-    plain: Callable[[str, str], PlainRequest] | None
+    plain: Callable[[str, str], PlainObject] | None
+    in_parts: Callable[[str, int], PlainObject] | None = None
 
 
 @contextmanager
@@ -44,13 +51,24 @@ def s3(directory: Path) -> Iterator[Kind]:
             config=Config(signature_version="s3v4", request_checksum_calculation="when_required"),
         )
 
-        def plain(verb: str, key: str) -> PlainRequest:
-            method = f"{verb}_object"
-            url = client.generate_presigned_url(method, {"Bucket": BUCKET, "Key": key}, ExpiresIn=HOURS_SECONDS)
-            return PlainRequest(verb.upper(), url)
+        def signed(verb: str, method: str, key: str, **more: Any) -> PlainRequest:
+            named = {"Bucket": BUCKET, "Key": key, **more}
+            return PlainRequest(verb, client.generate_presigned_url(method, named, ExpiresIn=HOURS_SECONDS))
+
+        def plain(verb: str, key: str) -> PlainObject:
+            return PlainObject((signed(verb.upper(), f"{verb}_object", key),))
+
+        def in_parts(key: str, count: int) -> PlainObject:
+            upload = client.create_multipart_upload(Bucket=BUCKET, Key=key)["UploadId"]
+            numbers = range(1, count + 1)
+            parts = (signed("PUT", "upload_part", key, UploadId=upload, PartNumber=number) for number in numbers)
+            end = signed("POST", "complete_multipart_upload", key, UploadId=upload)
+            told = (f"<Part><PartNumber>{n}</PartNumber><ETag>{{{n - 1}}}</ETag></Part>" for n in numbers)
+            body = f"<CompleteMultipartUpload>{''.join(told)}</CompleteMultipartUpload>"
+            return PlainObject(tuple(parts), PART_BYTES, end, body)
 
         location = {"s3": server.location(BUCKET).model_dump(mode="json", by_alias=True)}
-        yield Kind(location, server.credentials, directory, plain)
+        yield Kind(location, server.credentials, directory, plain, in_parts)
 
 
 @contextmanager
@@ -58,14 +76,15 @@ def gcs(directory: Path) -> Iterator[Kind]:
     with running_gcs_server(directory) as server:
         server.make_bucket(BUCKET)
 
-        def plain(verb: str, key: str) -> PlainRequest:
+        def plain(verb: str, key: str) -> PlainObject:
             name = quote(key, safe="")
             if verb == "get":
-                return PlainRequest("GET", f"{server.endpoint}/download/storage/v1/b/{BUCKET}/o/{name}?alt=media")
+                url = f"{server.endpoint}/download/storage/v1/b/{BUCKET}/o/{name}?alt=media"
+                return PlainObject((PlainRequest("GET", url),))
             # an object whose size nobody knows when it begins can be made no other way, and this server is slower at it
             begin = f"{server.endpoint}/upload/storage/v1/b/{BUCKET}/o?uploadType=resumable&name={name}"
             begun = requests.post(begin, json={"name": key}, timeout=60)
-            return PlainRequest("PUT", begun.headers["Location"])
+            return PlainObject((PlainRequest("PUT", begun.headers["Location"]),))
 
         location = {"gcs": server.location(BUCKET).model_dump(mode="json", by_alias=True)}
         yield Kind(location, {}, directory, plain)
@@ -80,12 +99,22 @@ def azure(directory: Path) -> Iterator[Kind]:
             expiry=datetime.now(UTC) + timedelta(seconds=HOURS_SECONDS),
         )  # fmt: skip
 
-        def plain(verb: str, key: str) -> PlainRequest:
-            url = f"{server.endpoint}/{BUCKET}/{quote(key)}?{allowed}"
-            return PlainRequest(verb.upper(), url, {"x-ms-blob-type": "BlockBlob", "x-ms-version": "2021-12-02"})
+        def request(verb: str, key: str, query: str = "") -> PlainRequest:
+            url = f"{server.endpoint}/{BUCKET}/{quote(key)}?{allowed}{query}"
+            return PlainRequest(verb, url, {"x-ms-blob-type": "BlockBlob", "x-ms-version": "2021-12-02"})
+
+        def plain(verb: str, key: str) -> PlainObject:
+            return PlainObject((request(verb.upper(), key),))
+
+        def in_parts(key: str, count: int) -> PlainObject:
+            names = [b64encode(f"{number:08}".encode()).decode() for number in range(count)]
+            parts = (request("PUT", key, f"&comp=block&blockid={quote(name)}") for name in names)
+            told = "".join(f"<Latest>{name}</Latest>" for name in names)
+            end = request("PUT", key, "&comp=blocklist")
+            return PlainObject(tuple(parts), PART_BYTES, end, f"<BlockList>{told}</BlockList>")
 
         location = {"azure": server.location(BUCKET).model_dump(mode="json", by_alias=True)}
-        yield Kind(location, server.credentials, directory, plain)
+        yield Kind(location, server.credentials, directory, plain, in_parts)
 
 
 @contextmanager

@@ -7,10 +7,12 @@ import http.client
 import json
 import os
 import sys
+import threading
 import time
 from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import asdict, dataclass, field
+from functools import partial
 from pathlib import Path
 from typing import Any, Literal
 from urllib.parse import urlsplit
@@ -29,10 +31,21 @@ class PlainRequest:
 
 
 @dataclass(frozen=True)
-class Load:
-    """`plain` are the requests of the plain client, in the order of `keys`; empty: ours, or plain files."""
+class PlainObject:
+    """An object in one request; or in parts of `part_bytes`, and the request that makes an object of them: `{0}` in its
+    body is the ETag that the first part got, and so on."""
 
-    who: Literal["ours", "plain"]
+    parts: tuple[PlainRequest, ...]
+    part_bytes: int | None = None
+    end: PlainRequest | None = None
+    end_body: str = ""
+
+
+@dataclass(frozen=True)
+class Load:
+    """`plain` are the objects of the plain client, in the order of `keys`; empty: ours, or plain files."""
+
+    who: Literal["ours", "plain", "parts"]
     verb: Literal["put", "get"]
     location: dict[str, Any]
     credentials: dict[str, str]
@@ -40,14 +53,15 @@ class Load:
     keys: tuple[str, ...]
     object_bytes: int
     at_once: int
-    plain: tuple[PlainRequest, ...] = ()
+    plain: tuple[PlainObject, ...] = ()
 
 
 @dataclass(frozen=True)
 class Measured:
-    """Wall seconds of all objects, and the most memory that the process ever held."""
+    """Wall seconds of all objects, what they took of the processors, and the most memory that the process ever held."""
 
     seconds: float
+    cpu_seconds: float
     peak_bytes: int
 
 
@@ -60,15 +74,16 @@ class Content:
             self._blocks = [seeded.read(BLOCK_BYTES) for _ in range(BLOCKS)]
         self._object_bytes = object_bytes
 
-    def of(self, number: int) -> Iterator[bytes]:
-        for at in range(self._object_bytes // BLOCK_BYTES):
+    def of(self, number: int, start: int = 0, length: int | None = None) -> Iterator[bytes]:
+        end = self._object_bytes if length is None else min(start + length, self._object_bytes)
+        for at in range(start // BLOCK_BYTES, end // BLOCK_BYTES):
             yield self._blocks[(number + at) % BLOCKS]
 
 
-Act = Callable[[int], None]
+Act = Callable[[], None]
 
 
-def ours(load: Load, content: Content) -> Act:
+def ours(load: Load, content: Content) -> list[Act]:
     """As the agent uses it: written once, in blocks of about 1 MiB, read in such blocks."""
     from weaviate_backup.api.location import LocationSpec
     from weaviate_backup.storage.factory import open_store
@@ -87,32 +102,47 @@ def ours(load: Load, content: Content) -> Act:
                 found_bytes += len(block)
         assert found_bytes == load.object_bytes
 
-    return put if load.verb == "put" else get
+    return [partial(put if load.verb == "put" else get, number) for number in range(len(load.keys))]
 
 
-def plain_http(load: Load, content: Content) -> Act:
-    """Sockets and nothing else: one request for each object, no checksum, no retry."""
+def plain_http(load: Load, content: Content) -> list[Act]:
+    """Sockets and nothing else: no checksum, no retry."""
+    tags: list[dict[int, str]] = [{} for _ in load.plain]
+    lock = threading.Lock()
 
-    def act(number: int) -> None:
-        request = load.plain[number]
-        url = urlsplit(request.url)
-        assert url.hostname
-        connection = http.client.HTTPConnection(url.hostname, url.port or 80, timeout=600)
-        body = content.of(number) if load.verb == "put" else None
-        length = {"Content-Length": str(load.object_bytes)} if body else {}
-        connection.request(request.method, f"{url.path}?{url.query}", body, {**request.headers, **length})
-        answer = connection.getresponse()
-        found_bytes, buffer = 0, memoryview(bytearray(BLOCK_BYTES))
-        while count := answer.readinto(buffer):
-            found_bytes += count
-        assert answer.status in (200, 201), (answer.status, bytes(buffer[:500]))
+    def act(number: int, part: int) -> None:
+        of = load.plain[number]
+        part_bytes = of.part_bytes or load.object_bytes
+        body = content.of(number, part * part_bytes, part_bytes) if load.verb == "put" else None
+        tag, found_bytes = exchanged(of.parts[part], body, part_bytes)
         assert body or found_bytes == load.object_bytes
-        connection.close()
+        with lock:
+            tags[number][part] = tag
+            is_last = len(tags[number]) == len(of.parts)
+        if is_last and of.end:
+            end_body = of.end_body.format(*(tags[number][each] for each in range(len(of.parts)))).encode()
+            exchanged(of.end, iter((end_body,)), len(end_body))
 
-    return act
+    return [partial(act, number, part) for number, of in enumerate(load.plain) for part in range(len(of.parts))]
 
 
-def plain_files(load: Load, content: Content) -> Act:
+def exchanged(request: PlainRequest, body: Iterator[bytes] | None, body_bytes: int) -> tuple[str, int]:
+    """The ETag of the answer, and how many bytes came."""
+    url = urlsplit(request.url)
+    assert url.hostname
+    connection = http.client.HTTPConnection(url.hostname, url.port or 80, timeout=600)
+    length = {"Content-Length": str(body_bytes)} if body else {}
+    connection.request(request.method, f"{url.path}?{url.query}", body, {**request.headers, **length})
+    answer = connection.getresponse()
+    found_bytes, buffer = 0, memoryview(bytearray(BLOCK_BYTES))
+    while count := answer.readinto(buffer):
+        found_bytes += count
+    assert answer.status in (200, 201), (answer.status, bytes(buffer[:500]))
+    connection.close()
+    return answer.headers.get("ETag", ""), found_bytes
+
+
+def plain_files(load: Load, content: Content) -> list[Act]:
     """Written and synced, and read, without a name of its own first."""
 
     def put(number: int) -> None:
@@ -130,16 +160,16 @@ def plain_files(load: Load, content: Content) -> Act:
                 found_bytes += count
         assert found_bytes == load.object_bytes
 
-    return put if load.verb == "put" else get
+    return [partial(put if load.verb == "put" else get, number) for number in range(len(load.keys))]
 
 
 def measure(load: Load) -> Measured:
     content = Content(load.object_bytes)
-    act = (ours if load.who == "ours" else plain_http if load.plain else plain_files)(load, content)
-    started = time.monotonic()
+    acts = (ours if load.who == "ours" else plain_http if load.plain else plain_files)(load, content)
+    started, cpu_started = time.monotonic(), time.process_time()
     with ThreadPoolExecutor(load.at_once) as pool:
-        list(pool.map(act, range(len(load.keys))))
-    return Measured(time.monotonic() - started, peak_bytes())
+        list(pool.map(lambda act: act(), acts))
+    return Measured(time.monotonic() - started, time.process_time() - cpu_started, peak_bytes())
 
 
 def peak_bytes() -> int:
@@ -149,9 +179,10 @@ def peak_bytes() -> int:
 
 
 def main() -> None:
-    given = json.load(sys.stdin)
-    plain = tuple(PlainRequest(**each) for each in given.pop("plain"))
-    print(json.dumps(asdict(measure(Load(**{**given, "keys": tuple(given["keys"])}, plain=plain)))))
+    from pydantic import TypeAdapter
+
+    load = TypeAdapter(Load).validate_json(sys.stdin.read())
+    print(json.dumps(asdict(measure(load))))
 
 
 if __name__ == "__main__":

@@ -1,8 +1,9 @@
 """Our stores beside the plainest client of the same server: `python -m e2e.bench.store_throughput [--kinds s3 …]`.
 
-The same random bytes are put and got through both, in turn, the order changing with every round; each load is a process
-of its own. The plain client sends one request for each object over several connections, without checksums or retries.
-A table at the end tells our share of its speed (median over rounds) and our peak memory above a bare interpreter.
+The same random bytes are put, got and deleted through both, in turn, the order changing with every round; each load is
+a process of its own. The plain client sends one request for each object over several connections, without checksums or
+retries; and where an object whose size nobody knows beforehand must be put in parts, it also puts such parts.
+A table at the end tells our share of both speeds (median over rounds) and our peak memory above a bare interpreter.
 """
 
 import argparse
@@ -18,19 +19,21 @@ from pathlib import Path
 from typing import Any, Literal
 
 from e2e.bench.store_kinds import KINDS, Kind
-from e2e.bench.store_load import Load, Measured
+from e2e.bench.store_load import Load, Measured, PlainObject
 from rich.console import Console
 from rich.table import Table
 
 from weaviate_backup.agent.cgroup import available_cpus, stream_count, worker_count
 from weaviate_backup.storage.factory import open_store
+from weaviate_backup.storage.s3 import PART_BYTES
 
 MIB = 1 << 20
 CPU_PERCENTAGE = 50
 """Of a backup, by default."""
 BARE = "from e2e.bench.store_load import peak_bytes; print(peak_bytes())"
-Who = Literal["ours", "plain"]
+Who = Literal["ours", "plain", "parts"]
 Verb = Literal["put", "get"]
+WHO: tuple[Who, ...] = ("plain", "parts", "ours")
 
 
 @dataclass(frozen=True)
@@ -42,6 +45,7 @@ class Run:
     who: Who
     round_number: int
     mib_per_second: float
+    cpu_seconds: float
     peak_bytes: int
 
 
@@ -68,26 +72,32 @@ def bare_interpreter_bytes() -> int:
     return int(subprocess.run([sys.executable, "-c", BARE], capture_output=True, text=True, check=True).stdout)
 
 
+def asked(kind: Kind, shape: Shape, keys: tuple[str, ...], *, verb: Verb, who: Who) -> tuple[PlainObject, ...]:
+    if who == "parts" and kind.in_parts:
+        return tuple(kind.in_parts(key, shape.object_bytes // PART_BYTES) for key in keys)
+    return tuple(kind.plain(verb, key) for key in keys) if who == "plain" and kind.plain else ()
+
+
 def run(name: str, kind: Kind, shape: Shape, *, round_number: int, verb: Verb, who: Who) -> Run:
     keys = tuple(f"{round_number}-{who}/object-{number}" for number in range(shape.objects))
-    plain = tuple(kind.plain(verb, key) for key in keys) if who == "plain" and kind.plain else ()
+    plain = asked(kind, shape, keys, verb=verb, who=who)
     at_once = shape.streams if who == "ours" else shape.connections
     load = Load(who, verb, kind.location, kind.credentials, str(kind.root), keys, shape.object_bytes, at_once, plain)
     measured = loaded(load)
     mib = shape.objects * shape.object_bytes / MIB
-    return Run(name, verb, who, round_number, mib / measured.seconds, measured.peak_bytes)
+    return Run(name, verb, who, round_number, mib / measured.seconds, measured.cpu_seconds, measured.peak_bytes)
 
 
 def rounds(name: str, kind: Kind, shape: Shape, *, count: int, console: Console) -> list[Run]:
     runs = []
+    whos: tuple[Who, ...] = ("plain", "parts", "ours") if kind.in_parts else ("plain", "ours")
     for number in range(count):
-        order: tuple[Who, ...] = ("plain", "ours") if number % 2 == 0 else ("ours", "plain")
-        verbs: tuple[Verb, ...] = ("put", "get")
-        for verb in verbs:
-            for who in order:
+        for who in whos if number % 2 == 0 else reversed(whos):
+            verbs: tuple[Verb, ...] = ("put",) if who == "parts" else ("put", "get")
+            for verb in verbs:
                 runs.append(run(name, kind, shape, round_number=number, verb=verb, who=who))
                 console.print(f"{name:<11} {verb} {who:<6} {runs[-1].mib_per_second:8,.0f} MiB/s", highlight=False)
-        emptied(kind)
+            emptied(kind)  # so that the next finds the same room: fresh memory and disk are slower
     return runs
 
 
@@ -101,22 +111,29 @@ def emptied(kind: Kind) -> None:
 
 def table(runs: list[Run], shape: Shape, bare_bytes: int) -> Table:
     gib = shape.objects * shape.object_bytes / MIB / 1024
-    made = Table(title=f"{gib:g} GiB in objects of {shape.object_bytes // MIB} MiB", title_justify="left")
-    for heading in ("kind", "", "plain, MiB/s", "ours, MiB/s", "share, median", "shares", "memory above interpreter"):
+    title = f"{gib:g} GiB in objects of {shape.object_bytes // MIB} MiB; memory above the interpreter"
+    made = Table(title=title, title_justify="left")
+    headings = ("kind", "", "plain, MiB/s", "in parts", "ours", "share of plain", "of parts", "memory")
+    for heading in headings:
         made.add_column(heading)
     for name, verb in dict.fromkeys((each.kind, each.verb) for each in runs):
         of = {(each.who, each.round_number): each for each in runs if (each.kind, each.verb) == (name, verb)}
-        numbers = sorted({number for _, number in of})
-        speeds = {who: [of[who, number].mib_per_second for number in numbers] for who in ("plain", "ours")}
-        shares = [mine / theirs for mine, theirs in zip(speeds["ours"], speeds["plain"], strict=True)]
-        peak = max(of["ours", number].peak_bytes for number in numbers) - bare_bytes
+        speeds = {who: [each.mib_per_second for (whose, _), each in of.items() if whose == who] for who in WHO}
+        peak = max(each.peak_bytes for each in of.values() if each.who == "ours") - bare_bytes
         made.add_row(
             name, verb,
-            f"{statistics.median(speeds['plain']):,.0f}", f"{statistics.median(speeds['ours']):,.0f}",
-            f"{statistics.median(shares):.0%}", " ".join(f"{share:.0%}" for share in shares),
+            *(f"{statistics.median(speeds[who]):,.0f}" if speeds[who] else "" for who in WHO),
+            shares(speeds["ours"], speeds["plain"]), shares(speeds["ours"], speeds["parts"]),
             f"{peak / MIB:,.0f} MiB",
         )  # fmt: skip
     return made
+
+
+def shares(ours: list[float], theirs: list[float]) -> str:
+    """Of every round, and their median first."""
+    found = [mine / other for mine, other in zip(ours, theirs, strict=bool(theirs))]
+    each = " ".join(f"{share:.0%}" for share in found)
+    return f"{statistics.median(found):.0%} ({each})" if found else ""
 
 
 def main() -> int:

@@ -66,7 +66,8 @@ class Measured:
 
 
 class Content:
-    """Random bytes, the same for everybody; each object begins at another block."""
+    """Random bytes, the same for everybody; each object begins at another block. Every block is memory of its own, as
+    what a compressor makes: whoever keeps it pays for it."""
 
     def __init__(self, object_bytes: int) -> None:
         seeded = Path("/dev/urandom").open("rb")  # noqa: SIM115
@@ -77,7 +78,7 @@ class Content:
     def of(self, number: int, start: int = 0, length: int | None = None) -> Iterator[bytes]:
         end = self._object_bytes if length is None else min(start + length, self._object_bytes)
         for at in range(start // BLOCK_BYTES, end // BLOCK_BYTES):
-            yield self._blocks[(number + at) % BLOCKS]
+            yield bytes(memoryview(self._blocks[(number + at) % BLOCKS]))
 
 
 Act = Callable[[], None]

@@ -150,8 +150,8 @@ class AzureStore:
         blob = self._blob(key)
         put = secrets.token_hex(8)  # blocks of another writer of the same blob have other names, of the same length
 
-        def send(number: int, content: bytes) -> BlobBlock:
-            name = f"{put}-{number:06}"
+        def send(number: int, part: Part) -> BlobBlock:
+            name, content = f"{put}-{number:06}", joined(part)
             request = lambda: blob.stage_block(name, content, length=len(content), validate_content=True)  # noqa: E731
             patiently(lambda: self._ask(key, request), self._patience)
             return BlobBlock(block_id=name)

@@ -1,7 +1,7 @@
 """Bodies of requests, that go out a piece at a time, and of answers, that know how long they must be."""
 
 import io
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from typing import Any, BinaryIO, cast
 
 from weaviate_backup.errors import BackupError, Permanent, Transient
@@ -15,25 +15,34 @@ Judge = Callable[[Exception], Exception]
 def in_pieces(body: Any) -> Any:
     """The body of a request, sent a piece at a time when it is large; streams are left as they are."""
     is_large = isinstance(body, bytes | bytearray) and len(body) > PIECE_BYTES
-    return PiecewiseBody(body) if is_large else body
+    return PiecewiseBody([memoryview(body)]) if is_large else body
 
 
 class PiecewiseBody:
     """Content that is sent in pieces. A socket's time limit counts for all that is given to it at once: a part of some
     MiB on a slow line would be taken for a silence."""
 
-    def __init__(self, content: bytes | bytearray) -> None:
-        self._content = self._unread = memoryview(content)
+    def __init__(self, content: Sequence[memoryview]) -> None:
+        self._pieces = [each[at : at + PIECE_BYTES] for each in content for at in range(0, len(each), PIECE_BYTES)]
+        self._next = 0
 
-    def read(self, size: int = -1, /) -> memoryview:
+    def __len__(self) -> int:
+        return sum(map(len, self._pieces))
+
+    def read(self, size: int = -1, /) -> memoryview | bytes:
         """A piece, whatever `size` says: clients ask for 16 KiB, which takes many turns of the interpreter."""
         del size
-        piece, self._unread = self._unread[:PIECE_BYTES], self._unread[PIECE_BYTES:]
-        return piece
+        self._next += 1
+        return self._pieces[self._next - 1] if self._next <= len(self._pieces) else b""
+
+    def tell(self) -> int:
+        return sum(map(len, self._pieces[: self._next]))
 
     def seek(self, position: int, /) -> None:
-        """Of botocore, before it sends a request again to another region."""
-        self._unread = self._content[position:]
+        """To the beginning: of botocore, when it has summed up a body, and before it sends one to another region."""
+        if position:
+            raise io.UnsupportedOperation(f"a body in pieces was asked for its byte {position}")
+        self._next = 0
 
 
 def exact_body(
@@ -60,17 +69,25 @@ class ExactBody(io.RawIOBase):
         return True
 
     def readinto(self, buffer: object, /) -> int:
-        view = memoryview(cast(bytearray, buffer)).cast("B")[: self._remaining]
-        if not len(view):
-            return 0
+        view = memoryview(cast(bytearray, buffer)).cast("B")
+        block = self.read(len(view))
+        view[: len(block)] = block
+        return len(block)
+
+    def read(self, size: int = -1, /) -> bytes:
+        """What came, as it is: the base class would copy it twice."""
+        if size < 0:
+            return self.readall()
+        wanted = min(size, self._remaining)
+        if not wanted:
+            return b""
         try:
-            block = self._read(len(view))
+            block = self._read(wanted)
         except BackupError:
             raise
         except Exception as error:
             raise self._failure(error) from error
         if not block:
             raise Transient("TruncatedBody", f"the store ended an object {self._remaining} bytes early")
-        view[: len(block)] = block
         self._remaining -= len(block)
-        return len(block)
+        return block

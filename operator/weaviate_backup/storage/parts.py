@@ -6,7 +6,7 @@ A part is kept as the pieces it was made of until it is sent, so that what waits
 import threading
 from collections.abc import Callable, Iterator
 from concurrent.futures import Future, ThreadPoolExecutor
-from typing import Any, TypeVar
+from typing import TypeVar
 
 from weaviate_backup.errors import Transient
 from weaviate_backup.storage.patience import Patience
@@ -44,29 +44,12 @@ def joined(part: Part) -> bytes:
     return content
 
 
-def gathered(part: Part, spare: list[bytearray]) -> bytearray:
-    """The part's bytes in a spare buffer of their size, or in a new one: fresh memory takes longer than copying."""
-    size_bytes = sum(map(len, part))
-    found = spare.pop() if spare else bytearray(size_bytes)
-    buffer = found if len(found) == size_bytes else bytearray(size_bytes)
-    at = 0
-    for piece in part:
-        buffer[at : at + len(piece)] = piece
-        at += len(piece)
-    part.clear()
-    return buffer
-
-
-def send_parts(
-    parts: Iterator[Part], send: Callable[[int, Any], T], *, in_flight: int, reuse: bool = False
-) -> tuple[tuple[T, ...], int]:
-    """What `send(number, content)` gave for every part, numbered from 1, and the bytes of all.
+def send_parts(parts: Iterator[Part], send: Callable[[int, Part], T], *, in_flight: int) -> tuple[tuple[T, ...], int]:
+    """What `send(number, part)` gave for every part, numbered from 1, and the bytes of all.
 
     A part waits for room before it is sent, so memory holds those in flight and the next one. With one in flight they
-    are sent in order. After a failure nothing more is read or sent, and the first failure is raised. With `reuse` the
-    content is a buffer that holds another part when `send` has returned.
+    are sent in order. After a failure nothing more is read or sent, and the first failure is raised.
     """
-    spare: list[bytearray] = []
     room = threading.Semaphore(in_flight)
     failed = threading.Event()
     sending: list[Future[T]] = []
@@ -74,16 +57,12 @@ def send_parts(
 
     def send_one(number: int, part: Part) -> T:
         try:
-            if not reuse:
-                return send(number, joined(part))
-            content = gathered(part, spare)
-            sent = send(number, content)
-            spare.append(content)
-            return sent
+            return send(number, part)
         except BaseException:
             failed.set()
             raise
         finally:
+            part.clear()
             room.release()
 
     with ThreadPoolExecutor(in_flight, thread_name_prefix="part") as pool:

@@ -20,7 +20,7 @@ import botocore.exceptions
 from weaviate_backup.api.location import S3Location
 from weaviate_backup.errors import ObjectExists, Permanent, Transient
 from weaviate_backup.storage.authority import kept_as_file
-from weaviate_backup.storage.bodies import exact_body
+from weaviate_backup.storage.bodies import PiecewiseBody, exact_body
 from weaviate_backup.storage.object_store import MakeBlocks, ObjectInfo, exists, key_prefix
 from weaviate_backup.storage.parts import Part, cut, joined, patiently, send_parts
 from weaviate_backup.storage.patience import USUAL, Patience
@@ -194,13 +194,14 @@ class S3Store:
     def _put_parts(self, key: str, parts: Iterator[Part], condition: Mapping[str, Any]) -> ObjectInfo:
         named, upload = self._named(key), self._start(key)
 
-        def send(number: int, content: bytearray) -> dict[str, Any]:
-            part = {**named, "UploadId": upload, "PartNumber": number, "Body": content, **self._key_options}
-            answer = patiently(lambda: self._ask(key, lambda: self._client.upload_part(**part)), self._patience)
+        def send(number: int, part: Part) -> dict[str, Any]:
+            told: dict[str, Any] = {**named, "UploadId": upload, "PartNumber": number, **self._key_options}
+            request = lambda: self._client.upload_part(**{**told, "Body": PiecewiseBody(part)})  # noqa: E731
+            answer = patiently(lambda: self._ask(key, request), self._patience)
             return {"PartNumber": number, "ETag": answer["ETag"]}
 
         try:
-            done, size_bytes = send_parts(parts, send, in_flight=PARTS_IN_FLIGHT, reuse=True)
+            done, size_bytes = send_parts(parts, send, in_flight=PARTS_IN_FLIGHT)
             whole = {**named, "UploadId": upload, "MultipartUpload": {"Parts": done}, **self._key_options}
             answer = self._on_condition(
                 key, condition, lambda condition: self._client.complete_multipart_upload(**whole, **condition)

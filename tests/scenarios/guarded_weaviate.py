@@ -44,6 +44,7 @@ _ENVIRONMENT = {
     "RAFT_BOOTSTRAP_EXPECT": "1",
     "DEFAULT_VECTORIZER_MODULE": "none",
     "DISABLE_TELEMETRY": "true",
+    "ENABLE_MODULES": "backup-s3",
     "AUTHENTICATION_ANONYMOUS_ACCESS_ENABLED": "false",
     "AUTHENTICATION_APIKEY_ENABLED": "true",
     "AUTHENTICATION_APIKEY_USERS": "root,weak",
@@ -51,6 +52,7 @@ _ENVIRONMENT = {
     "AUTHORIZATION_RBAC_ENABLED": "true",
     "AUTHORIZATION_RBAC_ROOT_USERS": "root",
 }
+_OF_MODULE = ("BACKUP_S3_", "AWS_")
 
 
 class Refused(Exception):
@@ -108,17 +110,21 @@ class GuardedWeaviate:
         return json.loads(answer.data) if answer.data else {}
 
     def _stateful_set(self) -> Mapping[str, Any]:
-        image = self.kubectl.run("get", "statefulset", "weaviate", "-o=jsonpath={..containers[0].image}")
+        """With the image of the lab's and its module for S3, which reads the same Secret."""
+        other = self.kubectl.get("statefulset", "weaviate")
+        assert other is not None
+        pattern = other["spec"]["template"]["spec"]["containers"][0]
+        module = [each for each in pattern["env"] if each["name"].startswith(_OF_MODULE)]
         reference = [
             {"name": name, "valueFrom": {"secretKeyRef": {"name": SECRET, "key": key}}}
             for name, key in _FROM_SECRET.items()
         ]
         container = {
             "name": "db",
-            "image": image,
+            "image": pattern["image"],
             "imagePullPolicy": "Never",
             "args": ["--host=0.0.0.0", f"--port={REST_PORT}", "--scheme=http"],
-            "env": [{"name": name, "value": value} for name, value in _ENVIRONMENT.items()] + reference,
+            "env": [{"name": name, "value": value} for name, value in _ENVIRONMENT.items()] + reference + module,
             "readinessProbe": {"httpGet": {"path": "/v1/.well-known/ready", "port": REST_PORT}, "periodSeconds": 1},
             "volumeMounts": [{"name": "disk", "mountPath": "/srv/data"}],
         }

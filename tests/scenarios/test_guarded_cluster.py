@@ -43,14 +43,27 @@ def objects_seen_by(weaviate: GuardedWeaviate, key: str) -> int:
     return len(weaviate.call("GET", "/v1/objects?class=Note&limit=1000", key=key)["objects"])
 
 
-def test_people_and_data_come_back(world: World, guarded: GuardedWeaviate) -> None:
+def with_people(guarded: GuardedWeaviate) -> str:
+    """Notes, and Alice who may read them: her key."""
     guarded.call("POST", "/v1/schema", {"class": "Note", "properties": [{"name": "text", "dataType": ["text"]}]})
     guarded.call("POST", "/v1/batch/objects", {"objects": NOTES})
     guarded.call("POST", "/v1/authz/roles", {"name": "reader", "permissions": READ_NOTES})
-    alice = guarded.call("POST", "/v1/users/db/alice", {})["apikey"]
+    alice = str(guarded.call("POST", "/v1/users/db/alice", {})["apikey"])
     guarded.call("POST", "/v1/authz/users/alice/assign", {"roles": ["reader"], "userType": "db"})
     assert objects_seen_by(guarded, alice) == len(NOTES)
+    return alice
 
+
+def assert_alice_reads(guarded: GuardedWeaviate, alice: str) -> None:
+    """With the key she always had, and nothing more than that."""
+    assert objects_seen_by(guarded, alice) == len(NOTES)
+    with pytest.raises(Refused, match="403"):
+        guarded.call("DELETE", "/v1/schema/Note", key=alice)
+    assert guarded.call("GET", "/v1/users/own-info", key=alice)["username"] == "alice"
+
+
+def test_people_and_data_come_back(world: World, guarded: GuardedWeaviate) -> None:
+    alice = with_people(guarded)
     for key, reason, status in (("wrong-key", "AuthenticationFailed", "401"), ("weak-key", "PermissionDenied", "403")):
         refused = world.run(manifests.backup(world.name(), **with_key(key)))
         assert (refused.phase, refused.reason) == ("Failed", reason)
@@ -72,10 +85,7 @@ def test_people_and_data_come_back(world: World, guarded: GuardedWeaviate) -> No
     view = world.complete(restore)  # without auth: the first key that the pods' own Secret allows
     status = world.resource("weaviaterestore", view.name)["status"]
     assert status["access"] == access
-    assert objects_seen_by(guarded, alice) == len(NOTES)
-    with pytest.raises(Refused, match="403"):
-        guarded.call("DELETE", "/v1/schema/Note", key=alice)
-    assert guarded.call("GET", "/v1/users/own-info", key=alice)["username"] == "alice"
+    assert_alice_reads(guarded, alice)
     assert list(guarded.directory.glob("vectors/.weaviate-backup/*")) == []
 
     written = world.everything_written()
@@ -84,3 +94,18 @@ def test_people_and_data_come_back(world: World, guarded: GuardedWeaviate) -> No
     assert len(hashes) == 1
     for secret in (alice, ROOT_KEY, WEAK_KEY, CLUSTER_PASSWORD, "vectors-wrong-0123456789", *hashes):
         assert secret not in written
+
+
+def test_the_server_brings_people_and_data_back(world: World, guarded: GuardedWeaviate) -> None:
+    """Method Server, which asks everything through the API that wants a key."""
+    alice = with_people(guarded)
+    refused = world.run(manifests.backup(world.name(), method="Server", **with_key("weak-key")))
+    assert (refused.phase, refused.reason) == ("Failed", "PermissionDenied")
+    name = world.name()
+    world.complete(manifests.backup(name, method="Server", **with_key("root-key")))
+
+    guarded.destroy()
+    guarded.start()
+    spec = {"config": ALL, "method": "Server", **with_key("root-key")}
+    world.complete(manifests.restore(world.name(), source={"backupRef": {"name": name}}, **spec))
+    assert_alice_reads(guarded, alice)

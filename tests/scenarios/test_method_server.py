@@ -3,9 +3,10 @@
 from typing import Any
 
 import pytest
-from e2e.cluster import manifests
+from e2e.cluster import manifests, objects
 from e2e.cluster.following import reach
 from e2e.cluster.throttle import throttled
+from tests.scenarios.test_every_store import FOREIGN
 from tests.scenarios.world import World
 
 pytestmark = pytest.mark.lab
@@ -45,6 +46,22 @@ def test_the_server_backs_up_and_both_bring_it_back(world: World, location: str)
     world.remove_data()
     world.complete(manifests.restore(world.name(), source=source))
     world.assert_unchanged(before)
+
+
+@pytest.mark.parametrize("kind", FOREIGN)
+def test_on_other_stores(world: World, kind: str) -> None:
+    before, name = world.loaded(), world.name()
+    view = world.complete(manifests.backup(name, location=kind, method="Server"))
+    stored = objects.listing(world.lab.stores[kind], f"{name}/")
+    status = status_of(world, "weaviatebackup", name)
+    assert (status["weaviateStatus"], status["objects"]) == ("SUCCESS", len(stored))
+    assert f"{len(stored)} objects, every stream to its end" in view.message
+    source = {"backupRef": {"name": name}}
+    for more in ({"method": "Server"}, {}):
+        world.remove_data()
+        world.complete(manifests.restore(world.name(), source=source, **more))
+        world.assert_unchanged(before)
+    assert stored.items() <= objects.listing(world.lab.stores[kind], f"{name}/").items()  # its restore leaves a note
 
 
 def test_the_server_brings_back_part_of_what_agents_stored(world: World) -> None:

@@ -84,6 +84,10 @@ class Content:
 Act = Callable[[], None]
 
 
+def for_every_key(load: Load, act: Callable[[int], None]) -> list[Act]:
+    return [partial(act, number) for number in range(len(load.keys))]
+
+
 def ours(load: Load, content: Content) -> list[Act]:
     """As the agent uses it: written once, in blocks of about 1 MiB, read in such blocks."""
     from weaviate_backup.api.location import LocationSpec
@@ -103,7 +107,7 @@ def ours(load: Load, content: Content) -> list[Act]:
                 found_bytes += len(block)
         assert found_bytes == load.object_bytes
 
-    return [partial(put if load.verb == "put" else get, number) for number in range(len(load.keys))]
+    return for_every_key(load, put if load.verb == "put" else get)
 
 
 def plain_http(load: Load, content: Content) -> list[Act]:
@@ -161,7 +165,7 @@ def plain_files(load: Load, content: Content) -> list[Act]:
                 found_bytes += count
         assert found_bytes == load.object_bytes
 
-    return [partial(put if load.verb == "put" else get, number) for number in range(len(load.keys))]
+    return for_every_key(load, put if load.verb == "put" else get)
 
 
 def measure(load: Load) -> Measured:

@@ -90,7 +90,7 @@ def run(name: str, kind: Kind, shape: Shape, *, round_number: int, verb: Verb, w
 
 def rounds(name: str, kind: Kind, shape: Shape, *, count: int, console: Console) -> list[Run]:
     runs = []
-    whos: tuple[Who, ...] = ("plain", "parts", "ours") if kind.in_parts else ("plain", "ours")
+    whos = tuple(who for who in WHO if who != "parts" or kind.in_parts)
     for number in range(count):
         for who in whos if number % 2 == 0 else reversed(whos):
             verbs: tuple[Verb, ...] = ("put",) if who == "parts" else ("put", "get")
@@ -130,10 +130,11 @@ def table(runs: list[Run], shape: Shape, bare_bytes: int) -> Table:
 
 
 def shares(ours: list[float], theirs: list[float]) -> str:
-    """Of every round, and their median first."""
-    found = [mine / other for mine, other in zip(ours, theirs, strict=bool(theirs))]
-    each = " ".join(f"{share:.0%}" for share in found)
-    return f"{statistics.median(found):.0%} ({each})" if found else ""
+    """Of every round, and their median first; nothing of those who were not measured."""
+    if not theirs:
+        return ""
+    found = [mine / other for mine, other in zip(ours, theirs, strict=True)]
+    return f"{statistics.median(found):.0%} ({' '.join(f'{share:.0%}' for share in found)})"
 
 
 def main() -> int:

@@ -69,25 +69,17 @@ class ExactBody(io.RawIOBase):
         return True
 
     def readinto(self, buffer: object, /) -> int:
-        view = memoryview(cast(bytearray, buffer)).cast("B")
-        block = self.read(len(view))
-        view[: len(block)] = block
-        return len(block)
-
-    def read(self, size: int = -1, /) -> bytes:
-        """What came, as it is: the base class would copy it twice."""
-        if size < 0:
-            return self.readall()
-        wanted = min(size, self._remaining)
-        if not wanted:
-            return b""
+        view = memoryview(cast(bytearray, buffer)).cast("B")[: self._remaining]
+        if not len(view):
+            return 0
         try:
-            block = self._read(wanted)
+            block = self._read(len(view))
         except BackupError:
             raise
         except Exception as error:
             raise self._failure(error) from error
         if not block:
             raise Transient("TruncatedBody", f"the store ended an object {self._remaining} bytes early")
+        view[: len(block)] = block
         self._remaining -= len(block)
-        return block
+        return len(block)

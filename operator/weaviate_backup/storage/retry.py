@@ -116,46 +116,38 @@ class _ResumingStream(io.RawIOBase):
 
     def readinto(self, buffer: object, /) -> int:
         view = memoryview(cast(bytearray, buffer)).cast("B")
-        block = self.read(len(view))
-        view[: len(block)] = block
-        return len(block)
-
-    def read(self, size: int = -1, /) -> bytes:
-        """What the store gave, as it is: the base class would copy it twice."""
-        if size < 0:
-            return self.readall()
-        block = self._read_on(size)
-        self._position += len(block)
+        count = self._read_on(view)
+        self._position += count
         if self._remaining is not None:
-            self._remaining -= len(block)
-        return block
+            self._remaining -= count
+        return count
 
     def close(self) -> None:
         self._disconnect()
         super().close()
 
-    def _read_on(self, size: int) -> bytes:
+    def _read_on(self, view: memoryview) -> int:
         """The first attempt is made without the loop, which takes longer than a block does."""
         try:
-            return self._read_once(size)
+            return self._read_into(view)
         except Transient as error:
             failures = [error]
 
-        def attempt() -> bytes:
+        def attempt() -> int:
             if failures:
                 raise failures.pop()
-            return self._read_once(size)
+            return self._read_into(view)
 
         return self._owner._call(attempt)
 
-    def _read_once(self, size: int) -> bytes:
+    def _read_into(self, view: memoryview) -> int:
         if self._remaining == 0:
-            return b""
+            return 0
         if self._stream is None:
             self._connect()
         assert self._stream is not None
         try:
-            return self._stream.read(size)
+            return self._stream.readinto(view)
         except Transient:
             self._disconnect()
             raise

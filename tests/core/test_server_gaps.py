@@ -30,14 +30,24 @@ ALL: list[dict[str, Any]] = [PLAIN, TENANTS, PLACES, GROWING, FLAT]
     ],
 )
 def test_by_version(version: str, reasons: set[str]) -> None:
-    assert {each.reason for each in gaps_of(version, ALL)} == reasons
+    assert {each.reason for each in gaps_of(version, ALL, by_server=True)} == reasons
 
 
 def test_only_what_can_be_hit_is_named() -> None:
-    assert gaps_of("1.37.14", [PLAIN, TENANTS, FLAT]) == ()
-    (warning,) = gaps_of("1.37.14", ALL)
+    assert gaps_of("1.37.14", [PLAIN, TENANTS, FLAT], by_server=True) == ()
+    (warning,) = gaps_of("1.37.14", ALL, by_server=True)
     assert warning.message.endswith("find nothing: Places")
-    assert "QueuedVectorsLeftOut" in {each.reason for each in gaps_of("1.33.18", [PLAIN])}
+    assert "QueuedVectorsLeftOut" in {each.reason for each in gaps_of("1.33.18", [PLAIN], by_server=True)}
+
+
+@pytest.mark.parametrize(
+    ("version", "named"), [("1.36.0", True), ("1.36.23", True), ("1.37.0", False), ("1.39.1", False)]
+)
+def test_places_that_agents_cannot_read(version: str, named: bool) -> None:
+    found = gaps_of(version, ALL, by_server=False)
+    assert [each.reason for each in found] == ["NewestPlacesLeftOut"] * named
+    assert all(each.message.endswith("places in them: Places") for each in found)
+    assert gaps_of(version, [PLAIN], by_server=False) == ()
 
 
 @pytest.mark.parametrize(

@@ -45,6 +45,12 @@ class WaysBack:
         return self._files
 
     @cached_property
+    def warned(self) -> set[str]:
+        """Reasons that the status of our backup gives for what it may lack."""
+        self._backups  # noqa: B018
+        return self._warned
+
+    @cached_property
     def before(self) -> Observation:
         """What was there when both backups were made."""
         self._backups  # noqa: B018
@@ -68,6 +74,7 @@ class WaysBack:
             for tenant in shape.inactive_tenants
         }
         world.complete(manifests.backup(ours))
+        self._warned = {each["reason"] for each in world.resource("weaviatebackup", ours)["status"].get("warnings", ())}
         server_backup.back_up(world.weaviate, servers, level="ZstdBestSpeed")
         return ours, servers
 

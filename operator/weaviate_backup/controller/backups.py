@@ -34,7 +34,7 @@ from weaviate_backup.core.orders import STORE_WORKER, Lease, PlannedBackup, conf
 from weaviate_backup.core.selection import select
 from weaviate_backup.core.server_backup import BY_SERVER
 from weaviate_backup.core.server_following import ServerSight
-from weaviate_backup.core.server_gaps import gaps_of, refuse_level
+from weaviate_backup.core.server_gaps import gaps_of, open_gaps, refuse_level
 from weaviate_backup.core.session import BackupOrder, Failure, SessionOrder, StoreOrder
 from weaviate_backup.core.stepping import Agents
 from weaviate_backup.core.topology import ClusterView
@@ -118,15 +118,16 @@ class BackupDriver:
                 message = f"node {node} is not ready: {why}"
                 refusals.append(Failure(reason="NodeNotReady", message=message, transient=True))
             chosen = select(server.collections, include=spec.include, exclude=spec.exclude)
-            warnings: tuple[Failure, ...] = ()
-            if _by_server(backup):
+            by_server = _by_server(backup)
+            if by_server:
                 place = location.spec and place_of(location.spec, cluster, server.modules)
                 level = refuse_level(server.version, spec.config.compression_level)
                 refusals += [level] if place and level else []
-                classes = [each for each in await schema_of(self._kube, cluster, spec.auth) if each["class"] in chosen]
-                warnings = gaps_of(server.version, classes)
             else:
                 cluster.check_agents()
+            asked = open_gaps(server.version, by_server=by_server)
+            schema = await schema_of(self._kube, cluster, spec.auth) if asked else ()
+            classes = [each for each in schema if each["class"] in chosen]
             names = tuple(node.name for node in cluster.nodes)
             if location.spec is not None and not refusals:
                 proposal = PlannedBackup(
@@ -137,7 +138,7 @@ class BackupDriver:
                     started_at=datetime.now(UTC),
                     stateful_set_uid=cluster.uid,
                     location=location.spec,
-                    warnings=warnings,
+                    warnings=gaps_of(server.version, classes, by_server=by_server),
                 )
         except BackupError as error:
             refusals.append(_refusal(error))

@@ -1,4 +1,4 @@
-"""What Weaviate's own engine leaves out of a backup without a word, by version. Pure; one table.
+"""What a backup lacks because of the server's version: by Weaviate's own engine, and by agents. Pure; two tables.
 
 A gap is closed from a patch of each release line on; a line that is not named has it if it is older than the newest
 named line, and does not have it if it is newer.
@@ -38,12 +38,15 @@ def knows(version: str, since: Lines) -> bool:
     return line > max(since)
 
 
-def gaps_of(version: str, classes: Iterable[Class]) -> tuple[Failure, ...]:
-    """What a backup of these classes by that server may lack, for a person."""
+def open_gaps(version: str, *, by_server: bool) -> tuple[Gap, ...]:
+    """Those that a backup of some class on that server has."""
+    return tuple(gap for gap in (GAPS if by_server else GAPS_OF_AGENTS) if not knows(version, gap.closed))
+
+
+def gaps_of(version: str, classes: Iterable[Class], *, by_server: bool) -> tuple[Failure, ...]:
+    """What a backup of these classes on that server may lack, for a person."""
     known, found = list(classes), []
-    for gap in GAPS:
-        if knows(version, gap.closed):
-            continue
+    for gap in open_gaps(version, by_server=by_server):
         hit = sorted(str(each.get("class")) for each in known if gap.concerns(each))
         if hit:
             more = f" and {len(hit) - NAMES_SHOWN} more" if len(hit) > NAMES_SHOWN else ""
@@ -115,5 +118,14 @@ GAPS = (
         {(1, 34): 15, (1, 35): 8},
         _any,
         "leaves vectors that wait to be indexed (ASYNC_INDEXING) out of its own backups",
+    ),
+)
+GAPS_OF_AGENTS = (
+    Gap(
+        "NewestPlacesLeftOut",
+        {(1, 37): 0},
+        _has_geo,
+        "keeps the newest 32 KiB of an index of geoCoordinates in memory until it is stopped; after a restore their "
+        "filters may not find the places in them",
     ),
 )

@@ -8,7 +8,6 @@ import asyncio
 import datetime
 import os
 import signal
-import socket
 import ssl
 import subprocess
 import sys
@@ -22,6 +21,7 @@ from cryptography import x509
 from cryptography.hazmat.primitives import hashes, serialization
 from cryptography.hazmat.primitives.asymmetric import ec
 from cryptography.x509.oid import NameOID
+from tests.ports import free_port
 
 from weaviate_backup.core.session import NodeReport, SessionOrder, Step, StepCommand, StepPhase, StepReport
 
@@ -93,9 +93,7 @@ class Agent:
         secret.mkdir(parents=True, exist_ok=True)
         for name, value in (credentials or {}).items():
             (secret / name).write_text(value)
-        with socket.socket() as probe:
-            probe.bind(("127.0.0.1", 0))
-            self.port = probe.getsockname()[1]
+        self.port = free_port()
         self.environment = {
             **{name: os.environ[name] for name in ("PATH", "HOME") if name in os.environ},
             "PYTHONPATH": os.pathsep.join(path for path in sys.path if path),

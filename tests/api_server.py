@@ -11,7 +11,6 @@ import http.client
 import json
 import os
 import signal
-import socket
 import ssl
 import subprocess
 import threading
@@ -31,6 +30,7 @@ from cryptography.hazmat.primitives import hashes, serialization
 from cryptography.hazmat.primitives.asymmetric import ec, rsa
 from cryptography.x509.oid import NameOID
 from e2e.lab.programs import program
+from tests.ports import free_port
 
 HOST = "127.0.0.1"
 START_SECONDS = 60.0
@@ -172,11 +172,11 @@ class ApiServer:
         folder = self.directory
         _write_certificates(folder)
         (folder / "tokens.csv").write_text(f'{ADMIN_TOKEN},admin,admin,"system:masters"\n')
-        self._port = port = _free_port()
+        self._port = port = free_port()
         self.url = f"https://{HOST}:{port}"
         self.kubeconfig.write_text(_kubeconfig(self.url, folder / "ca.crt"))
         self._tls = ssl.create_default_context(cafile=str(folder / "ca.crt"))
-        store = f"http://{HOST}:{_free_port()}"
+        store = f"http://{HOST}:{free_port()}"
         stack.enter_context(
             _running(
                 [
@@ -273,13 +273,6 @@ _LIBC = ctypes.CDLL(None)
 def _die_with_parent() -> None:
     _LIBC.prctl(1, signal.SIGKILL)  # PR_SET_PDEATHSIG
     os.setsid()
-
-
-def _free_port() -> int:
-    with socket.socket() as probe:
-        probe.bind((HOST, 0))
-        port: int = probe.getsockname()[1]
-        return port
 
 
 def _decoded(body: bytes) -> Json:

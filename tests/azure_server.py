@@ -15,7 +15,7 @@ from pathlib import Path
 from azure.storage.blob import ContainerClient
 from e2e.lab.programs import program
 from tests.gcs_server import UNCHECKED
-from tests.s3_server import free_port
+from tests.ports import free_port
 
 from weaviate_backup.api.location import AzureLocation
 

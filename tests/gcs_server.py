@@ -11,7 +11,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from e2e.lab.programs import program
-from tests.s3_server import free_port
+from tests.ports import free_port
 
 from weaviate_backup.api.location import GcsLocation
 

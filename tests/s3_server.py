@@ -10,6 +10,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from e2e.lab.programs import program
+from tests.ports import free_port
 
 from weaviate_backup.api.location import S3Location
 
@@ -34,12 +35,6 @@ class S3Server:
 
     def location(self, bucket: str, path: str = "") -> S3Location:
         return S3Location(bucket=bucket, path=path, endpoint=self.endpoint, use_ssl=False, force_path_style=True)
-
-
-def free_port() -> int:
-    with socket.socket() as found:
-        found.bind(("127.0.0.1", 0))
-        return int(found.getsockname()[1])
 
 
 @contextmanager

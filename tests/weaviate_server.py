@@ -5,10 +5,8 @@ synchronized and stops everything it started. `load` helpers speak REST. Nothing
 """
 
 import asyncio
-import contextlib
 import os
 import signal
-import socket
 import subprocess
 from collections.abc import AsyncIterator, Sequence
 from contextlib import asynccontextmanager
@@ -17,10 +15,10 @@ from pathlib import Path
 from typing import Any
 
 import aiohttp
+from tests.ports import HOST, free_pair, free_port
 
 START_SECONDS = 90
 STOP_SECONDS = 30
-HOST = "127.0.0.1"
 BATCH = 200
 
 
@@ -32,20 +30,6 @@ def server_binary(version: str | None = None) -> Path:
     from e2e.lab.programs import program
 
     return program(f"weaviate-server-{version or '1.39.1'}")
-
-
-def free_ports(count: int) -> list[int]:
-    """First ports of `count` consecutive pairs nobody listens on (gossip and data, raft and raft RPC)."""
-    found: list[int] = []
-    while len(found) < count:
-        with socket.socket() as first, socket.socket() as second:
-            first.bind((HOST, 0))
-            port = first.getsockname()[1]
-            with contextlib.suppress(OSError):
-                second.bind((HOST, port + 1))
-                if all(abs(port - other) > 1 for other in found) and port < 60000:
-                    found.append(port)
-    return found
 
 
 @dataclass
@@ -81,9 +65,15 @@ class WeaviateNode:
         return self.data_path.with_suffix(".log")
 
 
-def _node(directory: Path, name: str, ports: Sequence[int]) -> WeaviateNode:
-    rest, grpc, gossip, raft = ports
-    return WeaviateNode(name, directory / name, rest_port=rest, grpc_port=grpc, gossip_port=gossip, raft_port=raft)
+def _node(directory: Path, name: str) -> WeaviateNode:
+    return WeaviateNode(
+        name,
+        directory / name,
+        rest_port=free_port(),
+        grpc_port=free_port(),
+        gossip_port=free_pair(),
+        raft_port=free_pair(),
+    )
 
 
 class WeaviateCluster:
@@ -99,8 +89,7 @@ class WeaviateCluster:
         version: str | None = None,
         name: str = "weaviate",
     ) -> None:
-        ports = free_ports(nodes * 4)
-        self.nodes = [_node(directory, f"{name}-{i}", ports[4 * i : 4 * i + 4]) for i in range(nodes)]
+        self.nodes = [_node(directory, f"{name}-{i}") for i in range(nodes)]
         self._environment = environment or {}
         self._headers = headers or {}
         self._binary = server_binary(version)

@@ -1,9 +1,5 @@
 """Around an agent under test: a real S3 server with a bucket, orders, and a whole backup driven step by step."""
 
-import asyncio
-import os
-import socket
-import subprocess
 import uuid
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
@@ -12,8 +8,8 @@ from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
 
-from e2e.lab.programs import program
 from tests.agent_process import agent_process
+from tests.s3_server import running_s3_server
 from tests.weaviate_server import WeaviateCluster
 
 from weaviate_backup.api.location import LocationSpec
@@ -28,10 +24,8 @@ from weaviate_backup.core.session import (
     WeaviateEndpoint,
 )
 
-HOST = "127.0.0.1"
 BUCKET = "backups"
 REGION = "us-east-1"
-CREDENTIALS = {"AWS_ACCESS_KEY_ID": "test-access", "AWS_SECRET_ACCESS_KEY": "test-secret-0123456789"}
 SERVER_VERSION = "1.39.1"
 NODE = "weaviate-0"
 
@@ -48,46 +42,21 @@ class Surroundings:
 
 @asynccontextmanager
 async def s3_server(directory: Path) -> AsyncIterator[Surroundings]:
-    root = directory / "s3"
-    (root / BUCKET).mkdir(parents=True)
-    with socket.socket() as probe:
-        probe.bind((HOST, 0))
-        port = probe.getsockname()[1]
-    with (directory / "s3.log").open("ab") as log:
-        process = subprocess.Popen(  # noqa: ASYNC220 (it only starts)
-            [program("versitygw"), f"--port={HOST}:{port}", f"--region={REGION}", "posix", root],
-            env={
-                "PATH": os.environ["PATH"],
-                "ROOT_ACCESS_KEY": CREDENTIALS["AWS_ACCESS_KEY_ID"],
-                "ROOT_SECRET_KEY": CREDENTIALS["AWS_SECRET_ACCESS_KEY"],
-            },
-            stdout=log,
-            stderr=log,
-        )
-    try:
-        for _ in range(200):
-            with socket.socket() as probe:
-                if probe.connect_ex((HOST, port)) == 0:
-                    break
-            await asyncio.sleep(0.05)
-        endpoint = f"{HOST}:{port}"
-        spec = {"bucket": BUCKET, "endpoint": endpoint, "region": REGION, "useSSL": False, "forcePathStyle": True}
+    with running_s3_server(directory / "s3") as server:
+        server.make_bucket(BUCKET)
         yield Surroundings(
-            location=LocationSpec.model_validate({"s3": spec}),
-            credentials=CREDENTIALS,
-            objects=root / BUCKET,
+            location=LocationSpec(s3=server.location(BUCKET).model_copy(update={"region": REGION})),
+            credentials=server.credentials,
+            objects=server.directory / BUCKET,
             weaviate_environment={
-                **CREDENTIALS,
+                **server.credentials,
                 "ENABLE_MODULES": "backup-s3",
                 "BACKUP_S3_BUCKET": BUCKET,
-                "BACKUP_S3_ENDPOINT": endpoint,
+                "BACKUP_S3_ENDPOINT": server.endpoint,
                 "BACKUP_S3_USE_SSL": "false",
                 "AWS_REGION": REGION,
             },
         )
-    finally:
-        process.terminate()
-        process.wait()
 
 
 def directory_store(directory: Path) -> Surroundings:

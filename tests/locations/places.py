@@ -15,7 +15,8 @@ from e2e.lab.programs import program
 from tests.azure_server import AzureServer, running_azure_server
 from tests.gcs_server import GcsServer, running_gcs_server
 from tests.locations.trying import Trial
-from tests.s3_server import S3Server, free_port, running_s3_server
+from tests.ports import free_port
+from tests.s3_server import S3Server, running_s3_server
 from tests.storage.authority import Authority
 
 from weaviate_backup.api.model import dump

@@ -13,7 +13,8 @@ import pytest
 from tests.agent.throttle import slow_line
 from tests.agent_process import Agent, agent_process
 from tests.locations.trying import UID, Trial, tried
-from tests.s3_server import free_port, running_s3_server
+from tests.ports import free_port
+from tests.s3_server import running_s3_server
 
 from weaviate_backup.agent import probe as probing
 from weaviate_backup.agent import trials

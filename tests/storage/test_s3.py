@@ -7,7 +7,8 @@ from typing import Any
 
 import boto3
 import pytest
-from tests.s3_server import S3Server, free_port
+from tests.ports import free_port
+from tests.s3_server import S3Server
 from tests.storage.contract import BucketContract, StoreContract, blocks
 
 from weaviate_backup.api.location import LocationSpec, S3Location

@@ -1,7 +1,10 @@
 """The S3 store keeps the contract on a real server, leaves no unfinished uploads, and names every mistake."""
 
+import base64
 import itertools
+import secrets
 import time
+import zlib
 from collections.abc import Iterator
 from typing import Any
 
@@ -15,7 +18,7 @@ from weaviate_backup.api.location import LocationSpec, S3Location
 from weaviate_backup.errors import BackupError, Permanent, Transient
 from weaviate_backup.storage.factory import open_store
 from weaviate_backup.storage.object_store import ObjectStore
-from weaviate_backup.storage.s3 import S3Store
+from weaviate_backup.storage.s3 import PART_BYTES, S3Store
 
 numbers = itertools.count()
 
@@ -77,6 +80,28 @@ class TestS3(StoreContract, BucketContract):
         assert store.abort_unfinished("b1/n1/") == 2
         assert store.abort_unfinished("b1/n1/") == 0
         assert unfinished(client, bucket) == ["other/b1/n1/c", "prod/a/b1/n10/c"]
+
+
+def test_the_store_keeps_a_checksum_that_it_was_given_with_every_part(
+    store: ObjectStore, server: S3Server, bucket: str
+) -> None:
+    """An upload that is begun without naming a checksum gets one of the store's choosing, or refuses parts with one."""
+    parts = [secrets.token_bytes(size) for size in (PART_BYTES, PART_BYTES, 1000)]
+    store.put("large", lambda: iter(parts))
+    store.put("small", lambda: iter(parts[2:]))
+    client = client_of(server)
+
+    def kept(key: str) -> tuple[str, str]:
+        answer = client.head_object(Bucket=bucket, Key=f"prod/a/{key}", ChecksumMode="ENABLED")
+        return answer["ChecksumType"], answer["ChecksumCRC32"]
+
+    of_parts = b"".join(zlib.crc32(part).to_bytes(4, "big") for part in parts)
+    assert kept("large") == ("COMPOSITE", base64_crc32(of_parts) + "-3")
+    assert kept("small") == ("FULL_OBJECT", base64_crc32(parts[2]))
+
+
+def base64_crc32(content: bytes) -> str:
+    return base64.b64encode(zlib.crc32(content).to_bytes(4, "big")).decode()
 
 
 def test_keys_lie_below_the_path(store: ObjectStore, server: S3Server, bucket: str) -> None:

@@ -3,8 +3,9 @@
 An object of at most one part goes up in one request, a larger one as a multipart upload with a few parts in flight, so
 memory is their number times their size. Sizes are not known beforehand: parts grow, so that the 10,000 allowed hold
 terabytes.
-boto3 sends a CRC32 with every part, which the store verifies. The signature covers the request but not its body, with
-or without TLS: that would be one more SHA-256 on both sides, and what counts is what is read back.
+A CRC32 goes with every part, which the store verifies, and with the end of an upload go those of all parts, as AWS asks
+of one that was begun with checksums. The signature covers the request but not its body, with or without TLS: that would
+be one more SHA-256 on both sides, and what counts is what is read back.
 """
 
 import io
@@ -24,7 +25,7 @@ from weaviate_backup.storage.bodies import PiecewiseBody, exact_body
 from weaviate_backup.storage.object_store import MakeBlocks, ObjectInfo, exists, key_prefix
 from weaviate_backup.storage.parts import Part, cut, joined, patiently, send_parts
 from weaviate_backup.storage.patience import USUAL, Patience
-from weaviate_backup.storage.s3_client import key_options, new_client, new_session, object_options
+from weaviate_backup.storage.s3_client import crc32_of, key_options, new_client, new_session, object_options
 from weaviate_backup.storage.s3_failures import classify, code_of, no_store
 
 PART_BYTES = 8 << 20
@@ -69,12 +70,17 @@ class S3Store:
         if second is None:
             if if_absent and not self._conditional and exists(self, key):
                 raise ObjectExists(key)
-            content = joined(first)
+            checksum, content = crc32_of(first), joined(first)
             answer = self._on_condition(
                 key,
                 condition,
                 lambda condition: self._client.put_object(
-                    **self._named(key), Body=content, **self._options, **self._key_options, **condition
+                    **self._named(key),
+                    Body=content,
+                    ChecksumCRC32=checksum,
+                    **self._options,
+                    **self._key_options,
+                    **condition,
                 ),
             )
             return ObjectInfo(key, len(content), answer["ETag"])
@@ -195,10 +201,13 @@ class S3Store:
         named, upload = self._named(key), self._start(key)
 
         def send(number: int, part: Part) -> dict[str, Any]:
-            told: dict[str, Any] = {**named, "UploadId": upload, "PartNumber": number, **self._key_options}
+            checksum = crc32_of(part)
+            told: dict[str, Any] = {**named, "UploadId": upload, "PartNumber": number, "ChecksumCRC32": checksum}
+            told |= self._key_options
             request = lambda: self._client.upload_part(**{**told, "Body": PiecewiseBody(part)})  # noqa: E731
             answer = patiently(lambda: self._ask(key, request), self._patience)
-            return {"PartNumber": number, "ETag": answer["ETag"]}
+            seen = {"ChecksumCRC32": checksum} if "ChecksumCRC32" in answer else {}  # else the store knows none
+            return {"PartNumber": number, "ETag": answer["ETag"], **seen}
 
         try:
             done, size_bytes = send_parts(parts, send, in_flight=PARTS_IN_FLIGHT)
@@ -213,7 +222,7 @@ class S3Store:
 
     def _start(self, key: str) -> str:
         """An upload's identifier. A start whose answer was lost may have made one that nobody knows."""
-        options = {**self._named(key), **self._options, **self._key_options}
+        options = {**self._named(key), "ChecksumAlgorithm": "CRC32", **self._options, **self._key_options}
         try:
             return str(self._ask(key, lambda: self._client.create_multipart_upload(**options))["UploadId"])
         except Transient:

@@ -5,13 +5,14 @@ A customer's key goes with each request that touches content (SSE-C): the store 
 
 import base64
 import binascii
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from typing import TYPE_CHECKING, Any
 from urllib.parse import urlencode
 
 import boto3
 import botocore.config
 import botocore.exceptions
+from isal import isal_zlib
 
 from weaviate_backup.api.location import CUSTOMER_KEY, S3Location
 from weaviate_backup.errors import Permanent
@@ -86,6 +87,14 @@ def _refuse_cut_document(operation_model: Any, response_dict: Mapping[str, Any],
         expected_bytes = max(1, expected_bytes)
     if len(body) != expected_bytes:
         raise botocore.exceptions.IncompleteReadError(actual_bytes=len(body), expected_bytes=expected_bytes)
+
+
+def crc32_of(content: Iterable[memoryview]) -> str:
+    """As a request carries it: big-endian, in base64. What a request lacks botocore adds, at zlib's pace."""
+    checksum = 0
+    for piece in content:
+        checksum = isal_zlib.crc32(piece, checksum)
+    return base64.b64encode(checksum.to_bytes(4, "big")).decode()
 
 
 def object_options(location: S3Location) -> dict[str, Any]:

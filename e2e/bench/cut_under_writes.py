@@ -19,11 +19,13 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+import tenacity
 from e2e.lab.programs import WEAVIATE_VERSION
 from tests.weaviate_cuts import Answers, ask, restore, take
 from tests.weaviate_server import WeaviateCluster, weaviate_cluster
 from tests.weaviate_writers import EVERYTHING, KINDS, IndexKind, Writers
 
+from weaviate_backup.errors import Transient
 from weaviate_backup.weaviate import late_writes
 from weaviate_backup.weaviate.probing import choose_driver
 from weaviate_backup.weaviate.raft import RaftClient
@@ -66,8 +68,15 @@ async def cut(source: WeaviateCluster, writers: Writers, load: Load, directory: 
     driver = await choose_driver(
         node.host, node.data_port, data_path=node.data_path, operation_uid="0" * 32, server_version=load.server_version
     )
-    before, started = writers.written, time.monotonic()
-    frozen = await driver.cut(CLASS, shard, schema_version=version)
+    async for attempt in tenacity.AsyncRetrying(
+        retry=tenacity.retry_if_exception_type(Transient),  # as an agent waits for an index that is made anew
+        wait=tenacity.wait_fixed(1),
+        stop=tenacity.stop_after_delay(WAIT_SECONDS),
+        reraise=True,
+    ):
+        with attempt:
+            before, started = writers.written, time.monotonic()
+            frozen = await driver.cut(CLASS, shard, schema_version=version)
     elapsed, during = time.monotonic() - started, writers.written - before
     await asyncio.to_thread(take, frozen, directory)
     await driver.release(frozen)

@@ -12,6 +12,7 @@ from tests.weaviate_cuts import all_objects, ask, restore, take
 from tests.weaviate_server import WeaviateCluster, weaviate_cluster
 from tests.weaviate_writers import EVERYTHING, KINDS, IndexKind, Writers
 
+from weaviate_backup.errors import Transient
 from weaviate_backup.weaviate import late_writes
 from weaviate_backup.weaviate.raft import RaftClient
 from weaviate_backup.weaviate.shard_source import ShardCut
@@ -100,7 +101,10 @@ async def cut_of_a_busy_shard(driver: SnapshotDriver, collection: str, shard: st
     """A cut during which there were writes; a shard may be quiet for a moment, as when its vectors are compressed."""
     for _ in range(ATTEMPTS):
         await asyncio.sleep(0.3)
-        cut = await driver.cut(collection, shard, schema_version=version)
+        try:
+            cut = await driver.cut(collection, shard, schema_version=version)
+        except Transient:
+            continue  # an agent waits, too: the vector index may be about to change its kind
         if late_writes.LATE_WRITES in {file.path for file in cut.files}:
             return cut
         await driver.release(cut)

@@ -52,7 +52,7 @@ class SteadyLoad:
         self.collections = dict(collections)
         self.requests: list[Request] = []
         self.history: dict[str, dict[str, list[Write]]] = {name: defaultdict(list) for name in collections}
-        self._nodes = [Weaviate(url) for url in urls]
+        self._nodes = [Weaviate(url, strict=True) for url in urls]
         self._stopping = threading.Event()
         self._threads: list[threading.Thread] = []
 

@@ -14,6 +14,9 @@ import urllib3
 
 Json = Any
 PAGE = 500
+IDLE = urllib3.Retry(total=1, connect=0, redirect=0, status=0, other=0, read=1)
+"""Asks once more, where asking twice does no harm, when a connection ended without an answer: the server closes those
+that nobody used for a while, now and then just as one is used."""
 
 
 class WeaviateError(Exception):
@@ -26,11 +29,12 @@ class WeaviateError(Exception):
 
 
 class Weaviate:
-    """One node's API."""
+    """One node's API. Strict: a connection that ends without an answer is an error at once."""
 
-    def __init__(self, url: str) -> None:
+    def __init__(self, url: str, *, strict: bool = False) -> None:
         self.url = url.rstrip("/")
-        self._pool = urllib3.PoolManager(maxsize=8, timeout=urllib3.Timeout(connect=5, read=180), retries=False)
+        retries = False if strict else IDLE
+        self._pool = urllib3.PoolManager(maxsize=8, timeout=urllib3.Timeout(connect=5, read=180), retries=retries)
 
     def call(self, method: str, path: str, body: Json = None, *, missing_ok: bool = False) -> Json:
         """The decoded answer; None for an empty one, and for a 404 when `missing_ok`."""

@@ -111,7 +111,8 @@ def azure(directory: Path) -> Iterator[Kind]:
             parts = (request("PUT", key, f"&comp=block&blockid={quote(name)}") for name in names)
             told = "".join(f"<Latest>{name}</Latest>" for name in names)
             end = request("PUT", key, "&comp=blocklist")
-            return PlainObject(tuple(parts), PART_BYTES, end, f"<BlockList>{told}</BlockList>")
+            # azurite sums up a block whose MD5 it is not told by a way that is several times slower
+            return PlainObject(tuple(parts), PART_BYTES, end, f"<BlockList>{told}</BlockList>", tells_md5=True)
 
         location = {"azure": server.location(BUCKET).model_dump(mode="json", by_alias=True)}
         yield Kind(location, server.credentials, directory, plain, in_parts)

@@ -3,15 +3,17 @@
 Reads a `Load` as JSON from standard input, prints a `Measured` as JSON. Started by `store_throughput`.
 """
 
+import hashlib
 import http.client
 import json
 import os
 import sys
 import threading
 import time
+from base64 import b64encode
 from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
-from dataclasses import asdict, dataclass, field
+from dataclasses import asdict, dataclass, field, replace
 from functools import partial
 from pathlib import Path
 from typing import Any, Literal
@@ -33,12 +35,13 @@ class PlainRequest:
 @dataclass(frozen=True)
 class PlainObject:
     """An object in one request; or in parts of `part_bytes`, and the request that makes an object of them: `{0}` in its
-    body is the ETag that the first part got, and so on."""
+    body is the ETag that the first part got, and so on. `tells_md5`: of every part, known before the clock starts."""
 
     parts: tuple[PlainRequest, ...]
     part_bytes: int | None = None
     end: PlainRequest | None = None
     end_body: str = ""
+    tells_md5: bool = False
 
 
 @dataclass(frozen=True)
@@ -112,6 +115,9 @@ def ours(load: Load, content: Content) -> list[Act]:
 
 def plain_http(load: Load, content: Content) -> list[Act]:
     """Sockets and nothing else: no checksum, no retry."""
+    requests = [
+        [told(of, content, number, part) for part in range(len(of.parts))] for number, of in enumerate(load.plain)
+    ]
     tags: list[dict[int, str]] = [{} for _ in load.plain]
     lock = threading.Lock()
 
@@ -119,7 +125,7 @@ def plain_http(load: Load, content: Content) -> list[Act]:
         of = load.plain[number]
         part_bytes = of.part_bytes or load.object_bytes
         body = content.of(number, part * part_bytes, part_bytes) if load.verb == "put" else None
-        tag, found_bytes = exchanged(of.parts[part], body, part_bytes)
+        tag, found_bytes = exchanged(requests[number][part], body, part_bytes)
         assert body or found_bytes == load.object_bytes
         with lock:
             tags[number][part] = tag
@@ -129,6 +135,17 @@ def plain_http(load: Load, content: Content) -> list[Act]:
             exchanged(of.end, iter((end_body,)), len(end_body))
 
     return [partial(act, number, part) for number, of in enumerate(load.plain) for part in range(len(of.parts))]
+
+
+def told(of: PlainObject, content: Content, number: int, part: int) -> PlainRequest:
+    """The request for a part, with its MD5 where that is told."""
+    request = of.parts[part]
+    if not (of.tells_md5 and of.part_bytes):
+        return request
+    md5 = hashlib.md5(usedforsecurity=False)
+    for block in content.of(number, part * of.part_bytes, of.part_bytes):
+        md5.update(block)
+    return replace(request, headers={**request.headers, "Content-MD5": b64encode(md5.digest()).decode()})
 
 
 def exchanged(request: PlainRequest, body: Iterator[bytes] | None, body_bytes: int) -> tuple[str, int]:

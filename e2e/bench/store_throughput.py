@@ -1,7 +1,7 @@
 """Our stores beside the plainest client of the same server: `python -m e2e.bench.store_throughput [--kinds s3 …]`.
 
-The same random bytes are put and got through both, in turn, the order changing with every round; each client finds a
-server that was started for it, and each load is a process of its own. The plain client sends one request for each
+The same random bytes are put by each, in turn, the order changing with every round, on a server that was started for
+it; what ours put is then got by both. Each load is a process of its own. The plain client sends one request for each
 object over several connections, without checksums or retries; and where an object whose size nobody knows beforehand
 must be put in parts, it also puts such parts. A table at the end tells our share of both speeds (median over rounds)
 and our peak memory above a bare interpreter.
@@ -36,6 +36,7 @@ BARE = "from e2e.bench.store_load import peak_bytes; print(peak_bytes())"
 Who = Literal["ours", "plain", "parts"]
 Verb = Literal["put", "get"]
 WHO: tuple[Who, ...] = ("plain", "parts", "ours")
+READERS: tuple[Who, ...] = ("plain", "ours")
 
 
 @dataclass(frozen=True)
@@ -81,7 +82,7 @@ def asked(kind: Kind, shape: Shape, keys: tuple[str, ...], *, verb: Verb, who: W
 
 
 def run(name: str, kind: Kind, shape: Shape, *, round_number: int, verb: Verb, who: Who) -> Run:
-    keys = tuple(f"{round_number}-{who}/object-{number}" for number in range(shape.objects))
+    keys = tuple(f"object-{number}" for number in range(shape.objects))
     plain = asked(kind, shape, keys, verb=verb, who=who)
     at_once = shape.streams if who == "ours" else shape.connections
     load = Load(who, verb, kind.location, kind.credentials, str(kind.root), keys, shape.object_bytes, at_once, plain)
@@ -93,14 +94,19 @@ def run(name: str, kind: Kind, shape: Shape, *, round_number: int, verb: Verb, w
 def rounds(name: str, shape: Shape, *, count: int, console: Console) -> list[Run]:
     runs = []
     for number in range(count):
-        for who in WHO if number % 2 == 0 else reversed(WHO):
+        turn = slice(None, None, 1 if number % 2 == 0 else -1)
+        for who in WHO[turn]:
             with started(name) as kind:
                 if who == "parts" and not kind.in_parts:
                     continue
-                verbs: tuple[Verb, ...] = ("put",) if who == "parts" else ("put", "get")
-                for verb in verbs:
-                    runs.append(run(name, kind, shape, round_number=number, verb=verb, who=who))
-                    console.print(f"{name:<11} {verb} {who:<6} {runs[-1].mib_per_second:8,.0f} MiB/s", highlight=False)
+                loads: list[tuple[Verb, Who]] = [("put", who)]
+                if who == "ours":  # both get the same: a server may be slower with objects that were put in parts
+                    loads += [("get", reader) for reader in READERS[turn]]
+                for verb, whose in loads:
+                    runs.append(run(name, kind, shape, round_number=number, verb=verb, who=whose))
+                    console.print(
+                        f"{name:<11} {verb} {whose:<6} {runs[-1].mib_per_second:8,.0f} MiB/s", highlight=False
+                    )
     return runs
 
 

@@ -12,7 +12,7 @@ from tests.storage.contract import MIB, BucketContract, StoreContract, blocks, r
 
 from weaviate_backup.api.location import AzureLocation, LocationSpec
 from weaviate_backup.errors import BackupError
-from weaviate_backup.storage.azure import AzureStore, block_bytes
+from weaviate_backup.storage.azure import AzureStore, block_bytes, blocks_in_flight
 from weaviate_backup.storage.factory import open_store
 from weaviate_backup.storage.object_store import ObjectStore
 
@@ -61,6 +61,11 @@ class TestAzure(StoreContract, BucketContract):
             sizes = [block_bytes(wanted_mib, number) for number in range(50_000)]
             assert sum(sizes) > least_bytes
             assert max(sizes) <= 4000 * MIB
+
+    def test_blocks_in_flight_are_bounded_by_their_bytes(self, location: AzureLocation) -> None:
+        for size_mib, told, expected in ((None, None, 3), (12, None, 2), (40, None, 1), (1, None, 24), (40, 5, 5)):
+            asked = location.model_copy(update={"block_size_mib": size_mib, "concurrency": told})
+            assert blocks_in_flight(asked) == expected
 
     def test_blocks_of_a_dead_process_are_no_object_and_in_nobodys_way(
         self, store: ObjectStore, client: ContainerClient

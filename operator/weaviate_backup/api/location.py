@@ -175,10 +175,9 @@ class AzureLocation(ApiModel):
     metadata: Metadata = Field(default_factory=dict)
     """Metadata of every blob: letters, digits and underscores in names, ASCII in values."""
     block_size_mib: Annotated[int | None, Field(ge=1, le=4000)] = None
-    """Size of an uploaded block, of which each object under way holds two or three in memory. Absent: from 8 on,
-    growing with the object to 40, as Weaviate's own are."""
-    concurrency: Annotated[int, Field(ge=1, le=64)] = 1
-    """Blocks of one object in flight."""
+    """Size of an uploaded block. An object under way holds those in flight in memory, and one more. Absent: 8."""
+    concurrency: Annotated[int | None, Field(ge=1, le=64)] = None
+    """Blocks of one object in flight. Absent: as many as fit into 24 MiB, and at least one."""
 
 
 class FilesystemLocation(ApiModel):

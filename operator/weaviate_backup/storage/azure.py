@@ -1,6 +1,6 @@
 """Azure Blob Storage through azure-storage-blob: one client for all verbs, its own retries off.
 
-An object of at most one block goes up in one request, a larger one as blocks, `concurrency` at once, that a list of
+An object of at most one block goes up in one request, a larger one as blocks, a few at once, that a list of
 them makes a blob. Blocks of a put that was given up are no blob and appear in no listing; Azure forgets them within a
 week, or as soon as a blob of that name is made. MD5 is sent with every block, and the store checks it.
 """
@@ -25,15 +25,16 @@ from weaviate_backup.errors import BackupError, ObjectExists, Permanent, Transie
 from weaviate_backup.storage.authority import kept_as_file
 from weaviate_backup.storage.azure_access import new_container
 from weaviate_backup.storage.azure_failures import classify, holds_secret
+from weaviate_backup.storage.bodies import PiecewiseBody
 from weaviate_backup.storage.connections import body_of
 from weaviate_backup.storage.object_store import MakeBlocks, ObjectInfo, exists, key_prefix
 from weaviate_backup.storage.pages import next_page
 from weaviate_backup.storage.parts import Part, cut, joined, patiently, send_parts
 from weaviate_backup.storage.patience import USUAL, Patience
 
-FIRST_BLOCK_BYTES, USUAL_BLOCK_BYTES = 8 << 20, 40 << 20
-"""Without a size of the location: the first blocks, which most objects end with, and those of large objects."""
-BLOCKS_OF_FIRST_SIZES = 100
+USUAL_BLOCK_BYTES = 8 << 20
+USUAL_BYTES_IN_FLIGHT = 24 << 20
+"""Of one object, when the location says nothing of its concurrency."""
 BLOCKS_PER_SIZE = 10_000
 """After so many blocks their size doubles, up to what Azure takes: a blob has at most 50,000."""
 LARGEST_BLOCK_BYTES = 4000 << 20
@@ -151,12 +152,12 @@ class AzureStore:
         put = secrets.token_hex(8)  # blocks of another writer of the same blob have other names, of the same length
 
         def send(number: int, part: Part) -> BlobBlock:
-            name, content = f"{put}-{number:06}", joined(part)
-            request = lambda: blob.stage_block(name, content, length=len(content), validate_content=True)  # noqa: E731
+            name, length = f"{put}-{number:06}", sum(map(len, part))
+            request = lambda: blob.stage_block(name, PiecewiseBody(part), length=length, validate_content=True)  # noqa: E731
             patiently(lambda: self._ask(key, request), self._patience)
             return BlobBlock(block_id=name)
 
-        blocks, size_bytes = send_parts(parts, send, in_flight=self._location.concurrency)
+        blocks, size_bytes = send_parts(parts, send, in_flight=blocks_in_flight(self._location))
         condition = {"match_condition": MatchConditions.IfMissing} if if_absent else {}
         answer = self._ask(key, lambda: blob.commit_block_list(list(blocks), **condition, **self._options))
         return ObjectInfo(key, size_bytes, str(answer.get("etag")))
@@ -202,11 +203,15 @@ def _begun(blob: Any, wanted: Mapping[str, int | None]) -> requests.Response:
 
 def block_bytes(wanted_mib: int | None, number: int) -> int:
     """Size of the block of that number, counted from 0."""
-    if wanted_mib is not None:
-        size_bytes = wanted_mib << 20
-    else:
-        size_bytes = min(FIRST_BLOCK_BYTES << (number // BLOCKS_OF_FIRST_SIZES), USUAL_BLOCK_BYTES)
+    size_bytes = USUAL_BLOCK_BYTES if wanted_mib is None else wanted_mib << 20
     return min(size_bytes << (number // BLOCKS_PER_SIZE), LARGEST_BLOCK_BYTES)
+
+
+def blocks_in_flight(location: AzureLocation) -> int:
+    """Of one object."""
+    if location.concurrency is not None:
+        return location.concurrency
+    return max(1, USUAL_BYTES_IN_FLIGHT // block_bytes(location.block_size_mib, 0))
 
 
 def _object_options(location: AzureLocation) -> dict[str, Any]:

@@ -38,9 +38,10 @@ class PiecewiseBody:
     def tell(self) -> int:
         return sum(map(len, self._pieces[: self._next]))
 
-    def seek(self, position: int, /) -> None:
-        """To the beginning: of botocore, when it has summed up a body, and before it sends one to another region."""
-        if position:
+    def seek(self, position: int, whence: int = io.SEEK_SET, /) -> None:
+        """To the beginning, as the clients do when they have summed up a body, and botocore before it sends one to
+        another region."""
+        if position or whence != io.SEEK_SET:
             raise io.UnsupportedOperation(f"a body in pieces was asked for its byte {position}")
         self._next = 0
 

@@ -31,6 +31,8 @@ def copy_backup(store: Store, source: str, target: str, nodes: Mapping[str, str 
 def _rename(body: bytes, target: str, nodes: Mapping[str, str | None]) -> bytes:
     config = json.loads(body)
     config["id"] = target
+    leader = config.get("leader", "")
+    config["leader"] = nodes.get(leader, leader) or ""
     config["nodes"] = {
         nodes.get(node, node): entry for node, entry in config["nodes"].items() if nodes.get(node, node) is not None
     }

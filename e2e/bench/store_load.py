@@ -115,17 +115,15 @@ def ours(load: Load, content: Content) -> list[Act]:
 
 def plain_http(load: Load, content: Content) -> list[Act]:
     """Sockets and nothing else: no checksum, no retry."""
-    requests = [
-        [told(of, content, number, part) for part in range(len(of.parts))] for number, of in enumerate(load.plain)
-    ]
-    tags: list[dict[int, str]] = [{} for _ in load.plain]
+    objects = [with_md5(of, content, number) if of.tells_md5 else of for number, of in enumerate(load.plain)]
+    tags: list[dict[int, str]] = [{} for _ in objects]
     lock = threading.Lock()
 
     def act(number: int, part: int) -> None:
-        of = load.plain[number]
+        of = objects[number]
         part_bytes = of.part_bytes or load.object_bytes
         body = content.of(number, part * part_bytes, part_bytes) if load.verb == "put" else None
-        tag, found_bytes = exchanged(requests[number][part], body, part_bytes)
+        tag, found_bytes = exchanged(of.parts[part], body, part_bytes)
         assert body or found_bytes == load.object_bytes
         with lock:
             tags[number][part] = tag
@@ -134,18 +132,20 @@ def plain_http(load: Load, content: Content) -> list[Act]:
             end_body = of.end_body.format(*(tags[number][each] for each in range(len(of.parts)))).encode()
             exchanged(of.end, iter((end_body,)), len(end_body))
 
-    return [partial(act, number, part) for number, of in enumerate(load.plain) for part in range(len(of.parts))]
+    return [partial(act, number, part) for number, of in enumerate(objects) for part in range(len(of.parts))]
 
 
-def told(of: PlainObject, content: Content, number: int, part: int) -> PlainRequest:
-    """The request for a part, with its MD5 where that is told."""
-    request = of.parts[part]
-    if not (of.tells_md5 and of.part_bytes):
-        return request
-    md5 = hashlib.md5(usedforsecurity=False)
-    for block in content.of(number, part * of.part_bytes, of.part_bytes):
-        md5.update(block)
-    return replace(request, headers={**request.headers, "Content-MD5": b64encode(md5.digest()).decode()})
+def with_md5(of: PlainObject, content: Content, number: int) -> PlainObject:
+    """The same requests, each with the MD5 of its part."""
+    assert of.part_bytes
+    parts = []
+    for part, request in enumerate(of.parts):
+        md5 = hashlib.md5(usedforsecurity=False)
+        for block in content.of(number, part * of.part_bytes, of.part_bytes):
+            md5.update(block)
+        headers = {**request.headers, "Content-MD5": b64encode(md5.digest()).decode()}
+        parts.append(replace(request, headers=headers))
+    return replace(of, parts=tuple(parts))
 
 
 def exchanged(request: PlainRequest, body: Iterator[bytes] | None, body_bytes: int) -> tuple[str, int]:

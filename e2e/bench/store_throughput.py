@@ -36,7 +36,6 @@ BARE = "from e2e.bench.store_load import peak_bytes; print(peak_bytes())"
 Who = Literal["ours", "plain", "parts"]
 Verb = Literal["put", "get"]
 WHO: tuple[Who, ...] = ("plain", "parts", "ours")
-READERS: tuple[Who, ...] = ("plain", "ours")
 
 
 @dataclass(frozen=True)
@@ -94,14 +93,14 @@ def run(name: str, kind: Kind, shape: Shape, *, round_number: int, verb: Verb, w
 def rounds(name: str, shape: Shape, *, count: int, console: Console) -> list[Run]:
     runs = []
     for number in range(count):
-        turn = slice(None, None, 1 if number % 2 == 0 else -1)
-        for who in WHO[turn]:
+        order = WHO if number % 2 == 0 else WHO[::-1]
+        for who in order:
             with started(name) as kind:
                 if who == "parts" and not kind.in_parts:
                     continue
                 loads: list[tuple[Verb, Who]] = [("put", who)]
                 if who == "ours":  # both get the same: a server may be slower with objects that were put in parts
-                    loads += [("get", reader) for reader in READERS[turn]]
+                    loads += [("get", reader) for reader in order if reader != "parts"]
                 for verb, whose in loads:
                     runs.append(run(name, kind, shape, round_number=number, verb=verb, who=whose))
                     console.print(

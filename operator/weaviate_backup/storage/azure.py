@@ -152,8 +152,8 @@ class AzureStore:
         put = secrets.token_hex(8)  # blocks of another writer of the same blob have other names, of the same length
 
         def send(number: int, part: Part) -> BlobBlock:
-            name, length = f"{put}-{number:06}", sum(map(len, part))
-            request = lambda: blob.stage_block(name, PiecewiseBody(part), length=length, validate_content=True)  # noqa: E731
+            name = f"{put}-{number:06}"
+            request = lambda: blob.stage_block(name, PiecewiseBody(part), validate_content=True)  # noqa: E731
             patiently(lambda: self._ask(key, request), self._patience)
             return BlobBlock(block_id=name)
 

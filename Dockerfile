@@ -1,21 +1,23 @@
 # Operator and agent in one image: docker build -t REGISTRY/weaviate-backup-operator:TAG .
 # It runs with a read-only root file system, without capabilities, as any user; agents run as Weaviate's own.
-FROM debian:bookworm-slim AS build
+# The base is a digest, every package a hash: the same bytes whoever builds, whenever. Debian's own packages are its newest.
+ARG BASE=debian:bookworm-20260918-slim@sha256:3783cc01769c7b2b1b83a5c5ad96c815348e28ed7da68e2e3687004faa906251
+FROM ${BASE} AS build
 RUN apt-get update && apt-get install --yes --no-install-recommends python3 python3-pip
 WORKDIR /source
-COPY pyproject.toml operator/constraints.txt ./
-# The dependencies are a layer of their own: they change seldom, our code changes often.
-RUN python3 -c 'import tomllib; print("\n".join(tomllib.load(open("pyproject.toml", "rb"))["project"]["dependencies"]))' > dependencies.txt \
- && pip install --no-cache-dir --no-compile --target /dependencies --constraint constraints.txt --requirement dependencies.txt \
+COPY operator/runtime.lock operator/build.lock ./
+# The dependencies are a layer of their own: they change seldom, our code changes often. Wheels only: none runs code here.
+RUN pip install --no-cache-dir --no-compile --no-deps --only-binary :all: --require-hashes --target /dependencies --requirement runtime.lock \
  && rm -rf /dependencies/bin \
- && python3 -m compileall -q -j 0 --invalidation-mode unchecked-hash /dependencies
-COPY README.md ./
+ && python3 -m compileall -q -j 0 --invalidation-mode unchecked-hash /dependencies \
+ && pip install --no-cache-dir --no-deps --only-binary :all: --require-hashes --target /builder --requirement build.lock
+COPY pyproject.toml README.md ./
 COPY operator/weaviate_backup operator/weaviate_backup
-RUN pip install --no-cache-dir --no-compile --no-deps --target /code . \
+RUN PYTHONPATH=/builder pip install --no-cache-dir --no-compile --no-deps --no-build-isolation --target /code . \
  && rm -rf /code/bin \
  && python3 -m compileall -q -j 0 --invalidation-mode unchecked-hash /code
 
-FROM debian:bookworm-slim
+FROM ${BASE}
 RUN apt-get update \
  && apt-get install --yes --no-install-recommends python3 ca-certificates \
  && rm -rf /var/lib/apt/lists/* /var/cache/apt/* /var/log/* \

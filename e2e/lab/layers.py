@@ -59,14 +59,13 @@ def debian_layer() -> Layer:
 
 
 def dependencies_layer(below: Layer) -> Layer:
-    """The pinned runtime dependencies, byte-compiled."""
-    constraints = TOP / "operator" / "constraints.txt"
-    wanted: list[str] = tomllib.loads((TOP / "pyproject.toml").read_text())["project"]["dependencies"]
+    """The locked runtime dependencies, byte-compiled."""
+    lock = TOP / "operator" / "runtime.lock"
 
     def make(root: Path) -> None:
         target = root / PACKAGES_DIRECTORY
         target.mkdir(parents=True)
-        _pip_install(target, "--constraint", str(constraints), *wanted)
+        _pip_install(target, "--no-deps", "--only-binary", ":all:", "--require-hashes", "--requirement", str(lock))
         shutil.rmtree(target / "bin", ignore_errors=True)
         (root / "etc").mkdir()
         user = {"passwd": f"{USER}:x:{UID}:{UID}::/nonexistent:/usr/sbin/nologin\n", "group": f"{USER}:x:{UID}:\n"}
@@ -74,7 +73,7 @@ def dependencies_layer(below: Layer) -> Layer:
             (root / "etc" / file).write_text((below.root / "etc" / file).read_text() + line)
         _compile(below=(below,), root=root, folder=PACKAGES_DIRECTORY)
 
-    key = _key("dependencies-2", below.digest, constraints.read_text(), *wanted)
+    key = _key("dependencies-3", below.digest, lock.read_text())
     return _layer("dependencies", key, make, "our dependencies, for the image")
 
 

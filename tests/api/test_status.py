@@ -15,7 +15,14 @@ from weaviate_backup.api.location import LocationSpec
 from weaviate_backup.api.location_status import Capabilities, LocationProbe, LocationStatus, ProbeFinding
 from weaviate_backup.api.model import ApiModel, dump
 from weaviate_backup.api.operation_spec import Method
-from weaviate_backup.api.restore import RestorePhase, RestorePlan, RestoreStatus
+from weaviate_backup.api.restore import (
+    MAX_ACCESS_NAMES,
+    MAX_ADDRESSES,
+    PlannedAddress,
+    RestorePhase,
+    RestorePlan,
+    RestoreStatus,
+)
 from weaviate_backup.api.status import (
     MAX_COLLECTIONS,
     MAX_NAMES,
@@ -138,6 +145,9 @@ def fullest_backup() -> BackupStatus:
     )
 
 
+ADDRESS = PlannedAddress(address="a" * 512, setting="s" * 128, collections_count=TERA)
+
+
 def fullest_restore() -> RestoreStatus:
     plan = RestorePlan(
         **plan_fields(),
@@ -148,6 +158,10 @@ def fullest_restore() -> RestoreStatus:
         bytes_total=TERA,
         aliases=names(MAX_NAMES, 40),
         aliases_replaced=names(MAX_NAMES, 40),
+        module_addresses=(ADDRESS,) * MAX_ADDRESSES,
+        module_addresses_count=TERA,
+        roles=names(MAX_ACCESS_NAMES, 128),
+        users=names(MAX_ACCESS_NAMES, 128),
         refusals=FINDINGS[:16],
         refusals_omitted=TERA,
     )

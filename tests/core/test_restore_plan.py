@@ -5,7 +5,7 @@ from dataclasses import replace
 import pytest
 
 from weaviate_backup.core.restore_plan import RestoreWishes, TargetFacts, plan_restore
-from weaviate_backup.core.session import AccessCounts, BackupContents, Failure, Inspected
+from weaviate_backup.core.session import AccessCounts, BackupContents, Failure, Inspected, ModuleAddress
 
 NODES = ("weaviate-0", "weaviate-1")
 CONTENTS = BackupContents(
@@ -164,6 +164,36 @@ def test_roles_and_users_need_a_target_that_has_them(
     verdict = plan_restore(wishes, inspected(contents, roles_enabled=roles), replace(TARGET, users_enabled=users))
     assert {refusal.reason for refusal in verdict.refusals} == refused
     assert {warning.reason for warning in verdict.warnings} == warned
+
+
+ADDRESS = ModuleAddress(address="https://e.example/v1", setting="text2vec-openai.baseURL", collections=("Author",))
+CALLING = CONTENTS.model_copy(update={"addresses": (ADDRESS,), "roles": ("editor",), "users": ("jane",)})
+
+
+@pytest.mark.parametrize(
+    ("wishes", "refused"),
+    [
+        (RestoreWishes(), True),
+        (RestoreWishes(module_addresses=("https://e.example/v1/",)), True),
+        (RestoreWishes(module_addresses=("https://*",)), True),
+        (RestoreWishes(module_addresses=("https://e.example/v1",)), False),
+        (RestoreWishes(module_addresses=("*",)), False),
+        (RestoreWishes(exclude=("Author",)), False),
+    ],
+)
+def test_an_address_that_a_collection_brings_needs_a_word_of_consent(wishes: RestoreWishes, refused: bool) -> None:
+    verdict = plan_restore(wishes, inspected(CALLING), TARGET)
+    assert {refusal.reason for refusal in verdict.refusals} == ({"ModuleAddressNotAllowed"} if refused else set())
+    assert all(
+        "'https://e.example/v1' is text2vec-openai.baseURL of collection Author" in r.message for r in verdict.refusals
+    )
+    assert verdict.addresses == (() if wishes.exclude else (ADDRESS,))
+
+
+def test_roles_and_users_that_would_come_are_named() -> None:
+    assert (plan_restore(RestoreWishes(), inspected(CALLING), TARGET).roles) == ()
+    verdict = plan_restore(BOTH, inspected(CALLING, roles_enabled=True), replace(TARGET, users_enabled=True))
+    assert (verdict.roles, verdict.users) == (("editor",), ("jane",))
 
 
 @pytest.mark.parametrize(

@@ -16,7 +16,14 @@ from weaviate_backup.agent.tasks import in_thread
 from weaviate_backup.agent.workspace import Workspace
 from weaviate_backup.core.session import AccessCounts
 from weaviate_backup.errors import Permanent, Transient
-from weaviate_backup.layout.roles_and_users import encode_roles, no_users, parse_policy_file, parse_roles, parse_users
+from weaviate_backup.layout.roles_and_users import (
+    ROLE_PREFIX,
+    encode_roles,
+    no_users,
+    parse_policy_file,
+    parse_roles,
+    parse_users,
+)
 from weaviate_backup.stored.meter import Meter
 from weaviate_backup.weaviate.raft_access import AccessClient
 
@@ -88,6 +95,13 @@ def count_access(access: Access) -> AccessCounts:
         roles=len(roles.custom) if roles and roles.hold_something else None,
         users=len(users) or None,
     )
+
+
+def names_of(access: Access) -> tuple[tuple[str, ...], tuple[str, ...]]:
+    """Roles that people made, and dynamic users, by name and in order."""
+    roles = parse_roles(access.roles, what="the backup's roles").custom if access.roles else frozenset()
+    users = parse_users(access.users, what="the backup's users") if access.users else {}
+    return tuple(sorted(name.removeprefix(ROLE_PREFIX) for name in roles)), tuple(sorted(users))
 
 
 def kept_access(workspace: Workspace) -> Access:

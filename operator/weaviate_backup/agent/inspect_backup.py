@@ -8,17 +8,26 @@ from collections import defaultdict
 from collections.abc import Iterator, Mapping
 from typing import Any
 
-from weaviate_backup.agent.access import Access, count_access
+from weaviate_backup.agent.access import Access, count_access, names_of
 from weaviate_backup.agent.download import free_bytes
 from weaviate_backup.agent.place import directories_in_the_way
 from weaviate_backup.agent.runner import failure_of
 from weaviate_backup.agent.tasks import in_thread
 from weaviate_backup.agent.wanted_files import WantedFiles, wanted_files
 from weaviate_backup.agent.workspace import Workspace
-from weaviate_backup.core.session import AccessCounts, BackupContents, Failure, Inspected, RestoreOrder, StepCommand
+from weaviate_backup.core.session import (
+    AccessCounts,
+    BackupContents,
+    Failure,
+    Inspected,
+    ModuleAddress,
+    RestoreOrder,
+    StepCommand,
+)
 from weaviate_backup.errors import Permanent
 from weaviate_backup.layout.acceptance import judge_base, judge_config, judge_leader, judge_node
 from weaviate_backup.layout.integrity import Finding, compare_shards, summarize
+from weaviate_backup.layout.module_addresses import addresses_of
 from weaviate_backup.storage.object_store import ObjectStore
 from weaviate_backup.stored.backup_reading import BackupReader
 from weaviate_backup.stored.meter import Meter
@@ -26,6 +35,7 @@ from weaviate_backup.stored.storing import folder_of, sizes_of
 from weaviate_backup.weaviate.raft_access import AccessClient
 
 PROBLEM_LIMIT = 16
+NAMES_SHOWN = 16
 NOT_VERIFIABLE = (
     "a server made this backup, without checksums: it is checked that every chunk and every file is there and can be "
     "unpacked, and how large big files are; not that each byte is as it was"
@@ -78,7 +88,8 @@ def read_contents_of(reader: BackupReader, meter: Meter) -> BackupContents:
         problems.append(failure_of(error))
     aliases: dict[str, str] = {}
     states: dict[str, Mapping[str, Any]] = {}
-    access = AccessCounts()
+    access, roles, users = AccessCounts(), tuple[str, ...](), tuple[str, ...]()
+    addresses: dict[str, tuple[str, list[str]]] = {}
     held: dict[str, dict[str, set[str]]] = {}
     for node in sorted({*config.nodes, leader} - {""}):
         meter.check()
@@ -93,7 +104,10 @@ def read_contents_of(reader: BackupReader, meter: Meter) -> BackupContents:
                 restored = reader.restored_class(each.name)
                 states[each.name] = restored.state
                 aliases |= dict.fromkeys(restored.aliases, each.name)
-            access = count_access(Access(descriptor.rbac_backups, descriptor.user_backups))
+                for setting, address in addresses_of(restored.class_json):
+                    addresses.setdefault(address, (setting, []))[1].append(each.name)
+            stored = Access(descriptor.rbac_backups, descriptor.user_backups)
+            access, (roles, users) = count_access(stored), names_of(stored)
         except Permanent as error:
             problems.append(failure_of(error))
     lost, warnings = _shards_not_held(reader, states, held)
@@ -116,6 +130,12 @@ def read_contents_of(reader: BackupReader, meter: Meter) -> BackupContents:
         problems=tuple(dict.fromkeys((*problems, *lost))),
         warnings=tuple(warnings),
         access=access,
+        addresses=tuple(
+            ModuleAddress(address=address, setting=setting, collections=tuple(dict.fromkeys(names)))
+            for address, (setting, names) in addresses.items()
+        ),
+        roles=roles[:NAMES_SHOWN],
+        users=users[:NAMES_SHOWN],
     )
 
 

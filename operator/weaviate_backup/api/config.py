@@ -11,6 +11,7 @@ from weaviate_backup.api.rules import matching, ranged
 
 BACKUP_ID_PATTERN = r"^[a-z0-9_-]+$"
 DEFAULT_TIMEOUT = "24h"
+MAX_ADDRESS = 512
 
 
 class CompressionLevel(StrEnum):
@@ -53,6 +54,10 @@ BackupID = Annotated[
         ),
     ),
 ]
+ModuleAddresses = Annotated[
+    tuple[Annotated[str, Field(min_length=1, max_length=MAX_ADDRESS, pattern=r"^[^\x00-\x1f\x7f]+$")], ...],
+    Field(max_length=64),
+]
 LocationPath = Annotated[str, Field(min_length=1, max_length=512, json_schema_extra=PATH_RULE)]
 
 
@@ -87,3 +92,6 @@ class RestoreOptions(ApiModel):
     """Whether the backup's roles and their assignments take the place of the target's: noRestore or all."""
     users_options: RestoreOption = RestoreOption.NO_RESTORE
     """Whether the backup's users, with the keys they had, take the place of the target's: noRestore or all."""
+    module_addresses: ModuleAddresses = ()
+    """Addresses that module settings of the collections may hold, such as a baseURL, exactly as the plan lists them, or
+    * for any. The target's modules send texts and their own API keys there, so every other address is refused."""

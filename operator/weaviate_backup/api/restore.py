@@ -5,7 +5,7 @@ from typing import Annotated, Any
 
 from pydantic import Field
 
-from weaviate_backup.api.config import DEFAULT_TIMEOUT, BackupID, RestoreOptions
+from weaviate_backup.api.config import DEFAULT_TIMEOUT, MAX_ADDRESS, BackupID, RestoreOptions
 from weaviate_backup.api.model import ApiModel, CollectionName, Count, Message, NodeName, Text
 from weaviate_backup.api.operation_spec import (
     AgentOptions,
@@ -87,6 +87,24 @@ class RestoreSpec(ApiModel):
     """Set to true to cancel the operation before Applying; cannot be taken back."""
 
 
+MAX_ADDRESSES = 6
+MAX_ACCESS_NAMES = 8
+MAX_ACCESS_NAME = 128
+"""Weaviate's own bound of a user's name; a role's is shorter."""
+MAX_SETTING = 128
+AccessName = Annotated[str, Field(max_length=MAX_ACCESS_NAME)]
+
+
+class PlannedAddress(ApiModel):
+    """An address in the module settings of collections."""
+
+    address: Annotated[str, Field(max_length=MAX_ADDRESS)]
+    setting: Annotated[str, Field(max_length=MAX_SETTING)]
+    """The first that names it, such as text2vec-openai.baseURL."""
+    collections_count: Count
+    """How many collections have it."""
+
+
 class RestorePlan(ApiModel):
     """What the restore would do, and every reason why it may not."""
 
@@ -111,6 +129,13 @@ class RestorePlan(ApiModel):
     """Aliases to create."""
     aliases_replaced: Annotated[tuple[CollectionName, ...], Field(max_length=MAX_NAMES)] = ()
     """Aliases that will point elsewhere than now."""
+    module_addresses: Annotated[tuple[PlannedAddress, ...], Field(max_length=MAX_ADDRESSES)] = ()
+    """Where module settings of the collections would send texts and the target's own keys: the first of them."""
+    module_addresses_count: Count = 0
+    roles: Annotated[tuple[AccessName, ...], Field(max_length=MAX_ACCESS_NAMES)] = ()
+    """The first of the roles that would take the place of the target's."""
+    users: Annotated[tuple[AccessName, ...], Field(max_length=MAX_ACCESS_NAMES)] = ()
+    """The first of the users that would take the place of the target's."""
     refusals: Annotated[tuple[Finding, ...], Field(max_length=MAX_NAMES)] = ()
     """Every reason not to restore; a plan passes when there is none."""
     refusals_omitted: Count = 0

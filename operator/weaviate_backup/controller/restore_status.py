@@ -5,9 +5,20 @@ from datetime import datetime
 
 from weaviate_backup.api import conditions
 from weaviate_backup.api.bounds import all_or_none, bounded
+from weaviate_backup.api.config import MAX_ADDRESS
 from weaviate_backup.api.durations import show_bytes, show_duration
 from weaviate_backup.api.operation_spec import Method
-from weaviate_backup.api.restore import Restore, RestorePhase, RestorePlan, RestoreStatus
+from weaviate_backup.api.restore import (
+    MAX_ACCESS_NAME,
+    MAX_ACCESS_NAMES,
+    MAX_ADDRESSES,
+    MAX_SETTING,
+    PlannedAddress,
+    Restore,
+    RestorePhase,
+    RestorePlan,
+    RestoreStatus,
+)
 from weaviate_backup.api.status import (
     MAX_COLLECTIONS,
     MAX_NAMES,
@@ -22,7 +33,7 @@ from weaviate_backup.core.orders import Outcome, PlannedRestore
 from weaviate_backup.core.restore_machine import RestoreState
 from weaviate_backup.core.restore_plan import RestoreVerdict
 from weaviate_backup.core.server_restore import is_cancelable
-from weaviate_backup.core.session import Inspected, NodeReport, Step
+from weaviate_backup.core.session import Inspected, ModuleAddress, NodeReport, Step
 
 WEAVIATE_STATUS = {
     RestorePhase.PENDING: WeaviateStatus.STARTED,
@@ -242,9 +253,21 @@ def _planned(
         bytes_total=contents.bytes_total,
         aliases=bounded(verdict.aliases, limit=MAX_NAMES),
         aliases_replaced=bounded(verdict.aliases_replaced, limit=MAX_NAMES),
+        module_addresses=tuple(_show_address(each) for each in verdict.addresses[:MAX_ADDRESSES]),
+        module_addresses_count=len(verdict.addresses),
+        roles=tuple(name[:MAX_ACCESS_NAME] for name in verdict.roles[:MAX_ACCESS_NAMES]),
+        users=tuple(name[:MAX_ACCESS_NAME] for name in verdict.users[:MAX_ACCESS_NAMES]),
         refusals=refusals[:MAX_NAMES],
         refusals_omitted=max(0, len(refusals) - MAX_NAMES),
     )
     warnings = tuple(Finding(reason=each.reason[:64], message=each.message[:256]) for each in verdict.warnings[:16])
     covered = CollectionsStatus(count=len(verdict.collections), names=bounded(verdict.collections, limit=MAX_NAMES))
     return {"plan": made, "collections": covered, "warnings": warnings}
+
+
+def _show_address(found: ModuleAddress) -> PlannedAddress:
+    return PlannedAddress(
+        address=found.address[:MAX_ADDRESS],
+        setting=found.setting[:MAX_SETTING],
+        collections_count=len(found.collections),
+    )

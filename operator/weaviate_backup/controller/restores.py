@@ -277,6 +277,7 @@ def _request(restore: Restore, settings: OperatorSettings, *, deleting: bool, se
             overwrite_alias=spec.overwrite_alias,
             roles=spec.config.roles_options is RestoreOption.ALL,
             users=spec.config.users_options is RestoreOption.ALL,
+            module_addresses=spec.config.module_addresses,
         ),
         lease_seconds=settings.agent_lease_seconds,
         cancel=spec.cancel,

@@ -10,9 +10,11 @@ from weaviate_backup.api.bounds import all_or_none
 from weaviate_backup.api.status import MAX_COLLECTIONS
 from weaviate_backup.core.orders import conflict
 from weaviate_backup.core.selection import select
-from weaviate_backup.core.session import BackupContents, Failure, Inspected
+from weaviate_backup.core.session import BackupContents, Failure, Inspected, ModuleAddress
 from weaviate_backup.errors import Permanent
 from weaviate_backup.layout.versions import minor_key, version_key
+
+ANY_ADDRESS = "*"
 
 
 @dataclass(frozen=True)
@@ -37,6 +39,7 @@ class RestoreWishes:
     overwrite_alias: bool = False
     roles: bool = False
     users: bool = False
+    module_addresses: tuple[str, ...] = ()
 
 
 @dataclass(frozen=True)
@@ -44,6 +47,7 @@ class RestoreVerdict:
     """`refusals` empty: it can start; transient ones may pass. `warnings`: what it will not do, what cannot be checked.
 
     `aliases` will stand for collections of the backup; those of them that stand for others now are `aliases_replaced`.
+    `addresses`, `roles`, `users`: the first of what the restore brings into the target beside data.
     """
 
     collections: tuple[str, ...]
@@ -52,6 +56,9 @@ class RestoreVerdict:
     warnings: tuple[Failure, ...] = ()
     aliases: tuple[str, ...] = ()
     aliases_replaced: tuple[str, ...] = ()
+    addresses: tuple[ModuleAddress, ...] = ()
+    roles: tuple[str, ...] = ()
+    users: tuple[str, ...] = ()
 
 
 def plan_restore(wishes: RestoreWishes, inspected: Mapping[str, Inspected], target: TargetFacts) -> RestoreVerdict:
@@ -70,6 +77,8 @@ def plan_restore(wishes: RestoreWishes, inspected: Mapping[str, Inspected], targ
     there = wanted & target.aliases.keys()
     alias_refusals, kept = _check_aliases(contents, chosen, wishes, target)
     refusals += alias_refusals
+    addresses = tuple(each for each in contents.addresses if set(each.collections) & set(chosen))
+    refusals += _refuse_addresses(addresses, chosen, wishes)
     access_refusals, without = _check_access(inspected, wishes, target)
     refusals += access_refusals
     for node, found in sorted(inspected.items()):
@@ -81,6 +90,9 @@ def plan_restore(wishes: RestoreWishes, inspected: Mapping[str, Inspected], targ
         refusals=tuple(dict.fromkeys(refusals)),
         aliases=tuple(sorted(wanted - {alias for alias in there if not wishes.overwrite_alias})),
         aliases_replaced=tuple(sorted(there)) if wishes.overwrite_alias else (),
+        addresses=addresses,
+        roles=contents.roles if wishes.roles else (),
+        users=contents.users if wishes.users else (),
         warnings=(*contents.warnings, *_warn_of_patch(contents, target), *kept, *without),
     )
 
@@ -167,6 +179,24 @@ def _check_aliases(
             message = f"alias {alias} stays with {target.aliases[alias]}; set overwriteAlias to move it"
             kept.append(conflict("AliasKept", message))
     return refusals, kept
+
+
+def _refuse_addresses(
+    addresses: tuple[ModuleAddress, ...], chosen: tuple[str, ...], wishes: RestoreWishes
+) -> list[Failure]:
+    """A server sends texts, and the keys of its own environment, wherever a collection says."""
+    if ANY_ADDRESS in wishes.module_addresses:
+        return []
+    refusals = []
+    for each in addresses:
+        if each.address not in wishes.module_addresses:
+            collection = next(name for name in each.collections if name in chosen)
+            message = (
+                f"{each.address!r} is {each.setting} of collection {collection}: the target's modules would send texts "
+                "and their own keys there; add it to spec.config.moduleAddresses, or exclude the collection"
+            )
+            refusals.append(conflict("ModuleAddressNotAllowed", message))
+    return refusals
 
 
 def _check_access(

@@ -263,6 +263,15 @@ class Committed(Wire):
     completed_at: datetime
 
 
+class ModuleAddress(Wire):
+    """Where module settings of collections send texts and the server's own keys."""
+
+    address: str
+    setting: str
+    """The first that names it, such as `text2vec-openai.baseURL`."""
+    collections: tuple[str, ...]
+
+
 class BackupContents(Wire):
     """What INSPECT read from the store. `verifiable` is false for backups without our manifests."""
 
@@ -281,6 +290,12 @@ class BackupContents(Wire):
     warnings: tuple[Failure, ...] = ()
     """What does not keep it from being restored, but should be known."""
     access: AccessCounts = AccessCounts()
+    addresses: tuple[ModuleAddress, ...] = ()
+    """In the module settings of collections."""
+    roles: tuple[str, ...] = ()
+    """The first of those that people made."""
+    users: tuple[str, ...] = ()
+    """The first of the dynamic ones."""
 
 
 class Inspected(Wire):

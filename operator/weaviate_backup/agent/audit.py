@@ -23,7 +23,7 @@ from weaviate_backup.storage.object_store import ObjectStore
 from weaviate_backup.stored.backup_reading import BackupReader
 from weaviate_backup.stored.meter import Meter
 from weaviate_backup.stored.parallel import each_in_parallel
-from weaviate_backup.stored.storing import prefix_of, sizes_of
+from weaviate_backup.stored.storing import lock_backup, prefix_of, sizes_of
 
 PROBLEMS_SHOWN = 3
 
@@ -91,6 +91,12 @@ def _audit(workspace: Workspace, collections: tuple[str, ...], meter: Meter) -> 
         files=files,
         checksummed=CompressionType.NONE not in compressions,
         warnings=tuple(warning for warning in contents.warnings if warning.reason != "NotVerifiable"),
+        locked_until=lock_backup(
+            store,
+            workspace.backup_id,
+            days=workspace.order.location.lock_days,
+            completed_at=max(reader.config.completed_at, reader.config.started_at),
+        ),
     )
 
 

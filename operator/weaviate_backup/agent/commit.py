@@ -36,7 +36,14 @@ from weaviate_backup.layout.manifests import (
 )
 from weaviate_backup.storage.object_store import ObjectStore
 from weaviate_backup.stored.meter import Meter
-from weaviate_backup.stored.storing import find_document, is_committed, prefix_of, put_exactly, read_document
+from weaviate_backup.stored.storing import (
+    find_document,
+    is_committed,
+    lock_backup,
+    prefix_of,
+    put_exactly,
+    read_document,
+)
 
 OBJECTS_OF_THE_WHOLE = 2
 """Our manifest and the marker, beside what the nodes stored."""
@@ -53,7 +60,7 @@ def _commit(workspace: Workspace, verified: Mapping[str, str], meter: Meter) -> 
     store, backup_id = workspace.open_store(), workspace.backup_id
     manifest = _own_manifest(workspace, store)
     if is_committed(store, backup_id):
-        return _committed_already(workspace, manifest)
+        return _committed_already(workspace, store, manifest)
     contents = {node: _checked_contents(workspace, store, node, sha256) for node, sha256 in sorted(verified.items())}
     descriptors = {node: _descriptor(store, backup_id, each) for node, each in contents.items()}
     meter.check()
@@ -66,11 +73,17 @@ def _commit(workspace: Workspace, verified: Mapping[str, str], meter: Meter) -> 
         put_exactly(store, keys.manifest(backup_id), encode_backup_manifest(manifest), backup_id=backup_id)
     marker = encode(_marker(manifest, descriptors))
     meter.check()
+    _lock(workspace, store, manifest)  # before the marker: a backup that exists is kept
     try:
         store.put(keys.backup_config(backup_id), lambda: iter((marker,)), if_absent=True)
     except ObjectExists:  # our own put, whose answer was lost and which was repeated; or another committer of ours
-        return _committed_already(workspace, _own_manifest(workspace, store))
-    return _result(manifest)
+        return _committed_already(workspace, store, _own_manifest(workspace, store))
+    return _result(manifest, _lock(workspace, store, manifest))
+
+
+def _lock(workspace: Workspace, store: ObjectStore, manifest: BackupManifest) -> datetime | None:
+    days = workspace.order.location.lock_days
+    return lock_backup(store, workspace.backup_id, days=days, completed_at=manifest.completed_at)
 
 
 def _own_manifest(workspace: Workspace, store: ObjectStore) -> BackupManifest | None:
@@ -85,10 +98,10 @@ def _own_manifest(workspace: Workspace, store: ObjectStore) -> BackupManifest | 
     return manifest
 
 
-def _committed_already(workspace: Workspace, manifest: BackupManifest | None) -> Committed:
+def _committed_already(workspace: Workspace, store: ObjectStore, manifest: BackupManifest | None) -> Committed:
     if manifest is None:
         raise _exists(workspace)
-    return _result(manifest)
+    return _result(manifest, _lock(workspace, store, manifest))
 
 
 def _exists(workspace: Workspace) -> Permanent:
@@ -216,10 +229,11 @@ def _marker(manifest: BackupManifest, descriptors: Mapping[str, NodeDescriptor])
     )
 
 
-def _result(manifest: BackupManifest) -> Committed:
+def _result(manifest: BackupManifest, locked_until: datetime | None) -> Committed:
     return Committed(
         objects=manifest.objects + OBJECTS_OF_THE_WHOLE,
         bytes_stored=manifest.stored_bytes,
         bytes_total=manifest.source_bytes,
         completed_at=manifest.completed_at,
+        locked_until=locked_until,
     )

@@ -1,7 +1,7 @@
 """What a probe does to a store: each action is one that some operation depends on."""
 
 from collections.abc import Callable, Iterator
-from datetime import UTC, datetime
+from datetime import UTC, datetime, timedelta
 
 from weaviate_backup.api.location import LocationSpec
 from weaviate_backup.core.session import ProbeAction
@@ -39,6 +39,8 @@ class Trial:
             ProbeAction.MULTIPART: self._multipart,
             ProbeAction.DELETE: self._delete,
         }
+        if location.lock_days is not None:
+            self.actions[ProbeAction.LOCK] = self._lock
 
     def _write(self) -> None:
         abort_unfinished(self._store, self._prefix)  # of a worker that was killed
@@ -79,6 +81,10 @@ class Trial:
         self._store.delete(keys)
         if any(each.key in keys for each in self._store.list(self._prefix)):
             raise Permanent("DeleteIneffective", "an object was deleted, but a listing still shows it")
+
+    def _lock(self) -> None:
+        """Nothing is locked by a probe: it could never be taken away."""
+        self._store.lock((), datetime.now(UTC) + timedelta(days=1))
 
     def _small(self) -> Iterator[bytes]:
         return iter((self._mark,))

@@ -6,7 +6,7 @@ from typing import Annotated, Any
 from pydantic import Field
 
 from weaviate_backup.api.config import DEFAULT_TIMEOUT, BackupID, BackupOptions
-from weaviate_backup.api.model import ApiModel, CollectionName, NodeName
+from weaviate_backup.api.model import ApiModel, CollectionName, NodeName, Time
 from weaviate_backup.api.operation_spec import (
     AgentOptions,
     Authentication,
@@ -100,6 +100,8 @@ class BackupStatus(OperationStatus):
     """The node whose agent may have been told to commit. From then on the backup cannot be canceled."""
     objects: Annotated[int | None, Field(ge=0)] = None
     """Objects of the completed backup in the store."""
+    locked_until: Time | None = None
+    """Until then the store lets nobody delete or replace an object of the backup (Object Lock)."""
 
 
 class Backup(ApiModel):

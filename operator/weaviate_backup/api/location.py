@@ -1,5 +1,6 @@
 """WeaviateBackupLocation: where backups lie, and how they are reached. Exactly one kind is set."""
 
+from enum import StrEnum
 from typing import Annotated, Any
 
 from pydantic import ConfigDict, Field
@@ -83,6 +84,22 @@ class ServerSideEncryption(ApiModel):
     """Key that S3 uses but never keeps (SSE-C): 32 bytes in base64. Whoever reads a backup needs it."""
 
 
+class ObjectLockMode(StrEnum):
+    """Who may shorten it: with GOVERNANCE an identity with a right of its own, with COMPLIANCE nobody."""
+
+    GOVERNANCE = "GOVERNANCE"
+    COMPLIANCE = "COMPLIANCE"
+
+
+class ObjectLock(ApiModel):
+    """S3 Object Lock: whoever gets hold of the agents' credentials, completed backups stay."""
+
+    mode: ObjectLockMode = ObjectLockMode.GOVERNANCE
+    """With COMPLIANCE not even the account's owner can delete a backup before its date."""
+    days: Annotated[int, Field(ge=1, le=36500)]
+    """Days from the completion of a backup for which each of its objects is kept."""
+
+
 class S3Location(ApiModel):
     """S3, or any store that speaks its protocol."""
 
@@ -108,6 +125,9 @@ class S3Location(ApiModel):
     server_side_encryption: ServerSideEncryption | None = None
     storage_class: Annotated[str | None, Field(max_length=64)] = None
     """Storage class of every object, such as STANDARD_IA. Absent: the bucket's default."""
+    object_lock: ObjectLock | None = None
+    """Keep the objects of completed backups from being deleted or replaced. The bucket must have Object Lock, and the
+    identity the right s3:PutObjectRetention. A change concerns backups that are completed after it."""
     tags: Tags = Field(default_factory=dict)
     """Tags of every object. The identity then needs the right to tag."""
     metadata: Metadata = Field(default_factory=dict)
@@ -234,6 +254,12 @@ class LocationSpec(ApiModel):
         """Where the customer's own encryption key is kept; only S3 takes one."""
         encryption = self.s3.server_side_encryption if self.s3 else None
         return encryption.customer_key_secret_ref if encryption else None
+
+    @property
+    def lock_days(self) -> int | None:
+        """For how long objects of a completed backup are kept by the store itself; only S3 is asked to."""
+        lock = self.s3.object_lock if self.s3 else None
+        return lock.days if lock else None
 
     @property
     def secrets(self) -> dict[str, str]:

@@ -152,6 +152,7 @@ def show_backup(
         changes |= _covered(plan, state, frozen)
     if committed is not None:
         changes |= {"objects": committed.objects, "size": show_bytes(committed.bytes_stored)}
+        changes["locked_until"] = committed.locked_until
     if state.audited is not None:
         changes |= _audited(state.audited)
     if not before.phase.is_terminal:
@@ -168,6 +169,7 @@ def _method(backup: Backup, state: BackupState) -> Method | None:
 def _audited(audited: Audited) -> dict[str, object]:
     return {
         "objects": audited.objects,
+        "locked_until": audited.locked_until,
         "size": show_bytes(audited.bytes_stored),
         "progress": Progress(
             percent=100,

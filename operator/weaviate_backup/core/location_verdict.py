@@ -14,9 +14,10 @@ DENIALS = frozenset({"AccessDenied", "InvalidCredentials"})
 CLOCK_REFUSALS = frozenset({"RequestTimeTooSkewed"})
 CLOCK_WARNING_SECONDS = 60.0
 """Stores refuse signatures and tokens that are 5 to 15 minutes off."""
-WARNED = frozenset({ProbeAction.WRITE_ONCE})
-"""An operation works without, less safely."""
 WRITE_ONCE_LACKING = "WriteOnceUnsupported"
+WARNED = {ProbeAction.WRITE_ONCE: WRITE_ONCE_LACKING, ProbeAction.DELETE: "AccessDenied"}
+"""Actions that an operation can do without, and the reason with which they may fail: write-once is looked up where a
+store has none, and who may not delete cannot be made to delete backups."""
 
 
 @dataclass(frozen=True)
@@ -143,6 +144,10 @@ def _warnings(sights: Sequence[Sight], *, kind: str) -> Iterator[Failure]:
             yield failure
             break
     for sight in sights:
+        if ProbeAction.DELETE in sight.failures and _is_warning(ProbeAction.DELETE, sight):
+            yield _delete_denied(sight)
+            break
+    for sight in sights:
         if sight.probed and abs(sight.probed.clock_skew_seconds or 0.0) >= CLOCK_WARNING_SECONDS:
             yield Failure(reason="ClockSkewed", message=_skew(sight), transient=True)
     absent = [sight for sight in sights if sight.probed is None]
@@ -153,7 +158,16 @@ def _warnings(sights: Sequence[Sight], *, kind: str) -> Iterator[Failure]:
 
 
 def _is_warning(action: ProbeAction, sight: Sight) -> bool:
-    return action in WARNED and sight.failures[action].reason == WRITE_ONCE_LACKING
+    return action in WARNED and sight.failures[action].reason == WARNED[action]
+
+
+def _delete_denied(sight: Sight) -> Failure:
+    identity = sight.probed.identity if sight.probed else ""
+    message = (
+        f"{identity or 'the identity'} may not delete objects, so nobody who steals it can; what failed or canceled "
+        "backups and copies leave stays in the store until another identity deletes it"
+    )
+    return Failure(reason="DeleteDenied", message=message, transient=False)
 
 
 def _skew(sight: Sight) -> str:

@@ -180,6 +180,8 @@ class ProbeAction(StrEnum):
     WRITE_ONCE = "writeOnce"
     MULTIPART = "multipart"
     DELETE = "delete"
+    LOCK = "lock"
+    """Keep objects from being deleted, where the location asks for it."""
     SHARE = "share"
     """See what another worker wrote; tried by MEET."""
 
@@ -261,6 +263,8 @@ class Committed(Wire):
     bytes_stored: int
     bytes_total: int
     completed_at: datetime
+    locked_until: datetime | None = None
+    """Until then the store lets nobody delete or replace an object of the backup."""
 
 
 class ModuleAddress(Wire):
@@ -323,6 +327,8 @@ class Audited(Wire):
     checksummed: bool
     """The compressed streams carry checksums of their own."""
     warnings: tuple[Failure, ...] = ()
+    locked_until: datetime | None = None
+    """Until then the store lets nobody delete or replace an object of the backup."""
 
 
 class Applied(Wire):

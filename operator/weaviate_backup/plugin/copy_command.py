@@ -2,7 +2,7 @@
 
 import asyncio
 import os
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 from rich.console import Console
@@ -67,6 +67,7 @@ def run_copy(
         )
     found_source, backup_id, found_target = asyncio.run(_find(backup, source, target))
     refuse_overlap(found_source.place, found_target.place, [backup_id])
+    options = replace(options, lock_days=found_target.location.lock_days)
     passage = Passage(found_source.open(), found_target.open(), options)
     copies = plan_copies(passage, backup_id, with_bases=with_bases)
     refuse_overlap(found_source.place, found_target.place, [copy.source.backup_id for copy in copies])

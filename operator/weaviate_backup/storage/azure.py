@@ -11,6 +11,7 @@ import secrets
 import weakref
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
+from datetime import datetime
 from functools import partial
 from typing import Any, BinaryIO, TypeVar
 from urllib.parse import urlsplit
@@ -27,7 +28,7 @@ from weaviate_backup.storage.azure_access import new_container
 from weaviate_backup.storage.azure_failures import classify, holds_secret
 from weaviate_backup.storage.bodies import PiecewiseBody
 from weaviate_backup.storage.connections import body_of
-from weaviate_backup.storage.object_store import MakeBlocks, ObjectInfo, exists, key_prefix
+from weaviate_backup.storage.object_store import MakeBlocks, ObjectInfo, exists, key_prefix, lock_unsupported
 from weaviate_backup.storage.pages import next_page
 from weaviate_backup.storage.parts import Part, cut, joined, patiently, send_parts
 from weaviate_backup.storage.patience import USUAL, Patience
@@ -130,6 +131,9 @@ class AzureStore:
         """Blocks of dead processes are no blobs, and go by themselves."""
         del prefix
         return 0
+
+    def lock(self, keys: Iterable[str], until: datetime) -> None:
+        raise lock_unsupported("azure")
 
     def check(self) -> None:
         found = self._container.list_blobs(

@@ -11,11 +11,12 @@ import secrets
 import stat as modes
 from collections.abc import Iterable, Iterator
 from contextlib import contextmanager
+from datetime import datetime
 from pathlib import Path, PurePosixPath
 from typing import BinaryIO, cast
 
 from weaviate_backup.errors import BackupError, ObjectExists, ObjectNotFound, Permanent, Transient
-from weaviate_backup.storage.object_store import MakeBlocks, ObjectInfo
+from weaviate_backup.storage.object_store import MakeBlocks, ObjectInfo, lock_unsupported
 
 UNFINISHED_PREFIX = ".unfinished-"
 
@@ -94,6 +95,9 @@ class FilesystemStore:
                     self._remove_empty(path.parent)
                 removed += 1
         return removed
+
+    def lock(self, keys: Iterable[str], until: datetime) -> None:
+        raise lock_unsupported("filesystem")
 
     def check(self) -> None:
         if not self._root.is_dir():

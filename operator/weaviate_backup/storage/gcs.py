@@ -13,6 +13,7 @@ import weakref
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
+from datetime import datetime
 from typing import Any, BinaryIO, TypeVar
 from urllib.parse import quote
 
@@ -29,7 +30,7 @@ from weaviate_backup.storage.connections import body_of
 from weaviate_backup.storage.gcs_access import new_session
 from weaviate_backup.storage.gcs_failures import answer_failure, classify, no_bucket
 from weaviate_backup.storage.gcs_upload import Upload
-from weaviate_backup.storage.object_store import MakeBlocks, ObjectInfo, exists, key_prefix
+from weaviate_backup.storage.object_store import MakeBlocks, ObjectInfo, exists, key_prefix, lock_unsupported
 from weaviate_backup.storage.pages import next_page
 from weaviate_backup.storage.patience import USUAL, Patience
 
@@ -124,6 +125,9 @@ class GcsStore:
         """Sessions of dead processes appear nowhere, cost nothing, and go by themselves."""
         del prefix
         return 0
+
+    def lock(self, keys: Iterable[str], until: datetime) -> None:
+        raise lock_unsupported("gcs")
 
     def check(self) -> None:
         timeout = (self._patience.connect_seconds, self._patience.check_read_seconds)

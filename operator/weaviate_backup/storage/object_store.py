@@ -7,9 +7,10 @@ from many threads at once, and raise only `Transient` or `Permanent` (with `Obje
 from collections.abc import Callable, Iterable, Iterator
 from contextlib import AbstractContextManager
 from dataclasses import dataclass
+from datetime import datetime
 from typing import BinaryIO, Protocol
 
-from weaviate_backup.errors import ObjectNotFound
+from weaviate_backup.errors import ObjectNotFound, Permanent
 
 MakeBlocks = Callable[[], Iterator[bytes]]
 """Makes a fresh iterator over an object's bytes; called once per attempt, so that a retry starts from zero."""
@@ -58,6 +59,13 @@ class ObjectStore(Protocol):
         """
         ...
 
+    def lock(self, keys: Iterable[str], until: datetime) -> None:
+        """Keep existing objects from being deleted or replaced until then, as the location says; again is no error.
+
+        Without keys: prove that the bucket and this identity can. `ObjectLockUnsupported` where they cannot.
+        """
+        ...
+
     def check(self) -> None:
         """Prove that the bucket or directory exists and can be listed, without writing. Raises a clear `Permanent`."""
         ...
@@ -76,3 +84,8 @@ def key_prefix(path: str) -> str:
     """What stands before every key of a location with that path."""
     bare = path.strip("/")
     return f"{bare}/" if bare else ""
+
+
+def lock_unsupported(kind: str) -> Permanent:
+    """Of a kind of store whose locations cannot ask for it."""
+    return Permanent("ObjectLockUnsupported", f"objects of spec.{kind} cannot be locked; use the store's own policies")

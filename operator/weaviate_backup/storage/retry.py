@@ -11,6 +11,7 @@ import io
 import logging
 from collections.abc import Callable, Iterable, Iterator
 from contextlib import AbstractContextManager, contextmanager
+from datetime import datetime
 from typing import BinaryIO, TypeVar, cast
 
 from tenacity import RetryCallState, retry_if_exception_type, stop_after_attempt, stop_before_delay
@@ -93,6 +94,10 @@ class Retrying:
 
     def abort_unfinished(self, prefix: str) -> int:
         return self._call(lambda: self._store.abort_unfinished(prefix))
+
+    def lock(self, keys: Iterable[str], until: datetime) -> None:
+        wanted = tuple(keys)
+        self._call(lambda: self._store.lock(wanted, until))
 
     def check(self) -> None:
         self._checking.copy()(self._store.check)

@@ -12,14 +12,16 @@ import io
 import itertools
 import logging
 from collections.abc import Callable, Iterable, Iterator, Mapping
+from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager, suppress
+from datetime import UTC, datetime
 from functools import partial
-from typing import Any, BinaryIO, TypeVar
+from typing import TYPE_CHECKING, Any, BinaryIO, TypeVar
 
 import botocore.exceptions
 
 from weaviate_backup.api.location import S3Location
-from weaviate_backup.errors import ObjectExists, Permanent, Transient
+from weaviate_backup.errors import ObjectExists, ObjectNotFound, Permanent, Transient
 from weaviate_backup.storage.authority import kept_as_file
 from weaviate_backup.storage.bodies import PiecewiseBody, exact_body
 from weaviate_backup.storage.object_store import MakeBlocks, ObjectInfo, exists, key_prefix
@@ -28,12 +30,19 @@ from weaviate_backup.storage.patience import USUAL, Patience
 from weaviate_backup.storage.s3_client import crc32_of, key_options, new_client, new_session, object_options
 from weaviate_backup.storage.s3_failures import classify, code_of, no_store
 
+if TYPE_CHECKING:
+    from mypy_boto3_s3.type_defs import ObjectLockRetentionTypeDef
+
 PART_BYTES = 8 << 20
 PARTS_PER_SIZE = 1000
 """After so many parts their size doubles: 10,000 parts then hold 8 TiB."""
 PARTS_IN_FLIGHT = 4
 DELETE_BATCH = 1000
 LIST_PAGE = 1000
+LOCKS_AT_ONCE = 16
+NO_OBJECT = ".weaviate-backup-no-object"
+"""A key that nobody writes."""
+NEVER = datetime(1970, 1, 1, tzinfo=UTC)
 
 T = TypeVar("T")
 log = logging.getLogger(__name__)
@@ -144,6 +153,49 @@ class S3Store:
             if codes == {"AccessDenied"}:
                 raise Permanent("AccessDenied", f"{said}; the identity needs to delete objects")
             raise Transient("DeleteIncomplete", said)
+
+    def lock(self, keys: Iterable[str], until: datetime) -> None:
+        wanted = self._location.object_lock
+        if wanted is None:
+            raise Permanent("ObjectLockUnsupported", "spec.s3.objectLock says nothing of how objects are to be kept")
+        retention: ObjectLockRetentionTypeDef = {"Mode": wanted.mode.value, "RetainUntilDate": until}
+        names = tuple(keys)
+        if not names:
+            self._check_lock(retention)
+        with ThreadPoolExecutor(LOCKS_AT_ONCE, thread_name_prefix="lock") as pool:
+            for _ in pool.map(lambda key: self._lock(key, retention, until), names):
+                pass
+
+    def _lock(self, key: str, retention: "ObjectLockRetentionTypeDef", until: datetime) -> None:
+        """An object that the bucket's own rule keeps longer already may refuse a shorter time."""
+        try:
+            self._retain(key, retention)
+        except Permanent as error:
+            if error.reason != "AccessDenied" or self._kept_until(key) < until:
+                raise
+
+    def _retain(self, key: str, retention: "ObjectLockRetentionTypeDef") -> None:
+        self._ask(key, lambda: self._client.put_object_retention(**self._named(key), Retention=retention))
+
+    def _kept_until(self, key: str) -> datetime:
+        answer = self._ask(key, lambda: self._client.head_object(**self._named(key), **self._key_options))
+        return answer.get("ObjectLockRetainUntilDate") or NEVER
+
+    def _check_lock(self, retention: "ObjectLockRetentionTypeDef") -> None:
+        """Does the bucket have it, and may we? Asked of an object that is not there, since a locked one would stay."""
+        bucket = self._location.bucket
+        try:
+            self._ask(bucket, lambda: self._client.get_object_lock_configuration(Bucket=bucket))
+        except Permanent as error:
+            if error.reason == "AccessDenied":
+                raise
+            raise Permanent(
+                "ObjectLockUnsupported",
+                f"spec.s3.objectLock: bucket {bucket!r} has no Object Lock ({error.reason}); enable it there, which "
+                "also needs versioning, or leave objectLock away",
+            ) from error
+        with suppress(ObjectNotFound):
+            self._retain(NO_OBJECT, retention)
 
     def check(self) -> None:
         patience = self._patience

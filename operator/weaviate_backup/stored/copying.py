@@ -7,6 +7,7 @@ what the target's store takes for one put, whatever the data.
 
 from collections.abc import Callable, Iterable
 from dataclasses import dataclass
+from datetime import UTC, datetime
 
 from weaviate_backup.core.copy_plan import (
     BackupCopy,
@@ -24,7 +25,7 @@ from weaviate_backup.storage.object_store import ObjectStore
 from weaviate_backup.stored.copy_source import read_source
 from weaviate_backup.stored.parallel import each_in_parallel
 from weaviate_backup.stored.passage import CONTENT_DIFFERS, SOURCE, TARGET, Passage, blaming
-from weaviate_backup.stored.storing import abort_unfinished, find_document, prefix_of, sizes_of
+from weaviate_backup.stored.storing import abort_unfinished, find_document, lock_backup, prefix_of, sizes_of
 
 
 @dataclass(frozen=True)
@@ -75,8 +76,15 @@ def carry_out(passage: Passage, copies: tuple[BackupCopy, ...]) -> tuple[Copied,
             abort_unfinished(passage.target, prefix_of(copy.source.backup_id))
         _in_parallel(passage, copy, passage.send, copy.missing)
         if not copy.complete:
+            _lock(passage, copy.source.backup_id)  # before the marker: a backup that exists is kept
             _complete(passage, copy.source)
+        _lock(passage, copy.source.backup_id)
     return tuple(_copied(copy) for copy in copies)
+
+
+def _lock(passage: Passage, backup_id: str) -> None:
+    with blaming(TARGET):
+        lock_backup(passage.target, backup_id, days=passage.options.lock_days, completed_at=datetime.now(UTC))
 
 
 def _plan(target: ObjectStore, source: SourceBackup) -> BackupCopy:

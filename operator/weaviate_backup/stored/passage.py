@@ -38,6 +38,8 @@ class CopyOptions:
     workers: int = 3
     max_bytes_per_second: int | None = None
     verification: Verification = Verification.READ_BACK
+    lock_days: int | None = None
+    """For how long from now the target itself is to keep what arrived; None: as long as it likes."""
 
 
 class Passage:

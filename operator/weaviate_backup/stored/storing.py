@@ -7,6 +7,7 @@ for.
 import hashlib
 import logging
 from collections.abc import Iterable, Iterator
+from datetime import datetime, timedelta
 
 from weaviate_backup.errors import BackupError, ObjectExists, ObjectNotFound, Permanent
 from weaviate_backup.layout import keys
@@ -57,6 +58,16 @@ def refuse_committed(store: ObjectStore, backup_id: str) -> None:
 
 def is_committed(store: ObjectStore, backup_id: str) -> bool:
     return exists(store, keys.backup_config(backup_id))
+
+
+def lock_backup(store: ObjectStore, backup_id: str, *, days: int | None, completed_at: datetime) -> datetime | None:
+    """Keep every object that lies under the identifier now, for those days from its completion; until when. Without
+    days nothing is kept. Again it is no error, so that who goes on for a killed process ends it."""
+    if days is None:
+        return None
+    until = completed_at + timedelta(days=days)
+    store.lock([each.key for each in store.list(prefix_of(backup_id))], until)
+    return until
 
 
 def abort_unfinished(store: ObjectStore, folder: str) -> None:

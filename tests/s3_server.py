@@ -44,17 +44,22 @@ def running_s3_server(
     certificate: Path | None = None,
     key: Path | None = None,
     users: Path | None = None,
+    versions: Path | None = None,
 ) -> Iterator[S3Server]:
     """Starts it and waits until it takes connections; buckets are folders of `directory`. With a certificate: TLS.
 
-    With a directory for them, it has users beside the one who may do everything."""
+    With directories for them, it has users beside the one who may do everything, and keeps versions of objects."""
     directory.mkdir(parents=True, exist_ok=True)
     if users is not None:
         users.mkdir()
     port = free_port()
     secured = ["--cert", str(certificate), "--key", str(key)] if certificate else []
     secured += ["--iam-dir", str(users)] if users else []
-    command = [str(program("versitygw")), "--port", f"127.0.0.1:{port}", *secured, "posix", str(directory)]
+    command = [str(program("versitygw")), "--port", f"127.0.0.1:{port}", *secured, "posix"]
+    if versions is not None:
+        versions.mkdir()
+        command += ["--versioning-dir", str(versions)]
+    command.append(str(directory))
     environment = {**os.environ, "ROOT_ACCESS_KEY": ACCESS_KEY, "ROOT_SECRET_KEY": SECRET_KEY}
     with (directory.parent / "versitygw.log").open("wb") as log:
         process = subprocess.Popen(command, stdout=log, stderr=subprocess.STDOUT, env=environment)

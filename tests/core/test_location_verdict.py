@@ -46,7 +46,11 @@ def test_what_works_is_ready_and_says_what_was_tried_where() -> None:
 
 @pytest.mark.parametrize(
     ("action", "failure", "where"),
-    list(itertools.product(STORE_ACTIONS, (DENIED, BROKEN), ("first", "second", "both"))),
+    [
+        case
+        for case in itertools.product(STORE_ACTIONS, (DENIED, BROKEN), ("first", "second", "both"))
+        if case[:2] != (ProbeAction.DELETE, DENIED)  # a warning
+    ],
 )
 def test_any_action_that_fails_anywhere_is_the_reason(action: ProbeAction, failure: Failure, where: str) -> None:
     first = sight("a", {action: failure} if where != "second" else None)
@@ -152,5 +156,20 @@ def test_a_mark_that_cannot_be_deleted_is_a_denied_delete() -> None:
     first = sight("a")
     parting = Sight(worker="pod-a", node="a", probed=first.probed, met=True, parting=DENIED)
     verdict = judged(parting, sight("b"))
-    assert verdict.reason == "AccessDenied"
-    assert "delete denied" in verdict.message
+    assert verdict.ready
+    assert [warning.reason for warning in verdict.warnings] == ["DeleteDenied"]
+
+
+def test_an_identity_that_may_not_delete_is_enough_with_a_warning() -> None:
+    denied = {ProbeAction.DELETE: DENIED}
+    verdict = judged(sight("a", denied), sight("b", denied))
+    assert verdict.ready
+    assert verdict.capabilities[ProbeAction.DELETE] is False
+    (warning,) = verdict.warnings
+    assert warning.reason == "DeleteDenied"
+    assert warning.message.startswith(f"{IDENTITY} may not delete objects")
+
+
+def test_a_deletion_that_fails_otherwise_is_a_refusal() -> None:
+    verdict = judged(sight("a", {ProbeAction.DELETE: BROKEN}), sight("b"))
+    assert verdict.reason == BROKEN.reason

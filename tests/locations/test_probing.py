@@ -107,7 +107,7 @@ def test_a_store_that_ignores_conditions_is_found_out(
 ) -> None:
     location = LocationSpec.model_validate(VOLUME)
     store = kind(tmp_path)
-    trial = trials.Trial(store, location, prefix="p/", mark=b"m", patient=store)
+    trial = trials.Trial(store, location, prefix="p/", word="w", mark=b"m", patient=store)
     attempt = trial.actions[ProbeAction.WRITE_ONCE]
     if lacking:
         with pytest.raises(Permanent, match="WriteOnceUnsupported"):

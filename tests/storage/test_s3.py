@@ -5,7 +5,7 @@ import itertools
 import secrets
 import time
 import zlib
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from typing import Any
 
 import boto3
@@ -45,13 +45,15 @@ def nowhere(server: S3Server) -> ObjectStore:
     return open_store(LocationSpec(s3=server.location("nowhere-at-all")), credentials=server.credentials)
 
 
-def client_of(server: S3Server) -> Any:
+def client_of(server: S3Server, credentials: Mapping[str, str] | None = None) -> Any:
+    """Of who may do everything, or of those credentials."""
+    found = credentials or server.credentials
     return boto3.client(
         "s3",
         endpoint_url=f"http://{server.endpoint}",
         region_name="us-east-1",
-        aws_access_key_id=server.credentials["AWS_ACCESS_KEY_ID"],
-        aws_secret_access_key=server.credentials["AWS_SECRET_ACCESS_KEY"],
+        aws_access_key_id=found["AWS_ACCESS_KEY_ID"],
+        aws_secret_access_key=found["AWS_SECRET_ACCESS_KEY"],
     )
 
 

@@ -8,12 +8,13 @@ import os
 import threading
 import time
 from collections.abc import Callable, Iterator
+from contextlib import suppress
 from dataclasses import replace
 from datetime import datetime
 
 from weaviate_backup.agent.runner import failure_of
 from weaviate_backup.agent.tasks import in_thread
-from weaviate_backup.agent.trials import LARGE, MARK, ONCE, Trial
+from weaviate_backup.agent.trials import DENIED, LARGE, MARK, ONCE, Trial, mark_keys
 from weaviate_backup.agent.workspace import Workspace, read_secret
 from weaviate_backup.core.session import ProbeAction, Probed, StepCommand, Tried
 from weaviate_backup.core.store_identity import identity_of
@@ -31,8 +32,6 @@ PATIENCE_WITH_PARTS = replace(PATIENCE, read_seconds=USUAL.read_seconds)
 """Of a store that answered before: on a slow line, MiB that are sent already must arrive before it can answer."""
 PEER_SECONDS = 5.0
 """Stores that show a new object late are given this long."""
-DENIED = "AccessDenied"
-"""After such a failure the next action can still say something new."""
 NOTHING_WRITTEN = frozenset({"ObjectNotFound", "ListIncomplete"})
 OUT_OF_REACH = frozenset({"EndpointUnreachable", "StoreUnavailable", "CertificateRefused"})
 
@@ -51,9 +50,9 @@ async def meet(workspace: Workspace, command: StepCommand, meter: Meter) -> None
 def remove_marks(workspace: Workspace) -> None:
     """What PROBE left for the others, or could not take away."""
     if workspace.journal.last("probed") is not None:
-        workspace.open_store(patience=PATIENCE).delete(
-            [prefix_of(workspace, workspace.node) + name for name in (MARK, ONCE, LARGE)]
-        )
+        prefix = prefix_of(workspace, workspace.node)
+        keys = (*mark_keys(prefix, workspace.backup_id), prefix + ONCE, prefix + LARGE)
+        workspace.open_store(patience=PATIENCE).delete(keys)
 
 
 def prefix_of(workspace: Workspace, node: str) -> str:
@@ -79,7 +78,7 @@ def _probe(workspace: Workspace, meter: Meter) -> Probed:
     workspace.journal.append("probed")
     patient = workspace.open_store(patience=PATIENCE_WITH_PARTS)
     mark, prefix = _mark(workspace, workspace.node), prefix_of(workspace, workspace.node)
-    trial = Trial(store, location, prefix=prefix, mark=mark, patient=patient)
+    trial = Trial(store, location, prefix=prefix, word=workspace.backup_id, mark=mark, patient=patient)
     tried = tuple(_try_all(trial.actions, meter))
     return Probed(tried=tried, identity=identity, clock_skew_seconds=_skew(workspace, tried, trial.written_at))
 
@@ -98,6 +97,7 @@ def _try_all(actions: dict[ProbeAction, Callable[[], None]], meter: Meter) -> It
             yield Tried(action=action, failure=failure)
             written = written and action is not ProbeAction.WRITE
             first_steps = action in (ProbeAction.CHECK, ProbeAction.WRITE)
+            # After a denial the next action can still say something new.
             if failure.reason != DENIED and (failure.transient or first_steps):
                 return
         else:
@@ -108,12 +108,10 @@ def _find_peer(workspace: Workspace, peer: str, meter: Meter) -> None:
     store, deadline = workspace.open_store(patience=PATIENCE), time.monotonic() + PEER_SECONDS
     while True:
         meter.check()
-        try:
-            with store.open(prefix_of(workspace, peer) + MARK) as stream:
+        for key in mark_keys(prefix_of(workspace, peer), workspace.backup_id):
+            with suppress(ObjectNotFound), store.open(key) as stream:
                 if stream.read() == _mark(workspace, peer):
                     return
-        except ObjectNotFound:
-            pass
         if time.monotonic() > deadline:
             raise Permanent("LocationNotShared", f"{workspace.node} does not find what {peer} wrote")
         threading.Event().wait(0.25)

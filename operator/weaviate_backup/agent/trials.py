@@ -6,7 +6,7 @@ from datetime import UTC, datetime, timedelta
 from weaviate_backup.api.location import LocationSpec
 from weaviate_backup.core.session import ProbeAction
 from weaviate_backup.errors import ObjectExists, Permanent
-from weaviate_backup.storage.object_store import ObjectStore
+from weaviate_backup.storage.object_store import ObjectStore, exists
 from weaviate_backup.stored.storing import abort_unfinished
 
 MARK, ONCE, LARGE = "mark", "once", "large"
@@ -14,6 +14,13 @@ BLOCK = bytes(1 << 20)
 MULTIPART_BLOCKS = 9
 """More than one part of every store's usual part size, and little more: lines can be slow."""
 MOST_BLOCKS = 64
+DENIED = "AccessDenied"
+
+
+def mark_keys(prefix: str, word: str) -> tuple[str, str]:
+    """Where the mark of an attempt may be: under one name, so that nothing grows, or, where the identity may not
+    replace what an earlier attempt left, under a name of its own. `word` is the attempt's."""
+    return prefix + MARK, f"{prefix}{MARK}-{word}"
 
 
 class Trial:
@@ -21,10 +28,12 @@ class Trial:
     same store, for the large one."""
 
     def __init__(
-        self, store: ObjectStore, location: LocationSpec, *, prefix: str, mark: bytes, patient: ObjectStore
+        self, store: ObjectStore, location: LocationSpec, *, prefix: str, word: str, mark: bytes, patient: ObjectStore
     ) -> None:
         self._store, self._patient = store, patient
         self._prefix = prefix
+        self._marks = mark_keys(prefix, word)
+        self._mark_key = self._marks[0]
         self._mark = mark
         self.written_at: datetime | None = None
         """When the mark was, by our clock."""
@@ -44,16 +53,24 @@ class Trial:
 
     def _write(self) -> None:
         abort_unfinished(self._store, self._prefix)  # of a worker that was killed
-        self._store.put(self._prefix + MARK, self._small)
+        for key in self._marks:
+            try:
+                self._store.put(key, self._small)
+            except Permanent as error:
+                if error.reason != DENIED or key == self._marks[-1]:
+                    raise
+            else:
+                self._mark_key = key
+                break
         self.written_at = datetime.now(UTC)
 
     def _read(self) -> None:
-        with self._store.open(self._prefix + MARK) as stream:
+        with self._store.open(self._mark_key) as stream:
             if stream.read() != self._mark:
                 raise Permanent("ContentDiffers", "an object came back with other content than was written")
 
     def _list(self) -> None:
-        if self._prefix + MARK not in {each.key for each in self._store.list(self._prefix)}:
+        if self._mark_key not in {each.key for each in self._store.list(self._prefix)}:
             raise Permanent("ListIncomplete", "an object was written, but a listing does not show it")
 
     def _write_once(self) -> None:
@@ -71,7 +88,11 @@ class Trial:
 
     def _multipart(self) -> None:
         key, wanted_bytes = self._prefix + LARGE, self._blocks * len(BLOCK)
-        self._patient.put(key, self._large)
+        try:
+            self._patient.put(key, self._large)
+        except Permanent as error:
+            if error.reason != DENIED or not exists(self._store, key):
+                raise  # else an earlier probe put it, and this identity may replace nothing
         size_bytes = self._store.stat(key).size_bytes
         if size_bytes != wanted_bytes:
             raise Permanent("ContentDiffers", f"an object of {wanted_bytes} bytes has {size_bytes} in the store")

@@ -1,10 +1,12 @@
 """Settings of the programs, read once from the environment in an entry point."""
 
 from pathlib import Path
+from typing import Annotated
 
-from pydantic import Field
+from pydantic import AfterValidator, Field
 from pydantic_settings import BaseSettings, SettingsConfigDict
 
+from weaviate_backup.core.credential_reach import TrustedHosts
 from weaviate_backup.core.session import (
     AGENT_PORT,
     CA_MOUNT,
@@ -13,6 +15,15 @@ from weaviate_backup.core.session import (
     FILESYSTEM_MOUNT,
     TLS_MOUNT,
 )
+
+
+def _hosts(text: str) -> str:
+    TrustedHosts.parse(text)
+    return text
+
+
+HostList = Annotated[str, AfterValidator(_hosts)]
+"""Names of hosts with commas between; `*.x` stands for all below x."""
 
 
 class AgentSettings(BaseSettings):
@@ -34,6 +45,8 @@ class AgentSettings(BaseSettings):
     filesystem_root: Path = Path(FILESYSTEM_MOUNT)
     lease_seconds: int = Field(default=300, ge=1)
     """Until a session brings its own: the agent ends when nobody asked for this long."""
+    trusted_store_hosts: HostList = ""
+    """As the operator was told: where tokens and keys may go beside the providers' own hosts."""
     log_level: str = "INFO"
 
     @classmethod
@@ -60,6 +73,8 @@ class OperatorSettings(BaseSettings):
     """An agent that nobody asks for this long lets go and ends."""
     probe_interval_seconds: int = Field(default=4 * 3600, ge=60)
     """How often a location that works is tried again."""
+    trusted_store_hosts: HostList = ""
+    """Stores that may be sent tokens, shared access signatures and customers' keys, beside the providers' own."""
 
     @property
     def namespaces(self) -> tuple[str, ...]:

@@ -10,6 +10,7 @@ from pathlib import Path
 from weaviate_backup.agent.cgroup import available_cpus, stream_count, worker_count
 from weaviate_backup.agent.journal import Journal
 from weaviate_backup.api.location import CUSTOMER_KEY, SecretKeyReference
+from weaviate_backup.core.credential_reach import TrustedHosts
 from weaviate_backup.core.session import (
     DATA_DIRECTORY,
     BackupOrder,
@@ -107,6 +108,7 @@ class Workspace:
                 ca_pem=ca_pem,
                 filesystem_root=self.settings.filesystem_root,
                 patience=patience,
+                trusted=TrustedHosts.parse(self.settings.trusted_store_hosts),
             )
             self._opened.clear()
             self._opened[secrets] = store

@@ -3,7 +3,13 @@
 from typing import Any
 
 from weaviate_backup.api.backup import BackupSpec, BackupStatus
-from weaviate_backup.api.location import LocationSpec
+from weaviate_backup.api.location import (
+    AzureLocation,
+    FilesystemLocation,
+    GcsLocation,
+    LocationSpec,
+    S3Location,
+)
 from weaviate_backup.api.location_status import LocationStatus
 from weaviate_backup.api.model import ApiModel
 from weaviate_backup.api.names import (
@@ -18,19 +24,20 @@ from weaviate_backup.api.names import (
     VERSION,
 )
 from weaviate_backup.api.restore import RestoreSpec, RestoreStatus
-from weaviate_backup.api.rules import JsonSchema, exactly_one, exclusive_lists, frozen_fields, rule
+from weaviate_backup.api.rules import JsonSchema, exactly_one, exclusive_lists, frozen_fields, rule, unchanged
 from weaviate_backup.api.structural import spec_schema, status_schema
 
 Crd = dict[str, Any]
 Column = dict[str, Any]
 Rules = list[dict[str, str]]
 
-_LOCATION_IDENTITY = {
-    "s3": ("bucket", "path"),
-    "gcs": ("bucket", "path"),
-    "azure": ("container", "path"),
-    "filesystem": ("path",),
+_LOCATION_IDENTITY: dict[str, tuple[type[ApiModel], tuple[str, ...]]] = {
+    "s3": (S3Location, ("bucket", "path", "endpoint", "use_ssl")),
+    "gcs": (GcsLocation, ("bucket", "path", "endpoint", "use_auth")),
+    "azure": (AzureLocation, ("container", "path", "endpoint", "account")),
+    "filesystem": (FilesystemLocation, ("path",)),
 }
+"""Where backups lie, and whom credentials are sent to: who may change a location must not collect another's."""
 
 
 def definitions() -> dict[str, Crd]:
@@ -122,7 +129,7 @@ def _location() -> Crd:
         spec=LocationSpec,
         spec_rules=[
             exactly_one(_LOCATION_IDENTITY, "the kind of store"),
-            *(_identity_rule(kind, fields) for kind, fields in _LOCATION_IDENTITY.items()),
+            *(_identity_rule(kind, model, names) for kind, (model, names) in _LOCATION_IDENTITY.items()),
         ],
         status=LocationStatus,
         root_rules=[],
@@ -143,12 +150,13 @@ def _cancel_rule(cure: str) -> dict[str, str]:
     return rule("!oldSelf.cancel || self.cancel", f"spec.cancel cannot be taken back; {cure}", field="cancel")
 
 
-def _identity_rule(kind: str, fields: tuple[str, ...]) -> dict[str, str]:
-    same = " && ".join(f"self.{kind}.{field} == oldSelf.{kind}.{field}" for field in fields)
+def _identity_rule(kind: str, model: type[ApiModel], names: tuple[str, ...]) -> dict[str, str]:
+    same = " && ".join(f"({unchanged(model, name, within=f'{kind}.')})" for name in names)
+    fields = " and ".join(model.model_fields[name].alias or name for name in names)
     return rule(
         f"has(self.{kind}) == has(oldSelf.{kind}) && (!has(self.{kind}) || ({same}))",
-        f"spec.{kind} can neither come nor go, and its {' and '.join(fields)} cannot change, since backups lie there; "
-        "create a new WeaviateBackupLocation",
+        f"spec.{kind} can neither come nor go, and its {fields} cannot change, since backups lie there and credentials "
+        "go there; create a new WeaviateBackupLocation",
         field=kind,
     )
 

@@ -16,7 +16,13 @@ PATH_RULE = explained_by(
 )
 Path = Annotated[str, Field(max_length=512, json_schema_extra=PATH_RULE)]
 CUSTOMER_KEY = "SSE_CUSTOMER_KEY"
-"""Under this name agents find the customer's encryption key beside a location's credentials."""
+"""The one name of a Secret's key that is taken for a customer's encryption key: no other value is sent as one."""
+CREDENTIAL_KEYS = {
+    "s3": ("AWS_ACCESS_KEY_ID", "AWS_SECRET_ACCESS_KEY", "AWS_SESSION_TOKEN"),
+    "gcs": ("GOOGLE_APPLICATION_CREDENTIALS",),
+    "azure": ("AZURE_STORAGE_CONNECTION_STRING", "AZURE_STORAGE_ACCOUNT", "AZURE_STORAGE_KEY"),
+}
+"""What is read of a Secret with credentials, by kind of store; nothing else of it is mounted."""
 _HOST = explained_by(
     rule(
         "self.matches('^(https?://)?[^/?#@ ]+/?$')",
@@ -52,6 +58,12 @@ _KEY_RULE = rule(
     "!has(self.customerKeySecretRef) || (!has(self.kmsKeyID) && self.algorithm == 'AES256')",
     "with customerKeySecretRef the algorithm is AES256, and there is no kmsKeyID; remove one of them",
 )
+CUSTOMER_KEY_CURE = f"only a key named {CUSTOMER_KEY} is sent to a store; give the Secret one with this value"
+_KEY_NAME_RULE = rule(
+    f"!has(self.customerKeySecretRef) || self.customerKeySecretRef.key == '{CUSTOMER_KEY}'",
+    f"customerKeySecretRef.key must be {CUSTOMER_KEY}: {CUSTOMER_KEY_CURE}",
+    field="customerKeySecretRef.key",
+)
 
 
 class SecretReference(ApiModel):
@@ -67,7 +79,11 @@ _KEYS_ONCE = explained_by(
     rule(
         "self.all(one, self.exists_one(other, other.key == one.key))",
         "credentialKeyRefs names a key twice; a credential comes from one Secret",
-    )
+    ),
+    rule(
+        f"self.all(one, one.key in [{', '.join(map(repr, (*CREDENTIAL_KEYS['s3'], *CREDENTIAL_KEYS['azure'])))}])",
+        "credentialKeyRefs names a key that no store takes; name the Secrets' keys as those of credentialsSecretRef",
+    ),
 )
 CredentialKeys = Annotated[tuple[SecretKeyReference, ...], Field(max_length=3, json_schema_extra=_KEYS_ONCE)]
 """Credentials that lie in several Secrets: each is a key of its own, named as in credentialsSecretRef."""
@@ -76,12 +92,13 @@ CredentialKeys = Annotated[tuple[SecretKeyReference, ...], Field(max_length=3, j
 class ServerSideEncryption(ApiModel):
     """What S3 is asked to do with every object: AES256, aws:kms with a key, or AES256 with a key of the customer."""
 
-    model_config = ConfigDict(json_schema_extra=explained_by(_KEY_RULE))
+    model_config = ConfigDict(json_schema_extra=explained_by(_KEY_RULE, _KEY_NAME_RULE))
 
     algorithm: Annotated[str, Field(max_length=32)] = "AES256"
     kms_key_id: Annotated[str | None, Field(max_length=2048)] = None
     customer_key_secret_ref: SecretKeyReference | None = None
-    """Key that S3 uses but never keeps (SSE-C): 32 bytes in base64. Whoever reads a backup needs it."""
+    """Key SSE_CUSTOMER_KEY of a Secret: S3 uses it but never keeps it (SSE-C), 32 bytes in base64. Whoever reads a
+    backup needs it. It goes over TLS, to AWS and to hosts that the installer lists."""
 
 
 class ObjectLockMode(StrEnum):
@@ -155,7 +172,8 @@ class GcsLocation(ApiModel):
     project: Annotated[str | None, Field(max_length=128)] = None
     """Project of the bucket, as Weaviate is told it. No request of a backup depends on it."""
     endpoint: Endpoint | None = None
-    """URL of another server that speaks the protocol."""
+    """URL of another server that speaks the protocol. Tokens go over https, to Google and to hosts that the installer
+    lists."""
     use_auth: bool = True
     """False: send no credentials at all."""
     credentials_secret_ref: SecretReference | None = None
@@ -180,7 +198,8 @@ class AzureLocation(ApiModel):
     account: Annotated[str | None, Field(max_length=24, json_schema_extra=_ACCOUNT)] = None
     """Storage account, when no Secret names one: agents use their own identity, which needs to be allowed there."""
     endpoint: Endpoint | None = None
-    """URL of the account's blobs. Absent: as the connection string says, or https://ACCOUNT.blob.core.windows.net."""
+    """URL of the account's blobs. Absent: as the connection string says, or https://ACCOUNT.blob.core.windows.net.
+    Tokens and shared access signatures go over https, to Azure and to hosts that the installer lists."""
     credentials_secret_ref: SecretReference | None = None
     """Secret with AZURE_STORAGE_CONNECTION_STRING (it wins), or AZURE_STORAGE_ACCOUNT and AZURE_STORAGE_KEY; without
     the key, the identity of the agents is used. Absent: workload identity or managed identity, for `account`."""
@@ -213,7 +232,7 @@ class FilesystemLocation(ApiModel):
 
 
 class LocationSpec(ApiModel):
-    """Where backups lie. Kind, bucket or container, and path are fixed for good; the rest may change."""
+    """Where backups lie. Kind, bucket or container, path and server are fixed for good; the rest may change."""
 
     s3: S3Location | None = None
     gcs: GcsLocation | None = None

@@ -33,13 +33,13 @@ def matching(pattern: str, message: str) -> SchemaChange:
     return explained_by(rule(f"self.matches('{pattern}')", message), replacing=("pattern",))
 
 
-def explained_by(explanation: dict[str, str], *, replacing: Iterable[str] = ()) -> SchemaChange:
-    """A change, for `json_schema_extra`, that puts the rule in the place of schema keywords."""
+def explained_by(*explanations: dict[str, str], replacing: Iterable[str] = ()) -> SchemaChange:
+    """A change, for `json_schema_extra`, that puts the rules in the place of schema keywords."""
 
     def change(schema: JsonSchema) -> None:
         for keyword in replacing:
             schema.pop(keyword, None)
-        schema["x-kubernetes-validations"] = [explanation]
+        schema["x-kubernetes-validations"] = list(explanations)
 
     return change
 
@@ -64,11 +64,16 @@ def frozen_fields(model: type[BaseModel], *, mutable: Iterable[str], cure: str) 
         if name in set(mutable):
             continue
         alias = field.alias or name
-        same = f"self.{alias} == oldSelf.{alias}"
-        if not _always_there(field):
-            same = f"has(self.{alias}) == has(oldSelf.{alias}) && (!has(self.{alias}) || {same})"
-        rules.append(rule(same, f"spec.{alias} is immutable; {cure}", field=alias))
+        rules.append(rule(unchanged(model, name), f"spec.{alias} is immutable; {cure}", field=alias))
     return rules
+
+
+def unchanged(model: type[BaseModel], name: str, *, within: str = "") -> str:
+    """The expression that a field of the model is as it was; `within` is the path to the model, with a final dot."""
+    field = model.model_fields[name]
+    at = f"{within}{field.alias or name}"
+    same = f"self.{at} == oldSelf.{at}"
+    return same if _always_there(field) else f"has(self.{at}) == has(oldSelf.{at}) && (!has(self.{at}) || {same})"
 
 
 def _always_there(field: FieldInfo) -> bool:

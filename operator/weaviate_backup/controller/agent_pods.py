@@ -9,12 +9,13 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any
 
-from weaviate_backup.api.location import CUSTOMER_KEY, LocationSpec
+from weaviate_backup.api.location import CREDENTIAL_KEYS, LocationSpec
 from weaviate_backup.api.model import dump
 from weaviate_backup.api.names import API_VERSION
 from weaviate_backup.api.operation_spec import AgentOptions
 from weaviate_backup.controller.certificates import OperationCertificates
 from weaviate_backup.core.orders import PROBING_WORKERS, STORE_WORKER
+from weaviate_backup.core.secret_purpose import check_customer_key
 from weaviate_backup.core.session import (
     AGENT_PORT,
     CA_MOUNT,
@@ -66,8 +67,11 @@ class Owner:
 
 @dataclass(frozen=True)
 class AgentImage:
+    """What the installer says of all agents."""
+
     name: str
     pull_policy: str
+    trusted_store_hosts: str = ""
 
 
 def pod_name(owner: Owner, node: str, nodes: tuple[str, ...]) -> str:
@@ -213,6 +217,7 @@ def _pod(
         "WVB_PORT": str(AGENT_PORT),
         "WVB_DATA_PATH": data_path,
         "WVB_LEASE_SECONDS": str(lease_seconds),
+        "WVB_TRUSTED_STORE_HOSTS": image.trusted_store_hosts,
     }
     volumes, mounts = _volumes(owner, node_name, location)
     resources = dump(options.resources) if options.resources else DEFAULT_RESOURCES
@@ -281,18 +286,19 @@ def _volumes(owner: Owner, node_name: str, location: LocationSpec) -> tuple[list
 
 
 def _credential_sources(location: LocationSpec) -> list[Json]:
-    """Secrets of the store, side by side in one directory, as the store takes them. A key that is not there does not
-    keep the pod from starting: its agent says so, the kubelet would only wait."""
-    sources: list[Json] = []
-    if location.credentials_secret:
-        sources.append({"secret": {"name": location.credentials_secret}})
-    for credential in location.credential_keys:
-        items = [{"key": credential.key, "path": credential.key}]
-        sources.append({"secret": {"name": credential.name, "items": items, "optional": True}})
+    """Secrets of the store, side by side in one directory, as the store takes them, and nothing else of them. A key
+    that is not there does not keep the pod from starting: its agent says so, the kubelet would only wait."""
+    keys = CREDENTIAL_KEYS.get(location.kind, ())
+    sources = [_key_source(location.credentials_secret, *keys)] if location.credentials_secret else []
+    sources += [_key_source(each.name, each.key) for each in location.credential_keys if each.key in keys]
     if key := location.customer_key:
-        items = [{"key": key.key, "path": CUSTOMER_KEY}]
-        sources.append({"secret": {"name": key.name, "items": items, "optional": True}})
+        check_customer_key(key)
+        sources.append(_key_source(key.name, key.key))
     return sources
+
+
+def _key_source(secret: str, *keys: str) -> Json:
+    return {"secret": {"name": secret, "items": [{"key": key, "path": key} for key in keys], "optional": True}}
 
 
 def _cluster_sources(owner: Owner, auth: ClusterAuth) -> list[Json]:

@@ -7,11 +7,14 @@ request they are for.
 
 import asyncio
 import base64
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
+from functools import partial
 from typing import Any
 
 from weaviate_backup.api.operation_spec import Authentication
 from weaviate_backup.core.restore_plan import TargetFacts
+from weaviate_backup.core.secret_purpose import check_api_key
 from weaviate_backup.core.topology import (
     ClusterView,
     NodeView,
@@ -78,11 +81,15 @@ async def read_cluster(kube: Kube, namespace: str, stateful_set: str) -> Cluster
     )
 
 
-async def read_secret_value(kube: Kube, namespace: str, name: str, key: str) -> str:
-    """One value. Its absence is said by name; the value itself is never part of a message."""
+async def read_secret_value(
+    kube: Kube, namespace: str, name: str, key: str, *, check: Callable[[Mapping[str, str]], None] = lambda _: None
+) -> str:
+    """One value. Its absence is said by name; the value itself is never part of a message. `check` raises when the
+    Secret's labels forbid it."""
     secret = await kube.get(SECRETS, namespace, name)
     if secret is None:
         raise Transient("SecretNotFound", f"there is no Secret {name!r} in namespace {namespace}")
+    check(secret["metadata"].get("labels") or {})
     value = (secret.get("data") or {}).get(key)
     if value is None:
         raise Permanent("SecretKeyNotFound", f"Secret {name!r} has no key {key!r}")
@@ -93,7 +100,8 @@ async def api_key(kube: Kube, cluster: ClusterView, auth: Authentication | None)
     """The key to use with Weaviate's REST API: as named in the spec, else the first that the cluster allows."""
     if auth is not None:
         reference = auth.api_key_secret_ref
-        return await read_secret_value(kube, cluster.namespace, reference.name, reference.key)
+        meant = partial(check_api_key, reference)
+        return await read_secret_value(kube, cluster.namespace, reference.name, reference.key, check=meant)
     if cluster.api_key is None or cluster.anonymous:
         return None
     listed = await read_secret_value(kube, cluster.namespace, cluster.api_key.secret, cluster.api_key.key)
@@ -194,9 +202,10 @@ def target_facts(cluster: ClusterView, server: ServerView) -> TargetFacts:
 
 
 async def _ask_node(base_url: str, key: str | None) -> str:
-    async with RestClient(base_url, key, timeout_seconds=ASK_SECONDS) as rest:
-        if not await rest.ready():
+    async with RestClient(base_url, None, timeout_seconds=ASK_SECONDS) as stranger:
+        if not await stranger.ready():
             raise Transient("NodeNotReady", "it does not answer that it is ready")
+    async with RestClient(base_url, key, timeout_seconds=ASK_SECONDS) as rest:
         return str((await rest.meta()).get("version", ""))
 
 

@@ -233,7 +233,7 @@ async def _create(
     names: dict[str, str],
     made: OperationCertificates,
 ) -> None:
-    image = AgentImage(settings.agent_image, settings.agent_image_pull_policy)
+    image = AgentImage(settings.agent_image, settings.agent_image_pull_policy, settings.trusted_store_hosts)
     try:
         await kube.create(SECRETS, agent_pods.operation_secret(owner, made, plan_json=b"{}", cluster_auth=None))
         for worker, name in names.items():

@@ -212,7 +212,8 @@ class OperationRuntime:
 
     def _manifest(self, node: str, name: str, cluster: ClusterView | None, request: OperationRequest) -> Json:
         assert self.plan is not None
-        image = AgentImage(self.settings.agent_image, self.settings.agent_image_pull_policy)
+        told = self.settings
+        image = AgentImage(told.agent_image, told.agent_image_pull_policy, told.trusted_store_hosts)
         lease = self.settings.agent_lease_seconds
         deadline = int(request.timeout_seconds + timedelta(seconds=DEADLINE_SLACK_SECONDS).total_seconds())
         if node == STORE_WORKER:

@@ -9,7 +9,8 @@ from rich.console import Console
 from rich.logging import RichHandler
 
 from weaviate_backup.api.durations import parse_bytes
-from weaviate_backup.errors import BackupError, Transient
+from weaviate_backup.core.credential_reach import NOBODY, TrustedHosts
+from weaviate_backup.errors import BackupError, Permanent, Transient
 from weaviate_backup.plugin.copy_command import End, run_copy
 from weaviate_backup.plugin.copy_screen import say
 from weaviate_backup.stored.passage import CopyOptions, Verification
@@ -43,6 +44,13 @@ def _bytes_per_second(text: str) -> int:
     if limit < 1:
         raise typer.BadParameter("at least 1; leave it away for no limit")
     return limit
+
+
+def _hosts(names: list[str] | None) -> TrustedHosts:
+    try:
+        return TrustedHosts.parse(",".join(names)) if names else NOBODY
+    except ValueError as error:
+        raise Permanent("InvalidRequest", f"--trust-host: {error}") from error
 
 
 @app.command()
@@ -93,6 +101,14 @@ def copy(  # noqa: PLR0917 (typer calls it by name)
     to_directory: Annotated[
         Path | None, typer.Option(metavar="DIR", exists=True, file_okay=False, help="The same for --to.")
     ] = None,
+    trust_host: Annotated[
+        list[str] | None,
+        typer.Option(
+            metavar="HOST",
+            help="May be sent tokens, shared access signatures and customers' keys beside the providers' own hosts: a "
+            "name, or *.NAME for all below it. Can be given several times.",
+        ),
+    ] = None,
     verify: Annotated[
         Verification,
         typer.Option(
@@ -119,7 +135,7 @@ def copy(  # noqa: PLR0917 (typer calls it by name)
     target = End("to", to, to_file, to_ca_file, to_directory, to_context or context, to_namespace or namespace)
     options = CopyOptions(workers, max_bytes_per_second, verify)
     try:
-        run_copy(console, backup, source, target, options, with_bases=bases)
+        run_copy(console, backup, source, target, options, with_bases=bases, trusted=_hosts(trust_host))
     except KeyboardInterrupt as interrupt:
         say(errors, "Stopped. The same command goes on from here.")
         raise typer.Exit(INTERRUPTED) from interrupt

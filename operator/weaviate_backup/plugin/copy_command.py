@@ -8,6 +8,7 @@ from pathlib import Path
 from rich.console import Console
 
 from weaviate_backup.core.copy_plan import refuse_overlap
+from weaviate_backup.core.credential_reach import TrustedHosts
 from weaviate_backup.errors import Permanent
 from weaviate_backup.kube import Kube, default_namespace
 from weaviate_backup.plugin.copy_screen import show_end, show_plan, with_progress
@@ -56,7 +57,14 @@ class End:
 
 
 def run_copy(
-    console: Console, backup: str, source: End, target: End, options: CopyOptions, *, with_bases: bool
+    console: Console,
+    backup: str,
+    source: End,
+    target: End,
+    options: CopyOptions,
+    *,
+    with_bases: bool,
+    trusted: TrustedHosts,
 ) -> None:
     """Blocks until the copy is complete, or raises why it is not."""
     for end in (source, target):
@@ -68,7 +76,7 @@ def run_copy(
     found_source, backup_id, found_target = asyncio.run(_find(backup, source, target))
     refuse_overlap(found_source.place, found_target.place, [backup_id])
     options = replace(options, lock_days=found_target.location.lock_days)
-    passage = Passage(found_source.open(), found_target.open(), options)
+    passage = Passage(found_source.open(trusted), found_target.open(trusted), options)
     copies = plan_copies(passage, backup_id, with_bases=with_bases)
     refuse_overlap(found_source.place, found_target.place, [copy.source.backup_id for copy in copies])
     show_plan(console, copies, source=found_source.location.address, target=found_target.location.address)

@@ -13,8 +13,10 @@ from typing import Any
 from pydantic import ValidationError
 
 from weaviate_backup.api.backup import Backup, BackupPhase
-from weaviate_backup.api.location import CUSTOMER_KEY, LocationSpec, SecretKeyReference
+from weaviate_backup.api.location import CREDENTIAL_KEYS, CUSTOMER_KEY, LocationSpec, SecretKeyReference
 from weaviate_backup.core.copy_plan import place_of
+from weaviate_backup.core.credential_reach import NOBODY, TrustedHosts
+from weaviate_backup.core.secret_purpose import check_customer_key
 from weaviate_backup.core.store_identity import connection_parts
 from weaviate_backup.errors import Permanent, excerpt
 from weaviate_backup.kube import BACKUPS, LOCATIONS, SECRETS, Kube
@@ -39,7 +41,7 @@ class LocationAccess:
         directory = str(self.directory.resolve()) if self.directory else ""
         return place_of(self.location, directory=directory, account=account or "")
 
-    def open(self) -> ObjectStore:
+    def open(self, trusted: TrustedHosts = NOBODY) -> ObjectStore:
         if self.location.filesystem is not None and self.directory is None:
             raise Permanent(
                 "LocationNotMounted",
@@ -47,7 +49,11 @@ class LocationAccess:
                 "--to-directory, or run this command in a Pod that mounts it",
             )
         return open_store(
-            self.location, credentials=self.credentials, ca_pem=self.ca_pem, filesystem_root=self.directory
+            self.location,
+            credentials=self.credentials,
+            ca_pem=self.ca_pem,
+            filesystem_root=self.directory,
+            trusted=trusted,
         )
 
 
@@ -82,12 +88,18 @@ async def _with_secrets(kube: Kube, namespace: str, location: LocationSpec, dire
     credentials: dict[str, str] = {}
     if location.credentials_secret:
         data = await _secret(kube, namespace, location.credentials_secret)
-        credentials = {key: value.decode(errors="replace").rstrip("\r\n") for key, value in data.items()}
+        credentials = {key: _text(data[key]) for key in CREDENTIAL_KEYS.get(location.kind, ()) if key in data}
+    for reference in location.credential_keys:
+        credentials[reference.key] = _text(await _secret_key(kube, namespace, reference))
     if location.customer_key:
-        key = await _secret_key(kube, namespace, location.customer_key)
-        credentials[CUSTOMER_KEY] = key.decode(errors="replace").rstrip("\r\n")
+        check_customer_key(location.customer_key)
+        credentials[CUSTOMER_KEY] = _text(await _secret_key(kube, namespace, location.customer_key))
     ca_pem = await _secret_key(kube, namespace, location.authority) if location.authority else None
     return LocationAccess(location, credentials, ca_pem, directory)
+
+
+def _text(value: bytes) -> str:
+    return value.decode(errors="replace").rstrip("\r\n")
 
 
 async def _secret(kube: Kube, namespace: str, name: str) -> dict[str, bytes]:

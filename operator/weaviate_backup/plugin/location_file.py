@@ -9,18 +9,12 @@ from typing import Any
 
 import yaml
 
-from weaviate_backup.api.location import CUSTOMER_KEY
+from weaviate_backup.api.location import CREDENTIAL_KEYS, CUSTOMER_KEY
 from weaviate_backup.api.names import LOCATION_KIND
 from weaviate_backup.errors import Permanent, excerpt
 from weaviate_backup.plugin.location_access import LocationAccess, refuse_use, validated
 
 GOOGLE = "GOOGLE_APPLICATION_CREDENTIALS"
-CREDENTIAL_NAMES = {
-    "s3": ("AWS_ACCESS_KEY_ID", "AWS_SECRET_ACCESS_KEY", "AWS_SESSION_TOKEN", CUSTOMER_KEY),
-    "gcs": (GOOGLE,),
-    "azure": ("AZURE_STORAGE_CONNECTION_STRING", "AZURE_STORAGE_ACCOUNT", "AZURE_STORAGE_KEY"),
-    "filesystem": (),
-}
 
 
 def location_in_file(
@@ -43,7 +37,7 @@ def location_in_file(
     if location.authority and ca_file is None:
         message = f"{path} names a caSecretRef: give its PEM with --{prefix.rstrip('_').lower()}-ca-file"
         raise Permanent("CertificateMissing", message)
-    names = CREDENTIAL_NAMES[location.kind]
+    names = (*CREDENTIAL_KEYS.get(location.kind, ()), *([CUSTOMER_KEY] if location.customer_key else []))
     credentials = _set_in(environment, names, prefix=prefix) or _set_in(environment, names, prefix="")
     if location.credentials_secret and not credentials.keys() - {CUSTOMER_KEY}:
         wanted = ", ".join(names)

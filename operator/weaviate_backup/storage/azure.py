@@ -22,6 +22,7 @@ from azure.core.exceptions import AzureError
 from azure.storage.blob import BlobBlock, ContentSettings, StandardBlobTier
 
 from weaviate_backup.api.location import AzureLocation
+from weaviate_backup.core.credential_reach import NOBODY, Reach, TrustedHosts
 from weaviate_backup.errors import BackupError, ObjectExists, Permanent, Transient
 from weaviate_backup.storage.authority import kept_as_file
 from weaviate_backup.storage.azure_access import new_container
@@ -58,6 +59,7 @@ class AzureStore:
         credentials: Mapping[str, str],
         ca_pem: bytes | None = None,
         patience: Patience = USUAL,
+        trusted: TrustedHosts = NOBODY,
     ) -> None:
         self._location, self._patience = location, patience
         self._prefix = key_prefix(location.path)
@@ -68,6 +70,7 @@ class AzureStore:
             whole_bytes=block_bytes(location.block_size_mib, 0),
             ca_file=ca_file,
             patience=patience,
+            reach=Reach("azure", trusted, own_authority=ca_pem is not None),
         )
         weakref.finalize(self, self._container.close)
         self._options = _object_options(location)

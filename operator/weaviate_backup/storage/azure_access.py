@@ -15,6 +15,7 @@ from azure.core.pipeline.transport import RequestsTransport
 from azure.storage.blob import ContainerClient
 
 from weaviate_backup.api.location import AzureLocation
+from weaviate_backup.core.credential_reach import Credential, Reach
 from weaviate_backup.core.store_identity import connection_parts
 from weaviate_backup.errors import Permanent
 from weaviate_backup.storage.connections import prepare
@@ -30,11 +31,18 @@ logging.getLogger("azure").setLevel(logging.WARNING)  # it tells of every reques
 
 
 def new_container(
-    location: AzureLocation, secret: Mapping[str, str], *, whole_bytes: int, ca_file: str | None, patience: Patience
+    location: AzureLocation,
+    secret: Mapping[str, str],
+    *,
+    whole_bytes: int,
+    ca_file: str | None,
+    patience: Patience,
+    reach: Reach,
 ) -> ContainerClient:
     """A client for many threads that never tries again by itself. It puts up to `whole_bytes` in one request."""
     options: dict[str, Any] = {
-        "transport": _transport(ca_file, patience),
+        "transport": _transport(ca_file, patience, reach),
+        "permit_redirects": False,
         "retry_total": 0,
         "max_single_put_size": whole_bytes,
         "max_block_size": whole_bytes,
@@ -46,9 +54,13 @@ def new_container(
             parts["BlobEndpoint"] = location.endpoint.rstrip("/")
         joined = ";".join(f"{name}={value}" for name, value in parts.items())
         try:
-            return ContainerClient.from_connection_string(joined, location.container, **options)
+            client = ContainerClient.from_connection_string(joined, location.container, **options)
         except ValueError as error:
             raise _incomplete() from error
+        if "sig=" in client.url:  # as the library has read the string, which may say things twice
+            field = "spec.azure.endpoint" if location.endpoint else f"the address in {CONNECTION_STRING} of {_SECRET}"
+            reach.check(Credential.SHARED_ACCESS, client.url, field=field)
+        return client
     account = secret.get(ACCOUNT, "").strip() or location.account
     if not account:
         raise Permanent(
@@ -58,19 +70,16 @@ def new_container(
         )
     url = (location.endpoint or f"https://{account}.blob.core.windows.net").rstrip("/")
     key = secret.get(KEY, "").strip()
-    if not key and url.startswith("http://"):
-        raise Permanent(
-            "LocationInvalid",
-            f"spec.azure.endpoint {url!r} is not https, and an identity's token is never sent in the clear; use https, "
-            f"or {KEY}",
-        )
+    if not key:
+        field = "spec.azure.endpoint" if location.endpoint else "the address of the storage account"
+        reach.check(Credential.TOKEN, url, field=field)
     credential: Any = {"account_name": account, "account_key": _checked(key, KEY)} if key else _identity()
     return ContainerClient(url, location.container, credential=credential, **options)
 
 
-def _transport(ca_file: str | None, patience: Patience) -> RequestsTransport:
+def _transport(ca_file: str | None, patience: Patience, reach: Reach) -> RequestsTransport:
     session = requests.Session()
-    prepare(session, ca_file)
+    prepare(session, ca_file, reach)
     return RequestsTransport(
         session=session,
         connection_timeout=patience.read_seconds,  # it counts while a request is sent, too

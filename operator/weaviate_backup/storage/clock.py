@@ -34,7 +34,9 @@ def endpoint_url(location: LocationSpec, credentials: Mapping[str, str]) -> str 
         account = parts.get("AccountName") or credentials.get("AZURE_STORAGE_ACCOUNT") or location.azure.account
         suffix = parts.get("EndpointSuffix", "core.windows.net")
         named = location.azure.endpoint or parts.get("BlobEndpoint")
-        return named or (f"https://{account}.blob.{suffix}/" if account else None)
+        if named:
+            return named.partition("?")[0]  # behind it a signature may stand
+        return f"https://{account}.blob.{suffix}/" if account else None
     return None
 
 

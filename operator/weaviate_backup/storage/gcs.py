@@ -24,10 +24,11 @@ from google.api_core.exceptions import GoogleAPICallError
 from google.cloud import storage
 
 from weaviate_backup.api.location import GcsLocation
+from weaviate_backup.core.credential_reach import NOBODY, Reach, TrustedHosts
 from weaviate_backup.errors import BackupError, ObjectExists, ObjectNotFound, Permanent, Transient
 from weaviate_backup.storage.authority import kept_as_file
 from weaviate_backup.storage.connections import body_of
-from weaviate_backup.storage.gcs_access import new_session
+from weaviate_backup.storage.gcs_access import endpoint_of, new_session
 from weaviate_backup.storage.gcs_failures import answer_failure, classify, no_bucket
 from weaviate_backup.storage.gcs_upload import Upload
 from weaviate_backup.storage.object_store import MakeBlocks, ObjectInfo, exists, key_prefix, lock_unsupported
@@ -60,15 +61,18 @@ class GcsStore:
         credentials: Mapping[str, str],
         ca_pem: bytes | None = None,
         patience: Patience = USUAL,
+        trusted: TrustedHosts = NOBODY,
     ) -> None:
         self._location, self._patience = location, patience
         self._prefix = key_prefix(location.path)
-        self._session: Any = new_session(location, credentials, kept_as_file(ca_pem, owner=self) if ca_pem else None)
+        ca_file = kept_as_file(ca_pem, owner=self) if ca_pem else None
+        reach = Reach("gcs", trusted, own_authority=ca_pem is not None)
+        self._session: Any = new_session(location, credentials, ca_file, reach)
         weakref.finalize(self, self._session.close)
         self._client = storage.Client(
             project=location.project or "none",  # no request depends on it
             credentials=self._session.credentials,
-            client_options={"api_endpoint": location.endpoint.rstrip("/")} if location.endpoint else None,
+            client_options={"api_endpoint": endpoint_of(location)},
             _http=self._session,
         )
         self._bucket = self._client.bucket(location.bucket)

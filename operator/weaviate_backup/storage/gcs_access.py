@@ -17,6 +17,8 @@ from google.oauth2 import credentials as user
 from google.oauth2 import service_account
 
 from weaviate_backup.api.location import GcsLocation
+from weaviate_backup.core.credential_reach import Credential, Reach
+from weaviate_backup.core.google_document import check_document
 from weaviate_backup.errors import Permanent
 from weaviate_backup.storage.connections import prepare
 
@@ -32,16 +34,25 @@ _LOADERS: dict[str, Callable[..., Any]] = {
 }
 
 
-def new_session(location: GcsLocation, secret: Mapping[str, str], ca_file: str | None) -> AuthorizedSession:
+def endpoint_of(location: GcsLocation) -> str:
+    """Always said to the library, which else asks variables of the environment."""
+    return (location.endpoint or "https://storage.googleapis.com").rstrip("/")
+
+
+def new_session(
+    location: GcsLocation, secret: Mapping[str, str], ca_file: str | None, reach: Reach
+) -> AuthorizedSession:
     """A session for many threads that never tries again by itself. The authority is the store's, not the token's."""
-    credentials = _credentials(location, secret)
+    if location.use_auth:
+        reach.check(Credential.TOKEN, endpoint_of(location), field="spec.gcs.endpoint")
+    credentials = _credentials(location, secret, reach)
     renewing: dict[str, Any] = {} if location.use_auth else {"refresh_status_codes": ()}
     session: AuthorizedSession = _AuthorizedSession(credentials, **renewing)
-    prepare(session, ca_file)
+    prepare(session, ca_file, reach)
     return session
 
 
-def _credentials(location: GcsLocation, secret: Mapping[str, str]) -> Credentials:
+def _credentials(location: GcsLocation, secret: Mapping[str, str], reach: Reach) -> Credentials:
     if not location.use_auth:
         return cast(Credentials, _AnonymousCredentials())
     if location.credentials_secret_ref is None and CREDENTIALS_KEY not in secret:
@@ -54,6 +65,7 @@ def _credentials(location: GcsLocation, secret: Mapping[str, str]) -> Credential
     if load is None:
         known = ", ".join(_LOADERS)
         raise Permanent("CredentialsInvalid", f"{_SECRET} has type {str(info.get('type'))[:40]!r}; known are {known}")
+    check_document(info, field=_SECRET, trusted=reach.trusted)
     try:
         return cast(Credentials, load(info, scopes=SCOPES))
     except (ValueError, KeyError, google.auth.exceptions.GoogleAuthError) as error:

@@ -75,7 +75,7 @@ def _of_line(error: Exception, location: GcsLocation) -> Transient:
     where = f"spec.gcs.endpoint {location.endpoint!r}" if location.endpoint else "Google Cloud Storage"
     if isinstance(error, requests.exceptions.ConnectTimeout) or "Max retries exceeded" in str(error):
         return Transient("EndpointUnreachable", f"{where} cannot be reached; check endpoint and NetworkPolicies")
-    if isinstance(error, ValueError):
+    if isinstance(error, ValueError | requests.exceptions.TooManyRedirects):
         return Transient(
             "EndpointWrong",
             f"{where} answers, but not as Google Cloud Storage does; name the store's own address, not that of its "

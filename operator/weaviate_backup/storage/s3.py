@@ -21,6 +21,7 @@ from typing import TYPE_CHECKING, Any, BinaryIO, TypeVar
 import botocore.exceptions
 
 from weaviate_backup.api.location import S3Location
+from weaviate_backup.core.credential_reach import NOBODY, Reach, TrustedHosts
 from weaviate_backup.errors import ObjectExists, ObjectNotFound, Permanent, Transient
 from weaviate_backup.storage.authority import kept_as_file
 from weaviate_backup.storage.bodies import PiecewiseBody, exact_body
@@ -58,11 +59,13 @@ class S3Store:
         credentials: Mapping[str, str],
         ca_pem: bytes | None = None,
         patience: Patience = USUAL,
+        trusted: TrustedHosts = NOBODY,
     ) -> None:
         self._location, self._patience = location, patience
         self._prefix = key_prefix(location.path)
         ca_file = kept_as_file(ca_pem, owner=self) if ca_pem else None
-        self._make_client = partial(new_client, new_session(credentials), location, ca_file)
+        reach = Reach("s3", trusted, own_authority=ca_pem is not None)
+        self._make_client = partial(new_client, new_session(credentials), location, ca_file, reach)
         try:
             self._client = self._make_client(connect_seconds=patience.read_seconds, read_seconds=patience.read_seconds)
         except (botocore.exceptions.BotoCoreError, ValueError) as error:

@@ -6,6 +6,7 @@ A customer's key goes with each request that touches content (SSE-C): the store 
 import base64
 import binascii
 from collections.abc import Iterable, Mapping
+from functools import partial
 from typing import TYPE_CHECKING, Any
 from urllib.parse import urlencode
 
@@ -15,6 +16,7 @@ import botocore.exceptions
 from isal import isal_zlib
 
 from weaviate_backup.api.location import CUSTOMER_KEY, S3Location
+from weaviate_backup.core.credential_reach import Credential, Reach
 from weaviate_backup.errors import Permanent
 from weaviate_backup.storage.bodies import in_pieces
 from weaviate_backup.storage.s3_failures import DEFAULT_REGION
@@ -51,6 +53,7 @@ def new_client(
     session: boto3.session.Session,
     location: S3Location,
     ca_file: str | None,
+    reach: Reach,
     *,
     connect_seconds: float,
     read_seconds: float,
@@ -58,18 +61,26 @@ def new_client(
     """A client that never tries again by itself."""
     endpoint = f"{'https' if location.secure else 'http'}://{location.host}" if location.endpoint else None
     path_style = location.force_path_style or location.endpoint is not None
-    config = botocore.config.Config(
+    config = botocore.config.Config(  # type: ignore[call-arg]  # an option that the stubs do not know
         region_name=location.region or DEFAULT_REGION,
         retries={"mode": "standard", "total_max_attempts": 1},
         connect_timeout=connect_seconds,  # it counts while a request is sent, too
         read_timeout=read_seconds,
         max_pool_connections=CONNECTIONS,
+        ignore_configured_endpoint_urls=True,  # the location says where it is, not a variable of the environment
         s3={"addressing_style": "path" if path_style else "auto", "payload_signing_enabled": False},
     )
     client = session.client("s3", endpoint_url=endpoint, config=config, verify=ca_file)
+    if takes_customer_key(location):
+        reach.check(Credential.CUSTOMER_KEY, client.meta.endpoint_url, field="spec.s3.endpoint")
+    client.meta.events.register("before-send.s3", partial(_keep_within, reach))
     client.meta.events.register("before-parse.s3", _refuse_cut_document)
     client.meta.events.register("before-send.s3", _send_in_pieces)
     return client
+
+
+def _keep_within(reach: Reach, request: Any, **_: Any) -> None:
+    reach.check_request(request.url, request.headers)
 
 
 def _send_in_pieces(request: Any, **_: Any) -> None:
@@ -112,6 +123,11 @@ def object_options(location: S3Location) -> dict[str, Any]:
         if encryption.kms_key_id:
             options["SSEKMSKeyId"] = encryption.kms_key_id
     return options
+
+
+def takes_customer_key(location: S3Location) -> bool:
+    encryption = location.server_side_encryption
+    return encryption is not None and encryption.customer_key_secret_ref is not None
 
 
 def key_options(location: S3Location, credentials: Mapping[str, str]) -> dict[str, Any]:

@@ -30,9 +30,9 @@ CHANGED: Json = {
 }
 OPTIONAL = ("backupID", "include", "auth", "nodeMapping")
 LOCATIONS: dict[str, Json] = {
-    "s3": {"bucket": "backups"},
-    "gcs": {"bucket": "backups"},
-    "azure": {"container": "backups"},
+    "s3": {"bucket": "backups", "endpoint": "minio:9000", "useSSL": False},
+    "gcs": {"bucket": "backups", "endpoint": "https://gcs.example.com", "useAuth": False},
+    "azure": {"container": "backups", "endpoint": "https://azure.example.com", "account": "mine"},
     "filesystem": {"volume": {"emptyDir": {}}},
 }
 
@@ -143,9 +143,31 @@ def test_a_location_stays_where_it_is(server: ApiServer, kind: str) -> None:
         assert "create a new WeaviateBackupLocation" in message
 
 
+BARE: dict[str, Json] = {"s3": {"bucket": "backups"}, "gcs": {"bucket": "backups"}, "azure": {"container": "backups"}}
+ELSEWHERE: dict[str, Json] = {
+    "s3": {"endpoint": "evil:9000", "useSSL": True},
+    "gcs": {"endpoint": "https://evil.example.com", "useAuth": True},
+    "azure": {"endpoint": "https://evil.example.com", "account": "evil"},
+}
+
+
+@pytest.mark.parametrize(("kind", "field"), [(kind, field) for kind, fields in ELSEWHERE.items() for field in fields])
+def test_a_location_cannot_be_turned_to_another_server(server: ApiServer, kind: str, field: str) -> None:
+    """Neither changed, nor taken away, nor added later."""
+    bare = manifest("WeaviateBackupLocation", {kind: BARE[kind]}, name=f"bare-{kind}", namespace=NAMESPACE)
+    assert server.apply(bare)[0] in (200, 201)
+    attempts = [(kind, ELSEWHERE[kind][field]), (kind, None), (f"bare-{kind}", LOCATIONS[kind][field])]
+    for name, value in attempts:
+        status, message = change(server, "WeaviateBackupLocation", name, {kind: {field: value}})
+        assert status == 422, (name, value)
+        assert f"spec.{kind} can neither come nor go" in message
+        assert field in message
+        assert "create a new WeaviateBackupLocation" in message
+
+
 def test_the_rest_of_a_location_may_change(server: ApiServer) -> None:
     spec: Json = {
-        "s3": {"endpoint": "other:9000", "credentialsSecretRef": {"name": "other"}, "region": None, "useSSL": True},
+        "s3": {"credentialsSecretRef": {"name": "other"}, "region": None, "caSecretRef": None, "forcePathStyle": False},
         "suspend": False,
         "readOnly": False,
         "serviceAccountName": None,

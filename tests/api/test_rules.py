@@ -32,7 +32,7 @@ class Case:
 GCS: Json = {"s3": None, "gcs": {"bucket": "backups"}}
 AZURE: Json = {"s3": None, "azure": {"container": "backups"}}
 DISK: Json = {"s3": None, "filesystem": {"volume": {"nfs": {"server": "10.0.0.1", "path": "/exports"}}}}
-CUSTOMER_KEY: Json = {"customerKeySecretRef": {"name": "keys", "key": "backups"}}
+CUSTOMER_KEY: Json = {"customerKeySecretRef": {"name": "keys", "key": "SSE_CUSTOMER_KEY"}}
 KEYS: list[Json] = [{"name": "one", "key": "AWS_ACCESS_KEY_ID"}, {"name": "two", "key": "AWS_SECRET_ACCESS_KEY"}]
 ENDPOINTS: list[Json] = [
     {"endpoint": "minio:9000"},
@@ -77,6 +77,8 @@ ACCEPTED = [
     *(Case(LOCATION, each, "endpoint is a URL") for each in URLS),
     Case(LOCATION, {"s3": {"serverSideEncryption": CUSTOMER_KEY}}, "customerKeySecretRef"),
     Case(LOCATION, {"s3": {"credentialKeyRefs": KEYS}}, "names a key twice"),
+    Case(LOCATION, {"s3": {"credentialKeyRefs": KEYS}}, "a key that no store takes"),
+    Case(LOCATION, {"s3": {"serverSideEncryption": CUSTOMER_KEY}}, "customerKeySecretRef.key must be"),
     Case(LOCATION, {"s3": {"tags": {"team": "search", "empty": ""}, "metadata": {"team": "search"}}}, "1 to 128"),
     Case(LOCATION, merged(AZURE, {"azure": {"account": "abc0123456789"}}), "storage account's name"),
 ]
@@ -125,6 +127,14 @@ REFUSED = [
     Case(LOCATION, {"s3": {"credentialKeyRefs": [*KEYS, {**KEYS[0], "name": "three"}]}}, "names a key twice"),
     Case(LOCATION, {"s3": {"serverSideEncryption": {**CUSTOMER_KEY, "algorithm": "aws:kms"}}}, "customerKeySecretRef"),
     Case(LOCATION, {"s3": {"tags": {"": "search"}}}, "1 to 128"),
+    Case(
+        LOCATION,
+        {"s3": {"serverSideEncryption": {"customerKeySecretRef": {"name": "prod-db", "key": "password"}}}},
+        "customerKeySecretRef.key must be SSE_CUSTOMER_KEY",
+    ),
+    Case(
+        LOCATION, {"s3": {"credentialKeyRefs": [{"name": "prod-db", "key": "password"}]}}, "a key that no store takes"
+    ),
 ]
 
 REFUSED_BY_SCHEMA = [

@@ -74,15 +74,18 @@ def test_probes_ask_the_health_port() -> None:
 
 
 def test_the_operator_can_read_its_environment(monkeypatch: pytest.MonkeyPatch) -> None:
-    told = environment({"watchNamespaces": ["a", "b"], "operator": {"image": {"tag": "7"}, "logLevel": "debug"}})
+    chosen = {"image": {"tag": "7"}, "logLevel": "debug", "trustedStoreHosts": ["minio.storage.svc", "*.example.com"]}
+    told = environment({"watchNamespaces": ["a", "b"], "operator": chosen})
     for name, value in {**told, "WVB_NAMESPACE": NAMESPACE}.items():
         monkeypatch.setenv(name, value)
     settings = OperatorSettings()
-    assert settings.model_dump(include={"namespace", "agent_image", "watch_namespaces", "health_port"}) == {
+    included = {"namespace", "agent_image", "watch_namespaces", "health_port", "trusted_store_hosts"}
+    assert settings.model_dump(include=included) == {
         "namespace": NAMESPACE,
         "agent_image": "weaviate-backup-operator:7",
         "watch_namespaces": "a,b",
         "health_port": 8080,
+        "trusted_store_hosts": "minio.storage.svc,*.example.com",
     }
     known = {f"WVB_{name.upper()}" for name in OperatorSettings.model_fields}
     assert set(told) <= known

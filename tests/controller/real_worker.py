@@ -37,6 +37,7 @@ class RealWorker:
             ca_directory=directory / "ca",
             filesystem_root=root,
             lease_seconds=int(environment["WVB_LEASE_SECONDS"]),
+            trusted_store_hosts=environment["WVB_TRUSTED_STORE_HOSTS"],
         )
         self._runner: Runner | None = None
         self._app: web.AppRunner | None = None

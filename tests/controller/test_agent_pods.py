@@ -1,34 +1,55 @@
 """What an agent's pod mounts for its location: each Secret under the name its program looks for."""
 
+from typing import Any
+
 import pytest
+from pydantic import ValidationError
 
 from weaviate_backup.api.location import CUSTOMER_KEY, LocationSpec
 from weaviate_backup.api.operation_spec import AgentOptions
 from weaviate_backup.controller.agent_pods import AgentImage, Owner, store_worker_pod
 from weaviate_backup.core.session import CA_MOUNT, CREDENTIALS_MOUNT
+from weaviate_backup.errors import Permanent
+from weaviate_backup.settings import AgentSettings
 
 OWNER = Owner(kind="WeaviateBackup", name="b", namespace="n", uid="0123456789")
 KEYS = {"credentialsSecretRef": {"name": "keys"}, "caSecretRef": {"name": "authority", "key": "pem"}}
-CREDENTIALS = {"secret": {"name": "keys"}}
-ENCRYPTION = {"customerKeySecretRef": {"name": "own", "key": "backups"}}
-OWN_KEY = {"secret": {"name": "own", "items": [{"key": "backups", "path": CUSTOMER_KEY}], "optional": True}}
+IMAGE = AgentImage("image", "IfNotPresent")
+ENCRYPTION = {"customerKeySecretRef": {"name": "own", "key": CUSTOMER_KEY}}
+
+
+def source(secret: str, *keys: str) -> dict[str, object]:
+    """Nothing but these keys, under their own names."""
+    return {"secret": {"name": secret, "items": [{"key": key, "path": key} for key in keys], "optional": True}}
+
+
+S3 = source("keys", "AWS_ACCESS_KEY_ID", "AWS_SECRET_ACCESS_KEY", "AWS_SESSION_TOKEN")
+GCS = source("keys", "GOOGLE_APPLICATION_CREDENTIALS")
+AZURE = source("keys", "AZURE_STORAGE_CONNECTION_STRING", "AZURE_STORAGE_ACCOUNT", "AZURE_STORAGE_KEY")
+OWN_KEY = source("own", CUSTOMER_KEY)
+SPLIT = {"credentialKeyRefs": [{"name": "one", "key": "AWS_ACCESS_KEY_ID"}, {"name": "prod-db", "key": "password"}]}
+
+
+def pod_for(spec: dict[str, object], image: AgentImage = IMAGE) -> Any:
+    return store_worker_pod(
+        OWNER, name="w", location=LocationSpec.model_validate(spec), options=AgentOptions(),
+        image=image, lease_seconds=60, deadline_seconds=60,
+    )  # fmt: skip
 
 
 @pytest.mark.parametrize(
     ("spec", "sources"),
     [
-        ({"s3": {"bucket": "abc", **KEYS}}, [CREDENTIALS]),
-        ({"s3": {"bucket": "abc", **KEYS, "serverSideEncryption": ENCRYPTION}}, [CREDENTIALS, OWN_KEY]),
+        ({"s3": {"bucket": "abc", **KEYS}}, [S3]),
+        ({"s3": {"bucket": "abc", **KEYS, "serverSideEncryption": ENCRYPTION}}, [S3, OWN_KEY]),
         ({"s3": {"bucket": "abc", "caSecretRef": KEYS["caSecretRef"], "serverSideEncryption": ENCRYPTION}}, [OWN_KEY]),
-        ({"gcs": {"bucket": "abc", **KEYS}}, [CREDENTIALS]),
-        ({"azure": {"container": "abc", **KEYS}}, [CREDENTIALS]),
+        ({"gcs": {"bucket": "abc", **KEYS}}, [GCS]),
+        ({"s3": {"bucket": "abc", "caSecretRef": KEYS["caSecretRef"], **SPLIT}}, [source("one", "AWS_ACCESS_KEY_ID")]),
+        ({"azure": {"container": "abc", **KEYS}}, [AZURE]),
     ],
 )
 def test_secrets_are_mounted_beside_each_other(spec: dict[str, object], sources: list[object]) -> None:
-    pod = store_worker_pod(
-        OWNER, name="w", location=LocationSpec.model_validate(spec), options=AgentOptions(),
-        image=AgentImage("image", "IfNotPresent"), lease_seconds=60, deadline_seconds=60,
-    )  # fmt: skip
+    pod = pod_for(spec)
     volumes = {volume["name"]: volume for volume in pod["spec"]["volumes"]}
     mounts = {mount["name"]: mount["mountPath"] for mount in pod["spec"]["containers"][0]["volumeMounts"]}
     assert volumes["credentials"]["projected"]["sources"] == sources
@@ -38,3 +59,20 @@ def test_secrets_are_mounted_beside_each_other(spec: dict[str, object], sources:
         "optional": True,
     }
     assert (mounts["credentials"], mounts["ca"]) == (CREDENTIALS_MOUNT, CA_MOUNT)
+
+
+def test_no_pod_takes_another_key_for_a_customers() -> None:
+    """Of a location that was stored before its schema refused it."""
+    encryption = {"customerKeySecretRef": {"name": "prod-db", "key": "password"}}
+    with pytest.raises(Permanent, match=r"SecretNotMeant: .*customerKeySecretRef\.key 'password'"):
+        pod_for({"s3": {"bucket": "abc", "serverSideEncryption": encryption}})
+
+
+def test_agents_learn_from_the_installer_alone_which_hosts_are_trusted(monkeypatch: pytest.MonkeyPatch) -> None:
+    pod = pod_for({"s3": {"bucket": "abc"}}, AgentImage("image", "IfNotPresent", "minio.example.com,*.internal"))
+    for each in pod["spec"]["containers"][0]["env"]:
+        monkeypatch.setenv(each["name"], each["value"])
+    assert AgentSettings.from_environment().trusted_store_hosts == "minio.example.com,*.internal"
+    monkeypatch.setenv("WVB_TRUSTED_STORE_HOSTS", "https://minio")
+    with pytest.raises(ValidationError, match="'https://minio' is no host to trust"):
+        AgentSettings.from_environment()

@@ -83,7 +83,7 @@ TRICKS = (
     "https://storage.googleapis.com%2eevil.com",
     "https://%73torage.googleapis.com",
     "https://storage。googleapis。com",
-    "https://ſtorage.googleapis.com",
+    "https://\u017ftorage.googleapis.com",
     "https://storage.googleapis.com\n.evil.com",
     "https://storage.googleapis.com\n",
     " https://storage.googleapis.com",
@@ -195,7 +195,7 @@ def test_a_request_is_judged_by_what_it_carries(url: str, headers: dict[str, str
 
 PIECES = st.sampled_from(
     ["storage", "googleapis", "com", "evil.com", "storage.googleapis.com", ".", "@", ":", "/", "#", "?", "\\", "%2e",
-     "%40", "443", "[", "]", "::1", "。", "ſ", "K", "xn--", "\t", "\n", " ", ";", "&", "..", "-", "_", "A"]
+     "%40", "443", "[", "]", "::1", "。", "\u017f", "\u212a", "xn--", "\t", "\n", " ", ";", "&", "..", "-", "_", "A"]
 )  # fmt: skip
 
 

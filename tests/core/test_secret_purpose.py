@@ -19,7 +19,7 @@ def test_a_key_of_weaviates_is_known_by_its_name_or_by_a_label(key: str, labels:
     [("password", {}), ("api-key", {"app": "x"}), ("admin", {API_KEY_LABEL: "false"}), ("weaviate_api_key", {})],
 )
 def test_any_other_secret_is_refused_with_both_cures(key: str, labels: dict[str, str]) -> None:
-    with pytest.raises(Permanent, match="SecretNotMeant: spec.auth.apiKeySecretRef") as refused:
+    with pytest.raises(Permanent, match=r"SecretNotMeant: spec\.auth\.apiKeySecretRef") as refused:
         check_api_key(SecretKeyReference(name="prod-db", key=key), labels)
     assert all(word in refused.value.message for word in (repr(key), "'prod-db'", f"{API_KEY_LABEL}=true"))
     assert all(name in refused.value.message for name in API_KEY_NAMES[1:])

@@ -1,5 +1,6 @@
 """What people get wrong in a location, and what must be said of it."""
 
+import base64
 import json
 from collections.abc import Callable
 from dataclasses import dataclass, replace
@@ -11,6 +12,8 @@ from tests.azure_server import ACCOUNT, KEY
 from tests.locations.places import READER_KEY, READER_SECRET, Servers
 from tests.locations.trying import Trial
 from tests.storage.authority import Authority
+
+from weaviate_backup.api.location import CUSTOMER_KEY
 
 UNKNOWN_HOST = "no-such-store.invalid"
 
@@ -34,14 +37,27 @@ def with_secret(trial: Trial, **secret: str) -> Trial:
     return replace(trial, secret=secret)
 
 
+def with_customer_key(trial: Trial) -> Trial:
+    encryption = {"customerKeySecretRef": {"name": "own", "key": CUSTOMER_KEY}}
+    key = base64.b64encode(bytes(32)).decode()
+    spec = {"s3": {**trial.spec["s3"], "serverSideEncryption": encryption}}
+    return replace(trial, spec=spec, secret={**trial.secret, CUSTOMER_KEY: key})
+
+
+def token_from(url: str) -> str:
+    return json.dumps({**SERVICE_ACCOUNT, "token_uri": url})
+
+
 SERVICE_ACCOUNT: Json = {
     "type": "service_account",
     "client_email": "saver@project.iam.gserviceaccount.com",
     "private_key": rsa.generate_private_key(public_exponent=65537, key_size=2048)
     .private_bytes(serialization.Encoding.PEM, serialization.PrivateFormat.PKCS8, serialization.NoEncryption())
     .decode(),
-    "token_uri": f"http://{UNKNOWN_HOST}/token",
+    "token_uri": "https://oauth2.googleapis.com/token",
 }
+SHARED_ACCESS = "AccountName=acc;BlobEndpoint=https://acc.blob.core.windows.net;SharedAccessSignature=sv=1&sig=xxx"
+ACCOUNT_NAME = "AZURE_STORAGE_ACCOUNT"
 S3_SECRET, GCS_SECRET, AZURE_SECRET = (f"spec.{kind}.credentialsSecretRef" for kind in ("s3", "gcs", "azure"))
 CASES = [
     Case("s3 bucket", lambda s: s.s3_with(bucket="nowhere"), "BucketNotFound", ("spec.s3.bucket 'nowhere'",)),
@@ -138,7 +154,10 @@ CASES = [
         ("spec.gcs.endpoint", "spec.gcs.caSecretRef"),
     ),
     Case(
-        "gcs key missing", lambda s: s.gcs_with(), "CredentialsMissing", (GCS_SECRET, "GOOGLE_APPLICATION_CREDENTIALS")
+        "gcs key missing",
+        lambda s: s.gcs_with(""),
+        "CredentialsMissing",
+        (GCS_SECRET, "GOOGLE_APPLICATION_CREDENTIALS"),
     ),
     Case(
         "gcs JSON cut",
@@ -153,7 +172,60 @@ CASES = [
         "CredentialsInvalid",
         (GCS_SECRET,),
     ),
-    Case("gcs token", lambda s: s.gcs_with(json.dumps(SERVICE_ACCOUNT)), "EndpointUnreachable", ("token_uri",)),
+    Case(
+        "gcs token",
+        lambda s: replace(s.gcs_with(token_from(f"https://{UNKNOWN_HOST}/token")), trusted=UNKNOWN_HOST),
+        "EndpointUnreachable",
+        ("token_uri",),
+    ),
+    Case(
+        "gcs token elsewhere",
+        lambda s: s.gcs_with(token_from(f"http://{s.page}/token")),
+        "CredentialsInvalid",
+        (GCS_SECRET, "token_uri", "trustedStoreHosts"),
+    ),
+    Case(
+        "gcs in the clear",
+        lambda s: s.gcs_with(json.dumps(SERVICE_ACCOUNT), endpoint=s.gcs.endpoint),
+        "LocationInvalid",
+        ("spec.gcs.endpoint 'http://127.0.0.1'", "is not https"),
+    ),
+    Case(
+        "gcs elsewhere",
+        lambda s: s.gcs_with(json.dumps(SERVICE_ACCOUNT), endpoint=f"https://{s.tls.endpoint}"),
+        "EndpointNotTrusted",
+        ("spec.gcs.endpoint 'https://127.0.0.1'", "trustedStoreHosts"),
+    ),
+    Case(
+        "azure in the clear",
+        lambda s: s.azure_with({"AZURE_STORAGE_CONNECTION_STRING": SHARED_ACCESS}),
+        "LocationInvalid",
+        ("spec.azure.endpoint 'http://127.0.0.1'", "is not https"),
+    ),
+    Case(
+        "azure elsewhere",
+        lambda s: without(s.azure_with({}, account=ACCOUNT, endpoint=f"https://{s.page}"), "credentialsSecretRef"),
+        "EndpointNotTrusted",
+        ("spec.azure.endpoint 'https://127.0.0.1'", "trustedStoreHosts"),
+    ),
+    Case(
+        "s3 key in the clear",
+        lambda s: with_customer_key(s.s3_with()),
+        "LocationInvalid",
+        ("spec.s3.endpoint 'http://127.0.0.1'", "is not https"),
+    ),
+    Case(
+        "s3 key elsewhere",
+        lambda s: with_customer_key(s.s3_with(endpoint=f"https://{s.tls.endpoint}", useSSL=True)),
+        "EndpointNotTrusted",
+        ("spec.s3.endpoint 'https://127.0.0.1'", "trustedStoreHosts"),
+    ),
+    Case(
+        "s3 empty Secret",
+        lambda s: with_secret(s.s3_with(), password="x"),
+        "CredentialsMissing",
+        (S3_SECRET, "AWS_ACCESS_KEY_ID"),
+    ),
     Case(
         "azure container",
         lambda s: s.azure_with(container="nowhere"),
@@ -186,7 +258,13 @@ CASES = [
         "AccessDenied",
         (AZURE_SECRET, "account someoneelse"),
     ),
-    Case("azure no account", lambda s: s.azure_with({}), "CredentialsMissing", (AZURE_SECRET, "spec.azure.account")),
+    Case(
+        "azure no account",
+        lambda s: without(s.azure_with({}), "credentialsSecretRef"),
+        "CredentialsMissing",
+        (AZURE_SECRET, "spec.azure.account"),
+    ),
+    Case("azure empty Secret", lambda s: s.azure_with({}), "CredentialsMissing", (AZURE_SECRET, ACCOUNT_NAME)),
     Case(
         "azure host",
         lambda s: s.azure_with(endpoint=f"http://{UNKNOWN_HOST}"),

@@ -53,9 +53,11 @@ class Servers:
         return replace(trial, ca_pem=ca_pem)
 
     def gcs_with(self, credentials: str | None = None, **changes: object) -> Trial:
-        spec = {"bucket": BUCKET, "endpoint": self.gcs.endpoint, "credentialsSecretRef": {"name": "keys"}, **changes}
-        secret = {} if credentials is None else {"GOOGLE_APPLICATION_CREDENTIALS": credentials}
-        return Trial({"gcs": spec}, secret)
+        """With credentials it is Google's own host, the one that is sent a token."""
+        spec = {"bucket": BUCKET, "credentialsSecretRef": {"name": "keys"}, **changes}
+        if credentials is None:
+            return Trial({"gcs": {"endpoint": self.gcs.endpoint, "useAuth": False, **spec}}, {})
+        return Trial({"gcs": spec}, {"GOOGLE_APPLICATION_CREDENTIALS": credentials})
 
     def azure_with(self, secret: dict[str, str] | None = None, **changes: object) -> Trial:
         spec = {

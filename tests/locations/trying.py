@@ -30,6 +30,7 @@ class Trial:
     secret: Mapping[str, str]
     ca_pem: bytes | None = None
     filesystem_root: Path = Path("/nowhere")
+    trusted: str = ""
 
 
 def tried(trial: Trial) -> tuple[Verdict, float]:
@@ -49,6 +50,7 @@ def tried(trial: Trial) -> tuple[Verdict, float]:
             credentials_directory=credentials,
             ca_directory=authority,
             filesystem_root=trial.filesystem_root,
+            trusted_store_hosts=trial.trusted,
         )
         order = SessionOrder(
             operation_uid=UID,

@@ -74,7 +74,8 @@ class GuardedWeaviate:
     def start(self) -> None:
         """A fresh one, with nothing in it, answering."""
         self.directory.mkdir(parents=True)
-        secret = {"apiVersion": "v1", "kind": "Secret", "metadata": {"name": SECRET}, "stringData": _CONTENT}
+        metadata = {"name": SECRET, "labels": {"backup.weaviate.io/api-key": "true"}}
+        secret = {"apiVersion": "v1", "kind": "Secret", "metadata": metadata, "stringData": _CONTENT}
         self.kubectl.apply(secret, self._stateful_set())
         self.kubectl.run(
             "rollout", "status", f"statefulset/{NAME}", f"--timeout={READY_SECONDS}s", timeout_seconds=READY_SECONDS + 5

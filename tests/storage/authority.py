@@ -2,6 +2,7 @@
 
 import datetime
 import ipaddress
+import ssl
 from pathlib import Path
 
 from cryptography import x509
@@ -32,6 +33,16 @@ class Authority:
             serialization.Encoding.PEM, serialization.PrivateFormat.PKCS8, serialization.NoEncryption()
         )
         return self._signed(unsigned.add_extension(issuer, critical=False)), private
+
+    def server_context(self, directory: Path) -> ssl.SSLContext:
+        """Of a server with a certificate of this authority."""
+        context = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
+        context.load_cert_chain(*self.issue(directory))
+        return context
+
+    def client_context(self) -> ssl.SSLContext:
+        """Of a client that believes this authority alone."""
+        return ssl.create_default_context(cadata=self.pem.decode())
 
     def issue(self, directory: Path) -> tuple[Path, Path]:
         """A certificate and its key, as files; the authority itself lies beside them as `ca.crt`."""

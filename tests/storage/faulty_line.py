@@ -7,6 +7,7 @@ signature, streamed in both directions.
 import asyncio
 import contextlib
 import socket
+import ssl
 import struct
 import threading
 from collections.abc import AsyncIterator, Callable, Iterator, Mapping
@@ -81,11 +82,15 @@ class Line:
 
 
 @contextmanager
-def faulty_line(target: str) -> Iterator[Line]:
-    """A line to the server at `host:port`."""
+def faulty_line(
+    target: str, *, tls: ssl.SSLContext | None = None, target_tls: ssl.SSLContext | None = None
+) -> Iterator[Line]:
+    """A line to the server at `host:port`. With `tls` its near end speaks that, with `target_tls` its far end."""
     line, loop = Line(), asyncio.new_event_loop()
     stop, ready = asyncio.Event(), threading.Event()
-    thread = threading.Thread(target=lambda: loop.run_until_complete(_serve(line, target, ready, stop)))
+    thread = threading.Thread(
+        target=lambda: loop.run_until_complete(_serve(line, target, ready, stop, tls, target_tls))
+    )
     thread.start()
     assert ready.wait(10), "the line does not listen"
     try:
@@ -96,8 +101,16 @@ def faulty_line(target: str) -> Iterator[Line]:
         loop.close()
 
 
-async def _serve(line: Line, target: str, ready: threading.Event, stop: asyncio.Event) -> None:
-    connector = aiohttp.TCPConnector(limit=0)
+async def _serve(  # noqa: PLR0917 (of this module alone)
+    line: Line,
+    target: str,
+    ready: threading.Event,
+    stop: asyncio.Event,
+    tls: ssl.SSLContext | None,
+    target_tls: ssl.SSLContext | None,
+) -> None:
+    connector = aiohttp.TCPConnector(limit=0, ssl=target_tls or True)
+    target = f"{'https' if target_tls else 'http'}://{target}"
     async with aiohttp.ClientSession(
         connector=connector, auto_decompress=False, timeout=aiohttp.ClientTimeout(total=None)
     ) as session:
@@ -112,7 +125,7 @@ async def _serve(line: Line, target: str, ready: threading.Event, stop: asyncio.
         listener = socket.socket()
         listener.setsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF, RECEIVE_BYTES)
         listener.bind(("127.0.0.1", 0))
-        await web.SockSite(runner, listener).start()
+        await web.SockSite(runner, listener, ssl_context=tls).start()
         line.address = f"127.0.0.1:{listener.getsockname()[1]}"
         ready.set()
         await stop.wait()
@@ -160,7 +173,7 @@ class _Exchange:
         skipped = ("User-Agent", "Accept", "Accept-Encoding", "Content-Type")
         return self._session.request(
             received.method,
-            yarl.URL(f"http://{self._target}{received.raw_path}", encoded=True),
+            yarl.URL(f"{self._target}{received.raw_path}", encoded=True),
             headers=headers,
             skip_auto_headers=skipped,
             data=self._stream(received.content, Moment.SENDING) if received.body_exists else None,
@@ -171,7 +184,7 @@ class _Exchange:
         response = web.StreamResponse(status=answer.status, reason=answer.reason)
         for name, value in answer.headers.items():
             if name.lower() == "location":
-                value = value.replace(self._target, self._line.address)  # noqa: PLW2901
+                value = value.replace(self._target.partition("://")[2], self._line.address)  # noqa: PLW2901
             if name.lower() not in OF_ONE_HOP:
                 response.headers.add(name, value)
         if isinstance(self._fault, Header) and self._fault.name in response.headers:

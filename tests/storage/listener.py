@@ -1,7 +1,6 @@
 """A server that somebody points a location at: it writes down what it is sent, and gives what it was told to."""
 
 import http.server
-import ssl
 import threading
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
@@ -64,9 +63,7 @@ def listening(authority: Authority | None = None, directory: Path | None = None)
     server.daemon_threads = True  # a client may keep its connection
     if authority is not None:
         assert directory is not None
-        context = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
-        context.load_cert_chain(*authority.issue(directory))
-        server.socket = context.wrap_socket(server.socket, server_side=True)
+        server.socket = authority.server_context(directory).wrap_socket(server.socket, server_side=True)
     made.url = f"{'https' if authority else 'http'}://127.0.0.1:{server.server_address[1]}"
     thread = threading.Thread(target=server.serve_forever, kwargs={"poll_interval": 0.05})
     thread.start()

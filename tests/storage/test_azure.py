@@ -2,16 +2,13 @@
 
 import itertools
 from collections.abc import Iterator
-from datetime import UTC, datetime, timedelta
-from typing import cast
 
 import pytest
-from azure.storage.blob import ContainerClient, ContainerSasPermissions, generate_container_sas
-from tests.azure_server import ACCOUNT, KEY, AzureServer
+from azure.storage.blob import ContainerClient
+from tests.azure_server import AzureServer
 from tests.storage.contract import MIB, BucketContract, StoreContract, blocks, read
 
 from weaviate_backup.api.location import AzureLocation, LocationSpec
-from weaviate_backup.errors import BackupError
 from weaviate_backup.storage.azure import AzureStore, block_bytes, blocks_in_flight
 from weaviate_backup.storage.factory import open_store
 from weaviate_backup.storage.object_store import ObjectStore
@@ -105,28 +102,3 @@ def test_a_connection_string_comes_before_account_and_key(azure_server: AzureSer
     }
     AzureStore(location, credentials=credentials).check()
     AzureStore(location.model_copy(update={"endpoint": None}), credentials=credentials).check()
-
-
-def test_a_shared_access_signature_is_enough_and_never_told(azure_server: AzureServer, container: str) -> None:
-    permission = ContainerSasPermissions(read=True, add=True, create=True, write=True, delete=True, list=True)
-    signature = generate_container_sas(
-        ACCOUNT, container, account_key=KEY, permission=permission, expiry=datetime.now(UTC) + timedelta(hours=1)
-    )
-    string = f"BlobEndpoint={azure_server.endpoint};SharedAccessSignature={signature}"
-    credentials = {"AZURE_STORAGE_CONNECTION_STRING": string}
-    location = azure_server.location(container).model_copy(update={"endpoint": None, **SMALL_BLOCKS})
-    store = open_store(LocationSpec(azure=location), credentials=credentials)
-    store.check()
-    store.put("large", lambda: blocks(bytes(9 * MIB), MIB), if_absent=True)
-    assert read(store, "large", start=9 * MIB - 2) == bytes(2)
-    store.delete(["large"])
-    assert list(store.list("")) == []
-
-    closed = string.replace(azure_server.endpoint, "http://127.0.0.1:9/testaccount")
-    with pytest.raises(BackupError) as caught:
-        AzureStore(location, credentials={"AZURE_STORAGE_CONNECTION_STRING": closed}).check()
-    told, error = "", cast(BaseException | None, caught.value)
-    while error is not None:
-        told += f"{error!r} {error}"
-        error = error.__cause__ or (None if error.__suppress_context__ else error.__context__)
-    assert "sig=" not in told

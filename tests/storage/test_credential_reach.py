@@ -1,7 +1,8 @@
-"""What the endpoint of a location's author is sent: never a token, a shared access signature or a customer's key, unless
-the installer lists it. On real connections, over TLS and without, with every kind of store."""
+"""What the endpoint of a location's author is sent: no token, shared access signature or customer's key, unless the
+installer lists it. On real connections, over TLS and without, with every kind of store."""
 
 import base64
+import dataclasses
 import json
 from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass
@@ -19,9 +20,11 @@ from weaviate_backup.core.credential_reach import NOBODY, TrustedHosts
 from weaviate_backup.errors import BackupError, Permanent
 from weaviate_backup.storage.factory import open_store
 from weaviate_backup.storage.object_store import ObjectStore
+from weaviate_backup.storage.patience import USUAL
 
 TOKEN, SIGNATURE, KEY = "ya29.the-token", "THE-SIGNATURE", base64.b64encode(bytes(range(32))).decode()
 SECRETS = (TOKEN, SIGNATURE, KEY)
+HASTE = dataclasses.replace(USUAL, attempts=1)
 LOOPBACK = TrustedHosts.parse("127.0.0.1")
 Json = dict[str, Any]
 
@@ -97,8 +100,13 @@ def used(store: ObjectStore) -> None:
     store.put("k", lambda: iter([b"x"]))
 
 
+def list_all(store: ObjectStore) -> None:
+    list(store.list(""))
+
+
 def opened(spec: Json, given: Mapping[str, str], place: Place, trusted: TrustedHosts) -> ObjectStore:
-    return open_store(LocationSpec.model_validate(spec), credentials=given, ca_pem=place.ca_pem, trusted=trusted)
+    location = LocationSpec.model_validate(spec)
+    return open_store(location, credentials=given, ca_pem=place.ca_pem, patience=HASTE, trusted=trusted)
 
 
 def learned(place: Place) -> list[str]:
@@ -171,24 +179,20 @@ def test_a_connection_string_leads_nowhere_else_either(string: str, place: Place
     assert SIGNATURE not in str(refused.value)
 
 
-@pytest.mark.parametrize("attempt", ATTEMPTS)
+@pytest.mark.parametrize(
+    ("spec", "given"), [({"s3": {"bucket": "bkt"}}, PAIR), ({"gcs": {"bucket": "bkt", "useAuth": False}}, {})]
+)
 def test_no_variable_of_the_environment_moves_a_store(
-    attempt: str, place: Place, identity: Mapping[str, str], monkeypatch: pytest.MonkeyPatch
+    spec: Json, given: Mapping[str, str], monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    for name in ("AWS_ENDPOINT_URL", "AWS_ENDPOINT_URL_S3", "STORAGE_EMULATOR_HOST", "API_ENDPOINT_OVERRIDE"):
-        monkeypatch.setenv(name, place.listener.url)
-    monkeypatch.setenv("GOOGLE_CLOUD_UNIVERSE_DOMAIN", "evil.example")
-    nowhere = "http://127.0.0.1:9"
-    for name in ("HTTPS_PROXY", "HTTP_PROXY"):  # the provider's own host is behind it
-        monkeypatch.setenv(name, nowhere)
-    monkeypatch.setenv("NO_PROXY", "127.0.0.1")
-    make, given = ATTEMPTS[attempt]
-    spec = make(place.listener.url)
-    (kind,) = spec
-    del spec[kind]["endpoint"]
-    with pytest.raises(BackupError):
-        used(opened(spec, given or identity, Place(place.listener, None), NOBODY))
-    assert place.listener.sent == []
+    with listening() as listener:
+        for name in ("AWS_ENDPOINT_URL", "AWS_ENDPOINT_URL_S3", "STORAGE_EMULATOR_HOST", "API_ENDPOINT_OVERRIDE"):
+            monkeypatch.setenv(name, listener.url)
+        monkeypatch.setenv("HTTPS_PROXY", "http://127.0.0.1:9")  # the provider's own host is behind it, out of reach
+        monkeypatch.setenv("NO_PROXY", "127.0.0.1")
+        with pytest.raises(BackupError, match="EndpointUnreachable"):
+            used(opened(spec, given, Place(listener, None), NOBODY))
+        assert listener.sent == []
 
 
 @pytest.mark.parametrize("attempt", ATTEMPTS)
@@ -202,7 +206,7 @@ def test_an_answer_leads_nowhere_else(
         first.status, first.answers = status, {"Location": f"{second.url}/there", "x-amz-bucket-region": "eu-west-1"}
         place = Place(first, authority.pem)
         store = opened(make(first.url), given or identity, place, LOOPBACK)
-        for act in (used, ObjectStore.check, lambda store: store.stat("k"), lambda store: list(store.list(""))):
+        for act in (used, lambda store: store.check(), lambda store: store.stat("k"), list_all):
             with pytest.raises(BackupError):
                 act(store)
         assert first.sent
@@ -215,7 +219,7 @@ def test_an_upload_session_is_not_begun_on_one_host_and_fed_on_another(
     with listening(authority, tmp_path) as first, listening() as second:
         first.status, first.answers = 200, {"Location": f"{second.url}/session"}
         store = opened(gcs(first.url), identity, Place(first, authority.pem), LOOPBACK)
-        with pytest.raises(Permanent, match="LocationInvalid: the store's address 'http://127.0.0.1' is not https"):
+        with pytest.raises(Permanent, match=r"LocationInvalid: the store's address 'http://127\.0\.0\.1' is not https"):
             store.put("k", lambda: iter([bytes(9 << 20)]))
         assert second.sent == []
 

@@ -4,23 +4,27 @@ import base64
 import hashlib
 import itertools
 from collections.abc import Iterator
+from pathlib import Path
 from typing import Any
 
 import pytest
 from tests.s3_server import S3Server
+from tests.storage.authority import Authority
 from tests.storage.contract import MIB, blocks, read
 from tests.storage.faults import Request
 from tests.storage.faulty_line import Line, faulty_line
 from tests.storage.test_s3 import client_of
 
 from weaviate_backup.api.location import CUSTOMER_KEY, LocationSpec, S3Location
+from weaviate_backup.core.credential_reach import TrustedHosts
 from weaviate_backup.errors import Permanent
 from weaviate_backup.storage.factory import open_store
+from weaviate_backup.storage.object_store import ObjectStore
 from weaviate_backup.storage.s3 import S3Store
 
 numbers = itertools.count()
 KEY = bytes(range(32))
-REFERENCE = {"customerKeySecretRef": {"name": "keys", "key": "backups"}}
+REFERENCE = {"customerKeySecretRef": {"name": "keys", "key": CUSTOMER_KEY}}
 OF_THE_KEY = "x-amz-server-side-encryption-customer-"
 
 
@@ -37,8 +41,8 @@ def bucket(s3_server: S3Server) -> str:
     return name
 
 
-def location(line: Line, bucket: str, **changes: Any) -> LocationSpec:
-    spec = {"bucket": bucket, "endpoint": f"http://{line.address}", "forcePathStyle": True, **changes}
+def location(line: Line, bucket: str, *, scheme: str = "http", **changes: Any) -> LocationSpec:
+    spec = {"bucket": bucket, "endpoint": f"{scheme}://{line.address}", "forcePathStyle": True, **changes}
     return LocationSpec.model_validate({"s3": spec})
 
 
@@ -66,11 +70,18 @@ def begun(line: Line) -> list[Request]:
 
 
 def test_a_customers_key_goes_with_everything_that_touches_content(
-    s3_server: S3Server, line: Line, bucket: str
+    s3_server: S3Server, bucket: str, tmp_path: Path
 ) -> None:
-    spec = location(line, bucket, serverSideEncryption=REFERENCE)
-    credentials = {**s3_server.credentials, CUSTOMER_KEY: base64.b64encode(KEY).decode()}
-    store = open_store(spec, credentials=credentials)
+    authority = Authority("stores")
+    with faulty_line(s3_server.endpoint, tls=authority.server_context(tmp_path)) as line:
+        spec = location(line, bucket, scheme="https", serverSideEncryption=REFERENCE)
+        credentials = {**s3_server.credentials, CUSTOMER_KEY: base64.b64encode(KEY).decode()}
+        trusted = TrustedHosts.parse("127.0.0.1")
+        store = open_store(spec, credentials=credentials, ca_pem=authority.pem, trusted=trusted)
+        assert_key_goes_along(line, store)
+
+
+def assert_key_goes_along(line: Line, store: ObjectStore) -> None:
     store.put("small", lambda: blocks(b"1"), if_absent=True)
     store.put("large", lambda: blocks(bytes(9 * MIB), MIB), if_absent=True)
     assert read(store, "large", start=9 * MIB - 1) == bytes(1)
@@ -90,7 +101,7 @@ def test_a_customers_key_goes_with_everything_that_touches_content(
 @pytest.mark.parametrize(
     ("given", "reason", "said"),
     [
-        (None, "CredentialsMissing", "has no backups"),
+        (None, "CredentialsMissing", f"has no {CUSTOMER_KEY}"),
         ("not base64!", "CredentialsInvalid", "is no base64"),
         (base64.b64encode(KEY[:-1]).decode(), "CredentialsInvalid", "holds 31 bytes; it must hold 32"),
     ],

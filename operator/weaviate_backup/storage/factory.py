@@ -36,6 +36,8 @@ def open_store(
 
 def _refuse_empty_secret(location: LocationSpec, credentials: Mapping[str, str]) -> None:
     """Else the store would be asked with an identity that nobody named: the pod's, or the node's."""
+    if location.gcs is not None and not location.gcs.use_auth:
+        return
     named = location.credentials_secret or location.credential_keys
     wanted = CREDENTIAL_KEYS.get(location.kind, ())
     if named and not any(credentials.get(key) for key in wanted):

@@ -100,7 +100,7 @@ async def stage(
     namespace = f"controller-{next(_numbers)}"
     _create(api_server, {"apiVersion": "v1", "kind": "Namespace", "metadata": {"name": namespace}})
     _create(api_server, {"apiVersion": "v1", "kind": "ServiceAccount", "metadata": _named("default", namespace)})
-    _show_weaviate(api_server, namespace, weaviate_node)
+    show_weaviate(api_server, namespace, weaviate_node)
     monkeypatch.setenv("KUBECONFIG", str(api_server.kubeconfig))
     settings = OperatorSettings(
         namespace=namespace, agent_image="agent", watch_namespaces=namespace, health_port=0, agent_lease_seconds=30
@@ -125,7 +125,7 @@ def _create(server: ApiServer, body: Json) -> Json:
     return answer
 
 
-def _show_weaviate(server: ApiServer, namespace: str, node: WeaviateNode) -> None:
+def show_weaviate(server: ApiServer, namespace: str, node: WeaviateNode) -> None:
     """StatefulSet, pod and claim of a server that runs on loopback."""
     environment = {
         "PERSISTENCE_DATA_PATH": "/var/lib/weaviate",

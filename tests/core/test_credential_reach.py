@@ -155,6 +155,7 @@ def test_a_refusal_names_host_and_cure_and_nothing_more_of_the_address() -> None
         ("store.example.com", ("store.example.com",), ("x.store.example.com", "example.com", "store.example.com.evil")),
         ("*.example.com", ("a.example.com", "a.b.example.com"), ("example.com", "xexample.com", "a.example.com.evil")),
         ("Store.Example.COM , minio", ("store.example.com", "minio"), ("minio.example.com",)),
+        ("*.0.0.1,*.example.com", ("x.example.com",), ("127.0.0.1", "10.0.0.1")),
         ("10.0.0.7,[fd00:0::7],127.0.0.1", ("10.0.0.7", "fd00::7", "127.0.0.1"), ("10.0.0.71", "110.0.0.7", "fd00::8")),
     ],
 )

@@ -21,6 +21,7 @@ from weaviate_backup.errors import BackupError, Permanent
 from weaviate_backup.storage.factory import open_store
 from weaviate_backup.storage.object_store import ObjectStore
 from weaviate_backup.storage.patience import USUAL
+from weaviate_backup.storage.s3 import S3Store
 
 TOKEN, SIGNATURE, KEY = "ya29.the-token", "THE-SIGNATURE", base64.b64encode(bytes(range(32))).decode()
 SECRETS = (TOKEN, SIGNATURE, KEY)
@@ -222,6 +223,40 @@ def test_an_upload_session_is_not_begun_on_one_host_and_fed_on_another(
         with pytest.raises(Permanent, match=r"LocationInvalid: the store's address 'http://127\.0\.0\.1' is not https"):
             store.put("k", lambda: iter([bytes(9 << 20)]))
         assert second.sent == []
+
+
+def test_a_customers_key_stays_wherever_the_client_library_goes(authority: Authority, tmp_path: Path) -> None:
+    make, given = ATTEMPTS["customer key"]
+    with listening(authority, tmp_path) as first, listening() as second:
+        location = LocationSpec.model_validate(make(first.url)).s3
+        assert location is not None
+        store = S3Store(location, credentials=given, ca_pem=authority.pem, trusted=LOOPBACK)
+
+        def turn(request: Any, **_: Any) -> None:
+            request.url = f"{second.url}/there"
+
+        store._client.meta.events.register("before-sign.s3", turn)
+        with pytest.raises(Permanent, match=r"LocationInvalid: the store's address 'http://127\.0\.0\.1' is not https"):
+            used(store)
+        assert first.sent == second.sent == []
+
+
+@pytest.mark.parametrize(
+    ("spec", "given"),
+    [
+        ({"gcs": {"bucket": "bkt"}}, None),
+        ({"azure": {"container": "cnt", "account": "acc"}}, {}),
+        ({"s3": s3("https://s3.amazonaws.com")["s3"]}, {**PAIR, CUSTOMER_KEY: KEY}),
+    ],
+)
+def test_an_authority_of_the_locations_own_makes_nobody_the_provider(
+    spec: Json, given: Mapping[str, str] | None, authority: Authority, identity: Mapping[str, str]
+) -> None:
+    """With it, whoever answers to the provider's name, on a network of the author's, would be believed."""
+    (kind,) = spec
+    with pytest.raises(Permanent, match=rf"EndpointNotTrusted: .*spec\.{kind}\.caSecretRef"):
+        place = Place(Listener(), authority.pem)
+        used(opened(spec, identity if given is None else given, place, NOBODY))
 
 
 def test_what_is_named_as_an_authority_is_kept_only_if_it_is_one(authority: Authority, private_key: str) -> None:

@@ -95,8 +95,8 @@ class TrustedHosts:
         return cls(frozenset(hosts), frozenset(suffixes))
 
     def __contains__(self, host: str) -> bool:
-        if host in self.hosts:
-            return True
+        if host in self.hosts or _is_address(host):
+            return host in self.hosts
         parts = host.split(".")
         return any(".".join(parts[at:]) in self.suffixes for at in range(1, len(parts)))
 

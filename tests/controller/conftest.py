@@ -21,6 +21,7 @@ from weaviate_backup.controller.process import run_operator
 from weaviate_backup.settings import OperatorSettings
 
 PATIENCE_SECONDS = 30.0
+TRUSTED = "store.example.com"
 _numbers = itertools.count(1)
 
 
@@ -82,6 +83,12 @@ class Stage:
             await asyncio.wait_for(task, 20)
 
 
+def trusted_by(pods: list[Json]) -> set[str]:
+    """The lists of hosts that agents are told."""
+    told = [each for pod in pods for each in pod["spec"]["containers"][0]["env"]]
+    return {each.get("value", "") for each in told if each["name"] == "WVB_TRUSTED_STORE_HOSTS"}
+
+
 def phase_of(body: Json) -> str:
     return str((body.get("status") or {}).get("phase", ""))
 
@@ -103,7 +110,12 @@ async def stage(
     show_weaviate(api_server, namespace, weaviate_node)
     monkeypatch.setenv("KUBECONFIG", str(api_server.kubeconfig))
     settings = OperatorSettings(
-        namespace=namespace, agent_image="agent", watch_namespaces=namespace, health_port=0, agent_lease_seconds=30
+        namespace=namespace,
+        agent_image="agent",
+        watch_namespaces=namespace,
+        health_port=0,
+        agent_lease_seconds=30,
+        trusted_store_hosts=TRUSTED,
     )
     script = Script()
     async with HandKubelet(api_server, namespace, script) as kubelet:

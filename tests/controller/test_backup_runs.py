@@ -4,7 +4,7 @@ import asyncio
 from collections.abc import Mapping
 
 import pytest
-from tests.controller.conftest import Stage, phase_of
+from tests.controller.conftest import TRUSTED, Stage, phase_of, trusted_by
 
 from weaviate_backup.core.session import Failure, Step
 
@@ -60,7 +60,8 @@ async def test_a_lost_agent_is_made_again_and_goes_on_from_its_journal(stage: St
     async with stage.operator():
         await start(stage)
         await stage.phase("nightly", "Uploading")
-        await stage.wait("pods", lambda _: ("weaviate-0", Step.UPLOAD) in stage.script.orders)
+        pods = await stage.wait("pods", lambda _: ("weaviate-0", Step.UPLOAD) in stage.script.orders)
+        assert trusted_by(pods["items"]) == {TRUSTED}
         await stage.kubelet.kill("weaviate-0")
         stage.script.hold.clear()
         done = await stage.phase("nightly", "Completed")

@@ -8,7 +8,7 @@ from pathlib import Path
 import pytest
 from prometheus_client import REGISTRY
 from tests.api_server import Json
-from tests.controller.conftest import Stage
+from tests.controller.conftest import TRUSTED, Stage, trusted_by
 from tests.controller.test_backup_runs import conditions
 from tests.s3_server import S3Server, running_s3_server
 
@@ -176,6 +176,7 @@ async def test_a_second_worker_that_is_only_slow_is_waited_for_where_it_matters(
         await asyncio.sleep(3 * location_probe.SECOND_WORKER_SECONDS)
         pods = workers((await stage.get("pods"))[1])
         assert len(pods) == 2
+        assert trusted_by(pods) == {TRUSTED}
         stage.kubelet.held.clear()
         await verdict(stage, "Ready")
         stage.kubelet.held["store-1"] = {"phase": "Pending"}

@@ -130,6 +130,8 @@ async def _serve(  # noqa: PLR0917 (of this module alone)
         ready.set()
         await stop.wait()
         await runner.cleanup()
+        if tls or target_tls:
+            await asyncio.sleep(0.5)  # TLS connections end in the background; the loop must not be gone by then
 
 
 class _Exchange:

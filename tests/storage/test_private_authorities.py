@@ -31,7 +31,7 @@ from weaviate_backup.storage.factory import open_store
 from weaviate_backup.storage.object_store import ObjectStore
 
 BUCKET = "bucket-tls"
-LOOPBACK = TrustedHosts.parse("127.0.0.1")
+LOOPBACK = TrustedHosts.parse("127.0.0.1,127.0.0.2")
 CREDENTIALS_KEY = "GOOGLE_APPLICATION_CREDENTIALS"
 
 

@@ -12,6 +12,7 @@ from weaviate_backup.api.durations import parse_bytes
 from weaviate_backup.errors import BackupError, Transient
 from weaviate_backup.plugin.copy_command import End, run_copy
 from weaviate_backup.plugin.copy_screen import say
+from weaviate_backup.settings import quiet_libraries
 from weaviate_backup.stored.passage import CopyOptions, Verification
 
 INTERRUPTED = 130
@@ -128,6 +129,7 @@ def copy(  # noqa: PLR0917 (typer calls it by name)
 def main() -> None:
     """Entry point of the distribution. Our own errors end with one line, not with a traceback."""
     logging.basicConfig(level="WARNING", format="%(message)s", handlers=[RichHandler(console=errors, show_path=False)])
+    quiet_libraries()
     try:
         app(prog_name="kubectl weaviate-backup")
     except BackupError as error:

@@ -38,8 +38,9 @@ MANY = JsonBounds(16 * MIB, 400_000)
 REPORT = JsonBounds(4 * MIB, 100_000)
 OBJECTS = JsonBounds(32 * MIB, 1_000_000)
 """Of the API server, which tells the truth, but of objects that anybody may have made."""
-DOCUMENT_SHARE, VALUES_SHARE = 8, 1536
-"""Of memory: for the bytes of one document, and for each of its values together with what becomes of it."""
+DOCUMENT_SHARE, VALUE_BYTES = 8, 640
+"""The bytes of a document may take an eighth of memory; a value of it takes at most 220 bytes as we keep it, with what
+it was parsed from 320: so half of memory is the most of all of them."""
 LEAST_BYTES, MOST_BYTES = 32 * MIB, 1024 * MIB
 MEMORY_LIMITS = (Path("/sys/fs/cgroup/memory.max"), Path("/sys/fs/cgroup/memory/memory.limit_in_bytes"))
 
@@ -169,7 +170,7 @@ def document_bounds(memory: int | None = None) -> JsonBounds:
     """Of one document in a store, or one message of Weaviate, that is read whole by an agent with that memory."""
     memory = memory_bytes() if memory is None else memory
     size_bytes = min(max(memory // DOCUMENT_SHARE, LEAST_BYTES), MOST_BYTES)
-    return JsonBounds(size_bytes, max(memory // VALUES_SHARE, 100_000))
+    return JsonBounds(size_bytes, max(memory // VALUE_BYTES, 100_000))
 
 
 def own_json(content: bytes | str) -> Any:

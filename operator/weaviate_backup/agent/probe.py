@@ -13,7 +13,7 @@ from datetime import datetime
 
 from weaviate_backup.agent.runner import failure_of
 from weaviate_backup.agent.tasks import in_thread
-from weaviate_backup.agent.trials import LARGE, MARK, ONCE, Trial
+from weaviate_backup.agent.trials import LARGE, MARK, MARK_LIMIT_BYTES, ONCE, Trial
 from weaviate_backup.agent.workspace import Workspace, read_secret
 from weaviate_backup.core.session import ProbeAction, Probed, StepCommand, Tried
 from weaviate_backup.core.store_identity import identity_of
@@ -23,6 +23,7 @@ from weaviate_backup.storage.object_store import ObjectInfo
 from weaviate_backup.storage.patience import USUAL, Patience
 from weaviate_backup.storage.retry import Retrying
 from weaviate_backup.stored.meter import Meter
+from weaviate_backup.stored.storing import read_small
 
 PROBE_PREFIX = ".weaviate-backup-probe"
 PATIENCE = Patience(read_seconds=15, attempts=3, longest_wait_seconds=2, check_seconds=6, check_read_seconds=8)
@@ -109,9 +110,9 @@ def _find_peer(workspace: Workspace, peer: str, meter: Meter) -> None:
     while True:
         meter.check()
         try:
-            with store.open(prefix_of(workspace, peer) + MARK) as stream:
-                if stream.read() == _mark(workspace, peer):
-                    return
+            found = read_small(store, prefix_of(workspace, peer) + MARK, limit_bytes=MARK_LIMIT_BYTES)
+            if found == _mark(workspace, peer):
+                return
         except ObjectNotFound:
             pass
         if time.monotonic() > deadline:
@@ -155,4 +156,4 @@ class _First:
     def _read(self) -> None:
         if self._found is not None:
             with self._store.open(self._found.key, length=min(1, self._found.size_bytes)) as stream:
-                stream.read()
+                stream.read(1)

@@ -7,13 +7,14 @@ from weaviate_backup.api.location import LocationSpec
 from weaviate_backup.core.session import ProbeAction
 from weaviate_backup.errors import ObjectExists, Permanent
 from weaviate_backup.storage.object_store import ObjectStore
-from weaviate_backup.stored.storing import abort_unfinished
+from weaviate_backup.stored.storing import abort_unfinished, read_small
 
 MARK, ONCE, LARGE = "mark", "once", "large"
 BLOCK = bytes(1 << 20)
 MULTIPART_BLOCKS = 9
 """More than one part of every store's usual part size, and little more: lines can be slow."""
 MOST_BLOCKS = 64
+MARK_LIMIT_BYTES = 4096
 
 
 class Trial:
@@ -46,9 +47,8 @@ class Trial:
         self.written_at = datetime.now(UTC)
 
     def _read(self) -> None:
-        with self._store.open(self._prefix + MARK) as stream:
-            if stream.read() != self._mark:
-                raise Permanent("ContentDiffers", "an object came back with other content than was written")
+        if read_small(self._store, self._prefix + MARK, limit_bytes=MARK_LIMIT_BYTES) != self._mark:
+            raise Permanent("ContentDiffers", "an object came back with other content than was written")
 
     def _list(self) -> None:
         if self._prefix + MARK not in {each.key for each in self._store.list(self._prefix)}:

@@ -22,6 +22,10 @@ class BeyondBounds(ValueError):
     """The document is JSON perhaps, but not of a size that is parsed here. Its text says which bound was passed."""
 
 
+class TooDeep(BeyondBounds):
+    """No program writes such a document."""
+
+
 @dataclass(frozen=True)
 class JsonBounds:
     """Of one document: bytes, values of any kind (names of fields count, too), and levels."""
@@ -38,7 +42,7 @@ class JsonBounds:
         if values > self.values:
             raise BeyondBounds(f"up to {values} values, more than {self.values}")
         if _is_deeper(content, self.depth):
-            raise BeyondBounds(f"more than {self.depth} levels of values in values, or brackets that do not match")
+            raise TooDeep(f"more than {self.depth} levels of values in values, or brackets that do not match")
 
     def parse(self, content: bytes) -> Any:
         """Raises `ValueError` for what is no JSON, `BeyondBounds` for too much of it."""

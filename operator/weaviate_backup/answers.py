@@ -11,7 +11,6 @@ turn, so that large answers are never in memory together. Memory itself is the m
 
 import asyncio
 import contextlib
-import json
 import os
 from collections.abc import AsyncIterator, Iterator
 from dataclasses import dataclass
@@ -171,8 +170,3 @@ def document_bounds(memory: int | None = None) -> JsonBounds:
     memory = memory_bytes() if memory is None else memory
     size_bytes = min(max(memory // DOCUMENT_SHARE, LEAST_BYTES), MOST_BYTES)
     return JsonBounds(size_bytes, max(memory // VALUE_BYTES, 100_000))
-
-
-def own_json(content: bytes | str) -> Any:
-    """What this program wrote itself, in a place where others do not write. Raises `ValueError`."""
-    return json.loads(content)

@@ -6,6 +6,7 @@ A customer's key goes with each request that touches content (SSE-C): the store 
 import base64
 import binascii
 from collections.abc import Iterable, Mapping
+from functools import partial
 from typing import TYPE_CHECKING, Any
 from urllib.parse import urlencode
 
@@ -16,6 +17,7 @@ from isal import isal_zlib
 
 from weaviate_backup.api.location import CUSTOMER_KEY, S3Location
 from weaviate_backup.errors import Permanent
+from weaviate_backup.storage import documents
 from weaviate_backup.storage.bodies import in_pieces
 from weaviate_backup.storage.s3_failures import DEFAULT_REGION
 
@@ -68,12 +70,17 @@ def new_client(
     )
     client = session.client("s3", endpoint_url=endpoint, config=config, verify=ca_file)
     client.meta.events.register("before-parse.s3", _refuse_cut_document)
-    client.meta.events.register("before-send.s3", _send_in_pieces)
+    session_of_client: Any = client._endpoint.http_session  # type: ignore[attr-defined]  # no hook sees an answer first
+    client.meta.events.register("before-send.s3", partial(_send, session_of_client))
     return client
 
 
-def _send_in_pieces(request: Any, **_: Any) -> None:
+def _send(session: Any, request: Any, **_: Any) -> Any:
+    """Instead of botocore: in pieces, and an answer that is a document has bounds."""
     request.body = in_pieces(request.body)
+    answer = session.send(request)
+    documents.bound(answer.raw)
+    return answer
 
 
 def _refuse_cut_document(operation_model: Any, response_dict: Mapping[str, Any], **_: Any) -> None:

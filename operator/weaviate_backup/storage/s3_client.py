@@ -13,6 +13,7 @@ from urllib.parse import urlencode
 import boto3
 import botocore.config
 import botocore.exceptions
+import urllib3.exceptions
 from isal import isal_zlib
 
 from weaviate_backup.api.location import CUSTOMER_KEY, S3Location
@@ -76,11 +77,26 @@ def new_client(
 
 
 def _send(session: Any, request: Any, **_: Any) -> Any:
-    """Instead of botocore: in pieces, and an answer that is a document has bounds."""
+    """Instead of botocore: in pieces, and an answer that is a document has bounds before it is read."""
     request.body = in_pieces(request.body)
+    is_content, request.stream_output = request.stream_output, True  # else it is read at once, whatever its size
     answer = session.send(request)
     documents.bound(answer.raw)
+    if not is_content:
+        _read_document(answer, request.url)
     return answer
+
+
+def _read_document(answer: Any, url: str) -> None:
+    """With failures as botocore names them."""
+    try:
+        _ = answer.content
+    except urllib3.exceptions.ReadTimeoutError as error:
+        raise botocore.exceptions.ReadTimeoutError(endpoint_url=url, error=error) from error
+    except urllib3.exceptions.ProtocolError as error:
+        raise botocore.exceptions.ConnectionClosedError(endpoint_url=url, error=error) from error
+    except urllib3.exceptions.HTTPError as error:
+        raise botocore.exceptions.HTTPClientError(error=error) from error
 
 
 def _refuse_cut_document(operation_model: Any, response_dict: Mapping[str, Any], **_: Any) -> None:

@@ -4,7 +4,7 @@ import json
 from typing import Any
 
 import pytest
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 from tests.answers.hostile_server import Peak, wide
 
@@ -24,6 +24,7 @@ def count(value: Any) -> int:
     return 1 + sum(map(count, inner))
 
 
+@settings(deadline=None)
 @given(anything, st.booleans())
 def test_what_is_within_the_bounds_is_parsed_as_it_is(value: Any, ascii_only: bool) -> None:
     content = json.dumps(value, ensure_ascii=ascii_only).encode("utf-8", "surrogatepass")
@@ -76,6 +77,7 @@ def test_foreign_text_steers_no_terminal(text: str) -> None:
     assert shown.isprintable() and shown.encode()
 
 
+@settings(deadline=None)
 @given(st.text(st.characters()), st.integers(2, 300))
 def test_an_excerpt_is_short_and_can_be_shown(text: str, limit: int) -> None:
     shown = excerpt(text, limit)

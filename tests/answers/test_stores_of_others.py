@@ -21,7 +21,7 @@ from weaviate_backup.stored.storing import read_small
 
 SECONDS = 2.0
 SLACK_SECONDS = 8.0
-PEAK_MIB = 250
+PEAK_MIB = 300
 """Seven verbs at once, in the process of the server: bodies of 15 MiB, each once as it comes and once as a whole."""
 IMPATIENT = replace(Patience(attempts=1), connect_seconds=1, read_seconds=1, check_seconds=2, check_read_seconds=1)
 XML = "Content-Type: application/xml"
@@ -41,6 +41,8 @@ OF_STORES: dict[str, Trick] = {
 }
 SLOW = ("dripping head", "endless informational answers")
 """Before an answer has begun, only the operation's own time limit ends it."""
+ENDED_BY_THE_OPERATION = {("open", "dripping body")}
+"""Content may take its time."""
 LOCATIONS: dict[str, Callable[[HostileServer], tuple[dict[str, Any], dict[str, str]]]] = {
     "s3": lambda server: (
         {"s3": {"bucket": "bucket", "endpoint": f"127.0.0.1:{server.port}", "useSSL": False, "region": "eu-central-1"}},
@@ -79,11 +81,12 @@ def test_a_trick_on_every_verb_of(kind: str, trick: str, monkeypatch: pytest.Mon
         except BaseException as error:  # noqa: BLE001 (looked at below)
             found.append(error)
 
+    tried = [verb for name, verb in VERBS.items() if (name, trick) not in ENDED_BY_THE_OPERATION]
     with HostileServer(whole(b"{}")) as trap, HostileServer((TRICKS | OF_STORES)[trick], trap.url) as server:
         location, credentials = LOCATIONS[kind](server)
         store = open_store(LocationSpec.model_validate(location), credentials=credentials, patience=IMPATIENT)
         peak, started_at = Peak(), time.monotonic()
-        threads = [threading.Thread(target=one, args=(verb, store), daemon=True) for verb in VERBS.values()]
+        threads = [threading.Thread(target=one, args=(verb, store), daemon=True) for verb in tried]
         for thread in threads:
             thread.start()
         for thread in threads:

@@ -25,7 +25,9 @@ class OneSecret:
 @pytest.mark.parametrize("value", [base64.b64encode(VALUE).decode(), "aHVudGVyM", "é"])
 async def test_a_value_that_is_no_text_is_refused_by_name(value: str) -> None:
     kube = cast(Kube, OneSecret(value))
-    with pytest.raises(Permanent, match="SecretValueUnusable: key 'key' of Secret 'prod' in namespace 'a'") as refused:
+    with pytest.raises(
+        Permanent, match="SecretValueUnusable: key 'key' of Secret 'prod' in namespace a holds"
+    ) as refused:
         await read_secret_value(kube, "a", "prod", "key")
     shown = f"{refused.value}{refused.value.__cause__}{refused.value.__suppress_context__}"
     assert "hunter" not in shown and refused.value.__cause__ is None

@@ -1,7 +1,7 @@
 """What is put together to the URL of a pod is nothing else than scheme, address and port."""
 
 import pytest
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 from tests.core.test_topology import container, view
 from yarl import URL
@@ -13,6 +13,7 @@ from weaviate_backup.errors import Permanent
 ELSEWHERE = "http://169.254.169.254/latest/meta-data/iam/security-credentials/role#"
 
 
+@settings(deadline=None)
 @given(st.one_of(st.text(), st.sampled_from([ELSEWHERE, "HTTP", "http:", "ftp", "file", "https ", "http\n"])))
 def test_a_scheme_is_http_or_https(argument: str) -> None:
     try:
@@ -24,6 +25,7 @@ def test_a_scheme_is_http_or_https(argument: str) -> None:
         assert found == (argument or "http") and found in ("http", "https")
 
 
+@settings(deadline=None)
 @given(
     st.one_of(st.text(), st.integers().map(str), st.sampled_from(["80@elsewhere", "1/..", "٨٠", "0", "65536", "-1"]))
 )

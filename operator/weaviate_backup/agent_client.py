@@ -4,7 +4,7 @@ The agent is reached by its pod's address; what proves it is a certificate of th
 name expected of that pod. No retries here: the operator looks again anyway.
 """
 
-import json
+import re
 import ssl
 import tempfile
 from dataclasses import dataclass
@@ -15,12 +15,16 @@ from typing import Any, Self
 import aiohttp
 from pydantic import ValidationError
 
+from weaviate_backup.answers import REPORT, Answer, ask, open_session, parse, too_large
 from weaviate_backup.core.session import AGENT_PORT, NodeReport, SessionOrder, StepCommand
 from weaviate_backup.errors import Permanent, Transient, excerpt
+from weaviate_backup.layout.json_bounds import BeyondBounds
 
 CONNECT_SECONDS = 5.0
 ANSWER_SECONDS = 15.0
 """For a command; an agent answers at once and works on after its answer."""
+REASON = r"[A-Z][A-Za-z0-9]{0,63}"
+"""One CamelCase word: it becomes the reason of a condition."""
 
 
 @dataclass(frozen=True)
@@ -92,43 +96,42 @@ class AgentClient:
         wait_seconds: float = 0.0,
     ) -> NodeReport:
         if self._session is None:
-            self._session = aiohttp.ClientSession(connector=aiohttp.TCPConnector(ssl=self._tls))
-        timeout = aiohttp.ClientTimeout(total=ANSWER_SECONDS + wait_seconds, sock_connect=CONNECT_SECONDS)
-        headers = {"Content-Type": "application/json"}
+            timeout = aiohttp.ClientTimeout(total=None, sock_connect=CONNECT_SECONDS)
+            self._session = open_session(timeout=timeout, connector=aiohttp.TCPConnector(ssl=self._tls))
+        what = f"{method} {path} at {self._url}"
         try:
-            async with self._session.request(
-                method,
-                self._url + path,
-                params=query,
-                data=body,
-                headers=headers,
-                timeout=timeout,
-                server_hostname=self._server_name,
-                allow_redirects=False,
-            ) as response:
-                status, text = response.status, await response.text()
+            answer = await ask(
+                self._session, method, self._url + path, what=what, limit_bytes=REPORT.size_bytes,
+                total_seconds=ANSWER_SECONDS + wait_seconds, params=query, data=body,
+                headers={"Content-Type": "application/json"}, server_hostname=self._server_name,
+            )  # fmt: skip
         except (TimeoutError, aiohttp.ClientError, OSError) as error:
-            detail = excerpt(str(error)) or type(error).__name__
-            raise Transient("AgentUnreachable", f"{method} {path} at {self._url}: {detail}") from error
-        if status >= 300:
-            raise _failure(status, text)
+            raise Transient("AgentUnreachable", f"{what}: {excerpt(str(error)) or type(error).__name__}") from error
+        if not answer.is_good:
+            raise _failure(answer, what)
         try:
-            return NodeReport.model_validate_json(text)
+            REPORT.refuse_beyond(answer.body)
+            return NodeReport.model_validate_json(answer.body)
         except ValidationError as error:
             raise Permanent("AgentIncompatible", f"{self._url}: its report cannot be read: {error.title}") from error
+        except BeyondBounds as error:
+            raise too_large(what, str(error)) from error
 
 
-def _failure(status: int, text: str) -> Transient | Permanent:
-    said = _object(text)
-    reason, message = str(said.get("reason") or "AgentRefused"), excerpt(str(said.get("message") or text))
-    if status == 409 and reason != "SessionConflict":
+def _failure(answer: Answer, what: str) -> Transient | Permanent:
+    said = _object(answer, what)
+    reason = str(said.get("reason") or "")
+    if re.fullmatch(REASON, reason) is None:
+        reason = "AgentRefused"
+    message = excerpt(str(said.get("message") or answer.text))
+    if answer.status == 409 and reason != "SessionConflict":
         return Transient(reason, message)  # a step before it is missing: looking again finds that out
-    return Transient(reason, message) if status in (429, 503) else Permanent(reason, message)
+    return Transient(reason, message) if answer.status in (429, 503) else Permanent(reason, message)
 
 
-def _object(text: str) -> dict[str, Any]:
+def _object(answer: Answer, what: str) -> dict[str, Any]:
     try:
-        value = json.loads(text)
-    except ValueError:
+        value = parse(answer.body, REPORT, what=what)
+    except Permanent:
         return {}
     return value if isinstance(value, dict) else {}

@@ -6,7 +6,7 @@ import logging
 import typer
 
 from weaviate_backup.errors import BackupError
-from weaviate_backup.settings import AgentSettings, OperatorSettings
+from weaviate_backup.settings import AgentSettings, OperatorSettings, quiet_libraries
 
 app = typer.Typer(
     no_args_is_help=True,
@@ -40,6 +40,7 @@ def _configure_logging(level: str) -> None:
     logging.basicConfig(level=level.upper(), format="%(asctime)s %(levelname)s %(name)s %(message)s")
     logging.getLogger("kopf").setLevel(max(logging.INFO, logging.getLevelName(level.upper())))
     logging.getLogger("kopf.objects").setLevel(logging.WARNING)
+    quiet_libraries()
 
 
 def main() -> None:

@@ -2,8 +2,11 @@
 
 An adapter answers a single question about a failure, whether asking again can help, and names it with one CamelCase
 reason. That word is the condition reason, the event reason and the metric label. Messages name the field, the value
-and the cure; they never hold a credential, and foreign text in them is cut at 256 characters (see `excerpt`).
+and the cure; they never hold a credential, and foreign text in them is cut at 256 characters and holds
+nothing that steers a terminal (see `excerpt`).
 """
+
+REPLACEMENT = "\N{REPLACEMENT CHARACTER}"
 
 
 class BackupError(Exception):
@@ -44,6 +47,11 @@ class ObjectExists(Permanent):
 
 
 def excerpt(text: str, limit: int = 256) -> str:
-    """Foreign text on one line and cut to `limit` characters, for use inside a message."""
-    line = " ".join(text.split())
-    return line if len(line) <= limit else line[: limit - 1] + "…"
+    """Foreign text on one line and cut to `limit` characters, for use inside a message.
+
+    What steers a terminal or cannot be shown or encoded (control and format characters, lone surrogates) is replaced.
+    """
+    is_cut = len(text) > 16 * limit
+    words = " ".join(text[: 16 * limit].split())
+    line = "".join(each if each.isprintable() else REPLACEMENT for each in words[: limit + 1])
+    return line if len(line) <= limit and not is_cut else line[: limit - 1] + "…"

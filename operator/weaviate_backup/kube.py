@@ -2,10 +2,11 @@
 
 Everything is plain JSON by resource, namespace and name, because typed models drop what they do not know. Writes go
 by server-side apply with our field manager, or compare-and-set with a resourceVersion. Errors are ours: what may pass
-is `Transient`, what was refused is `Permanent`. No retries here; who asks looks again anyway.
+is `Transient`, what was refused is `Permanent`. No retries here; who asks looks again anyway. The server is believed,
+but objects are as large as somebody made them: an answer has bounds, and comes from that server alone.
 """
 
-import json
+import asyncio
 import os
 from collections.abc import Mapping
 from dataclasses import dataclass
@@ -17,6 +18,7 @@ from urllib.parse import quote, urlencode
 import aiohttp
 from kubernetes.aio import client, config
 
+from weaviate_backup import answers
 from weaviate_backup.api.names import (
     BACKUP_PLURAL,
     FIELD_MANAGER,
@@ -114,6 +116,7 @@ class Kube:
                 await loader.load_kube_config(path, context=context, client_configuration=settings)
             except config.ConfigException as error:
                 raise _no_kubeconfig(error) from error
+        settings.client_session_kwargs = {**answers.session_options(), "trace_configs": [_no_redirects()]}
         return cls(client.ApiClient(configuration=settings))
 
     async def __aenter__(self) -> Self:
@@ -151,8 +154,10 @@ class Kube:
         status, body = await self._call("GET", resource.path(namespace, name), accept=METADATA_ONLY)
         if status == 404:
             return None
-        found = _checked(status, body, what=f"look at {resource.plural} {namespace}/{name}")["metadata"]
-        return f"{found['uid']}/{found['resourceVersion']}"
+        what = f"look at {resource.plural} {namespace}/{name}"
+        found = _checked(status, body, what=what)
+        with answers.understood(what):
+            return f"{found['metadata']['uid']}/{found['metadata']['resourceVersion']}"
 
     async def list(
         self,
@@ -217,22 +222,43 @@ class Kube:
     ) -> tuple[int, Json]:
         if self._closed:  # who cleans up behind a cancelled task may come late
             raise Transient("ApiServerUnavailable", f"{method} {path}: this process is ending")
-        headers: dict[str, str] = {"Accept": accept, "Content-Type": content_type}
+        headers: dict[str, str] = {"Accept": accept, "Content-Type": content_type, "Accept-Encoding": "identity"}
         await self._client.update_params_for_auth(headers, [], ["BearerToken"], path, method, body)
         url = self._client.configuration.host + path + ("?" + urlencode(query) if query else "")
+        what = f"{method} {path}"
         try:
-            answer = await self._client.call_api(method, url, headers, body=body, _request_timeout=TIMEOUT_SECONDS)
-            text = await answer.read()
+            async with asyncio.timeout(TIMEOUT_SECONDS):
+                answer = await self._client.call_api(method, url, headers, body=body, _request_timeout=TIMEOUT_SECONDS)
+                async with answer.response as response:
+                    content = await answers.read(response, what=what, limit_bytes=answers.OBJECTS.size_bytes)
         except (TimeoutError, aiohttp.ClientError, OSError) as error:
-            raise Transient("ApiServerUnavailable", f"{method} {path}: {excerpt(str(error)) or 'timeout'}") from error
+            raise Transient("ApiServerUnavailable", f"{what}: {excerpt(str(error)) or 'timeout'}") from error
         try:
-            return answer.status, json.loads(text) if text else {}
-        except ValueError:
-            return answer.status, {"message": excerpt(text.decode(errors="replace"))}
+            found = answers.parse(content, answers.OBJECTS, what=what) if content else {}
+        except Permanent as error:
+            if error.reason != "UnexpectedAnswer":
+                raise
+            found = None
+        if isinstance(found, dict):
+            return answer.status, found
+        if answer.status < 300:
+            raise Permanent("UnexpectedAnswer", f"{what}: the API server's answer is no JSON object")
+        return answer.status, {"message": excerpt(content[:1024].decode(errors="replace"))}
+
+
+def _no_redirects() -> aiohttp.TraceConfig:
+    """The library follows them; the bearer token is for the server that was configured."""
+
+    async def refuse(*_: object) -> None:
+        raise aiohttp.ClientPayloadError("the API server answers with a redirect; the address must be its own")
+
+    trace = aiohttp.TraceConfig()
+    trace.on_request_redirect.append(refuse)
+    return trace
 
 
 def _checked(status: int, body: Json, *, what: str) -> Json:
-    if status < 300:
+    if 200 <= status < 300:
         return body
     said = excerpt(str(body.get("message", "")), MAX_SAID) or f"status {status}"
     raise _failure(status, str(body.get("reason", "")), f"{what}: {said}")

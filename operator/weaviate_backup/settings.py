@@ -1,5 +1,6 @@
 """Settings of the programs, read once from the environment in an entry point."""
 
+import logging
 from pathlib import Path
 from typing import Annotated
 
@@ -15,6 +16,15 @@ from weaviate_backup.core.session import (
     FILESYSTEM_MOUNT,
     TLS_MOUNT,
 )
+
+TALKATIVE = ("aiohttp", "azure", "boto3", "botocore", "google", "grpc", "kubernetes", "msal", "requests", "urllib3")
+"""Libraries that tell of every request at INFO or DEBUG: with signatures, tokens and keys of customers."""
+
+
+def quiet_libraries() -> None:
+    """In every program, whatever its own level is."""
+    for name in TALKATIVE:
+        logging.getLogger(name).setLevel(logging.WARNING)
 
 
 def _hosts(text: str) -> str:

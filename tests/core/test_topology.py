@@ -104,9 +104,11 @@ def test_variables_in_values_and_arguments_stand_for_those_before() -> None:
         {"name": "CLUSTER_HOSTNAME", "value": "$(POD)"},
         {"name": "PERSISTENCE_DATA_PATH", "value": "/var/lib/weaviate/$(REST)"},
     ]
-    seen = view(container(env=environment, args=["--port=$(REST)", "--scheme", "$(UNKNOWN)"]))
+    seen = view(container(env=environment, args=["--port=$(REST)", "--scheme", "https"]))
     assert seen.nodes[0].name == "weaviate-0"
-    assert (seen.ports.rest, seen.data_path, seen.scheme) == (9090, "/var/lib/weaviate/9090", "$(UNKNOWN)")
+    assert (seen.ports.rest, seen.data_path, seen.scheme) == (9090, "/var/lib/weaviate/9090", "https")
+    with pytest.raises(Permanent, match=r"--scheme of container weaviate is '\$\(UNKNOWN\)'"):
+        view(container(args=["--scheme", "$(UNKNOWN)"]))
 
 
 def test_running_pods_count_and_not_the_template_that_they_are_to_become() -> None:

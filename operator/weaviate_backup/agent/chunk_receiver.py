@@ -19,6 +19,9 @@ from weaviate_backup.stored.meter import Meter
 FILE_MODE = 0o600
 """The owner, which is Weaviate's own user, must be able to read and write."""
 
+FILE_BYTES = 512
+"""What a file takes at least of the volume, if only an inode: millions of empty ones fill it, too."""
+MOST_FILES = 1_000_000
 
 CHUNK_REASONS = frozenset({"BackupDamaged", "HostileBackup"})
 """What the reader says of a chunk without knowing its key."""
@@ -33,11 +36,15 @@ IMPOSSIBLE_NAME = frozenset(
 class ChunkReceiver:
     """Writes below `directory/<Class>/`. Used from many threads at once.
 
-    No chunk may hold more than its manifest says; those without one not more than `limit_bytes`, all together.
+    No chunk may hold more than its manifest says; those without one not more than `limit_bytes` and `limit_files`, all
+    together.
     """
 
-    def __init__(self, store: ObjectStore, directory: Path, meter: Meter, *, limit_bytes: int) -> None:
+    def __init__(
+        self, store: ObjectStore, directory: Path, meter: Meter, *, limit_bytes: int, limit_files: int = MOST_FILES
+    ) -> None:
         self._store = store
+        self._limit_files = self._left_files = limit_files
         self._limit_bytes = limit_bytes
         self._left_bytes = limit_bytes
         self._lock = threading.Lock()
@@ -57,10 +64,12 @@ class ChunkReceiver:
         seen: set[tuple[str, int]] = set()
         target = self._directory / chunk.collection
         limit_bytes = self._limit_bytes if chunk.parts is None else chunk.source_bytes
+        limit_entries = self._limit_files if chunk.parts is None else len(chunk.parts)
         with self._store.open(chunk.key) as stream:
             for entry in read_chunk(
-                stream, compression=chunk.compression, collection=chunk.collection, limit_bytes=limit_bytes
-            ):
+                stream, compression=chunk.compression, collection=chunk.collection,
+                limit_bytes=limit_bytes, limit_entries=limit_entries,
+            ):  # fmt: skip
                 if chunk.only is None or entry.path == chunk.only:
                     self._write(target, entry, chunk)
                     seen.add((entry.path, entry.offset))
@@ -96,8 +105,11 @@ class ChunkReceiver:
             where = f"bytes {entry.offset} to {entry.offset + entry.length_bytes}"
             raise Permanent("HostileBackup", f"{entry.path} has {where}, the volume has {self._limit_bytes} free")
         with self._lock:
-            self._left_bytes -= entry.length_bytes
-            exceeded = self._left_bytes < 0
+            self._left_bytes -= entry.length_bytes + FILE_BYTES
+            self._left_files -= 1
+            exceeded, too_many = self._left_bytes < 0, self._left_files < 0
+        if too_many:
+            raise Permanent("HostileBackup", f"the chunks hold more than {self._limit_files} files: {entry.path}, …")
         if exceeded:
             message = (
                 f"the backup's chunks hold more than the {self._limit_bytes} bytes that are free on the data volume"

@@ -5,7 +5,6 @@ that is repeated, by this agent or another, finds its own manifest and marker an
 """
 
 import hashlib
-import json
 from collections.abc import Mapping
 from datetime import UTC, datetime
 from importlib.metadata import version
@@ -15,6 +14,7 @@ from weaviate_backup.agent.tasks import in_thread
 from weaviate_backup.agent.upload import DISTRIBUTION
 from weaviate_backup.agent.verify import NodeContents, read_contents
 from weaviate_backup.agent.workspace import Workspace
+from weaviate_backup.answers import document_bounds
 from weaviate_backup.core.session import BackupOrder, Committed, StepCommand
 from weaviate_backup.errors import ObjectExists, Permanent
 from weaviate_backup.layout import keys
@@ -37,6 +37,7 @@ from weaviate_backup.layout.manifests import (
 from weaviate_backup.storage.object_store import ObjectStore
 from weaviate_backup.stored.meter import Meter
 from weaviate_backup.stored.storing import (
+    Budget,
     find_document,
     is_committed,
     lock_backup,
@@ -62,7 +63,8 @@ def _commit(workspace: Workspace, verified: Mapping[str, str], meter: Meter) -> 
     if is_committed(store, backup_id):
         return _committed_already(workspace, store, manifest)
     contents = {node: _checked_contents(workspace, store, node, sha256) for node, sha256 in sorted(verified.items())}
-    descriptors = {node: _descriptor(store, backup_id, each) for node, each in contents.items()}
+    budget = Budget()
+    descriptors = {node: _descriptor(store, backup_id, each, budget) for node, each in contents.items()}
     meter.check()
     _check_objects(store, backup_id, contents)
     leader = _leader(workspace, descriptors)
@@ -116,9 +118,10 @@ def _checked_contents(workspace: Workspace, store: ObjectStore, node: str, sha25
     return contents
 
 
-def _descriptor(store: ObjectStore, backup_id: str, contents: NodeContents) -> NodeDescriptor:
+def _descriptor(store: ObjectStore, backup_id: str, contents: NodeContents, budget: Budget) -> NodeDescriptor:
     key = keys.node_descriptor(backup_id, contents.header.node)
     content = read_document(store, key)
+    budget.take(content, what=key)
     if hashlib.sha256(content).hexdigest() != contents.header.descriptor.sha256:
         raise Permanent("VerificationFailed", f"{key} is not what was written (SHA-256 differs)")
     return parse_node_descriptor(content, key=key)
@@ -147,21 +150,23 @@ def _leader(workspace: Workspace, descriptors: Mapping[str, NodeDescriptor]) -> 
 
 def _check_definitions(leader: str, descriptors: Mapping[str, NodeDescriptor]) -> None:
     """A restore takes the leader's; shards that were cut from another collection of that name would be read by it."""
-    seen = {each.name: json.loads(each.class_json) for each in descriptors[leader].classes}
+    seen = {each.name: document_bounds().parse(each.class_json) for each in descriptors[leader].classes}
     for node, descriptor in descriptors.items():
         for each in descriptor.classes:
-            different = contradiction(seen[each.name], json.loads(each.class_json))
+            different = contradiction(seen[each.name], document_bounds().parse(each.class_json))
             if different:
                 raise made_anew(each.name, f"on {leader} and {node}, {different}")
 
 
 def _check_shards(leader: str, descriptors: Mapping[str, NodeDescriptor], contents: Mapping[str, NodeContents]) -> None:
     """Every shard on every node, as the leader saw them; less the tenants that were deleted before a node's own cut."""
-    states = {each.name: json.loads(each.sharding_state) for each in descriptors[leader].classes}
+    states = {each.name: document_bounds().parse(each.sharding_state) for each in descriptors[leader].classes}
     for node, descriptor in descriptors.items():
         for each in descriptor.classes:
             if states[each.name].get("partitioningEnabled"):
-                states[each.name] = _without_deleted(states[each.name], json.loads(each.sharding_state), node)
+                states[each.name] = _without_deleted(
+                    states[each.name], document_bounds().parse(each.sharding_state), node
+                )
     findings = compare_shards(states, {node: each.held for node, each in contents.items()})
     if findings:
         raise Permanent("VerificationFailed", summarize(findings))

@@ -15,7 +15,7 @@ from weaviate_backup.agent.durability import boot_id, sync_file_system
 from weaviate_backup.agent.place import refuse_in_the_way
 from weaviate_backup.agent.release import sweep
 from weaviate_backup.agent.tasks import in_thread
-from weaviate_backup.agent.wanted_files import WantedChunk, WantedFiles, wanted_files
+from weaviate_backup.agent.wanted_files import WantedChunk, WantedFiles, files_beyond, wanted_files
 from weaviate_backup.agent.workspace import RESTORE, Workspace
 from weaviate_backup.core.session import StepCommand
 from weaviate_backup.errors import Permanent
@@ -52,7 +52,11 @@ def _download(workspace: Workspace, collections: tuple[str, ...], meter: Meter) 
         )
         refuse_without_space(workspace.data_path, wanted, already=_bytes_there(workspace.directory / RESTORE))
         free = free_bytes(workspace.data_path)
-        receiver = ChunkReceiver(store, workspace.directory / RESTORE, meter, limit_bytes=free)
+        named = sum(len(files.names) for files in wanted.values())
+        receiver = ChunkReceiver(
+            store, workspace.directory / RESTORE, meter,
+            limit_bytes=free, limit_files=min(files_beyond(named), free_inodes(workspace.data_path)),
+        )  # fmt: skip
         _receive_all(workspace, receiver, chunks, meter)
         for name, files in wanted.items():
             check_complete(workspace.directory / RESTORE / name, name, files)
@@ -106,6 +110,12 @@ def free_bytes(path: Path) -> int:
     """For an ordinary user."""
     status = os.statvfs(path)
     return status.f_bavail * status.f_frsize
+
+
+def free_inodes(path: Path) -> int:
+    """Half of them: Weaviate makes files, too. File systems without a fixed number have as many as they have bytes."""
+    status = os.statvfs(path)
+    return status.f_favail // 2 if status.f_files else free_bytes(path)
 
 
 def _bytes_there(directory: Path) -> int:

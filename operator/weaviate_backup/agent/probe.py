@@ -14,7 +14,7 @@ from datetime import datetime
 
 from weaviate_backup.agent.runner import failure_of
 from weaviate_backup.agent.tasks import in_thread
-from weaviate_backup.agent.trials import DENIED, LARGE, MARK, ONCE, Trial, mark_keys
+from weaviate_backup.agent.trials import DENIED, LARGE, MARK, MARK_LIMIT_BYTES, ONCE, Trial, mark_keys
 from weaviate_backup.agent.workspace import Workspace, read_secret
 from weaviate_backup.core.session import ProbeAction, Probed, StepCommand, Tried
 from weaviate_backup.core.store_identity import identity_of
@@ -24,6 +24,7 @@ from weaviate_backup.storage.object_store import ObjectInfo
 from weaviate_backup.storage.patience import USUAL, Patience
 from weaviate_backup.storage.retry import Retrying
 from weaviate_backup.stored.meter import Meter
+from weaviate_backup.stored.storing import read_small
 
 PROBE_PREFIX = ".weaviate-backup-probe"
 PATIENCE = Patience(read_seconds=15, attempts=3, longest_wait_seconds=2, check_seconds=6, check_read_seconds=8)
@@ -109,8 +110,8 @@ def _find_peer(workspace: Workspace, peer: str, meter: Meter) -> None:
     while True:
         meter.check()
         for key in mark_keys(prefix_of(workspace, peer), workspace.backup_id):
-            with suppress(ObjectNotFound), store.open(key) as stream:
-                if stream.read() == _mark(workspace, peer):
+            with suppress(ObjectNotFound):
+                if read_small(store, key, limit_bytes=MARK_LIMIT_BYTES) == _mark(workspace, peer):
                     return
         if time.monotonic() > deadline:
             raise Permanent("LocationNotShared", f"{workspace.node} does not find what {peer} wrote")
@@ -153,4 +154,4 @@ class _First:
     def _read(self) -> None:
         if self._found is not None:
             with self._store.open(self._found.key, length=min(1, self._found.size_bytes)) as stream:
-                stream.read()
+                stream.read(1)

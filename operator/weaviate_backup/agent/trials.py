@@ -7,7 +7,7 @@ from weaviate_backup.api.location import LocationSpec
 from weaviate_backup.core.session import ProbeAction
 from weaviate_backup.errors import ObjectExists, Permanent
 from weaviate_backup.storage.object_store import ObjectStore, exists
-from weaviate_backup.stored.storing import abort_unfinished
+from weaviate_backup.stored.storing import abort_unfinished, read_small
 
 MARK, ONCE, LARGE = "mark", "once", "large"
 BLOCK = bytes(1 << 20)
@@ -15,6 +15,7 @@ MULTIPART_BLOCKS = 9
 """More than one part of every store's usual part size, and little more: lines can be slow."""
 MOST_BLOCKS = 64
 DENIED = "AccessDenied"
+MARK_LIMIT_BYTES = 4096
 
 
 def mark_keys(prefix: str, word: str) -> tuple[str, str]:
@@ -65,9 +66,8 @@ class Trial:
         self.written_at = datetime.now(UTC)
 
     def _read(self) -> None:
-        with self._store.open(self._mark_key) as stream:
-            if stream.read() != self._mark:
-                raise Permanent("ContentDiffers", "an object came back with other content than was written")
+        if read_small(self._store, self._mark_key, limit_bytes=MARK_LIMIT_BYTES) != self._mark:
+            raise Permanent("ContentDiffers", "an object came back with other content than was written")
 
     def _list(self) -> None:
         if self._mark_key not in {each.key for each in self._store.list(self._prefix)}:

@@ -10,6 +10,7 @@ from dataclasses import dataclass, field
 
 from weaviate_backup.agent.tasks import in_thread
 from weaviate_backup.agent.workspace import Workspace
+from weaviate_backup.answers import document_bounds
 from weaviate_backup.core.session import StepCommand, Verified
 from weaviate_backup.errors import ObjectNotFound, Permanent
 from weaviate_backup.layout import keys
@@ -80,7 +81,7 @@ def read_contents(store: ObjectStore, backup_id: str, node: str, *, operation_ui
     except ObjectNotFound as error:
         raise Permanent("VerificationFailed", f"{key} is missing") from error
     contents: NodeContents | None = None
-    for line in read_node_manifest(io.BytesIO(content), key=key):
+    for line in read_node_manifest(io.BytesIO(content), key=key, line_bounds=document_bounds()):
         match line:
             case NodeHeader():
                 contents = NodeContents(line, len(content), hashlib.sha256(content).hexdigest())

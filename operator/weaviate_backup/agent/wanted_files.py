@@ -8,6 +8,7 @@ import re
 from collections.abc import Iterable
 from dataclasses import dataclass, field
 
+from weaviate_backup.answers import memory_bytes
 from weaviate_backup.errors import Permanent, excerpt
 from weaviate_backup.layout import keys
 from weaviate_backup.layout.chunk_reader import checked_path
@@ -15,7 +16,10 @@ from weaviate_backup.layout.compression import CompressionType
 from weaviate_backup.layout.descriptors import ClassDescriptor, FileInBase, ShardDescriptor
 from weaviate_backup.layout.manifests import ChunkLine
 from weaviate_backup.stored.backup_reading import BackupReader
+from weaviate_backup.stored.storing import too_large
 
+FILE_BYTES = 1800
+"""Of memory: what a file takes in here, by its manifest 600 bytes, and three times that for the rest of a restore."""
 CHUNK_KEY = re.compile(r"(?P<collection>[^/]+)/chunk-(?P<number>[0-9]{1,10})")
 
 
@@ -44,6 +48,11 @@ class WantedFiles:
     total_bytes: int = 0
 
 
+def files_beyond(named: int) -> int:
+    """As many as the chunks of a server's backup may hold, whose descriptors need not name every file."""
+    return 2 * named + 10_000
+
+
 def wanted_files(reader: BackupReader, node: str, collections: Iterable[str]) -> dict[str, WantedFiles]:
     """By collection. One that the node does not hold wants nothing."""
     if node not in reader.config.nodes:
@@ -61,9 +70,13 @@ def wanted_files(reader: BackupReader, node: str, collections: Iterable[str]) ->
 
 def _want_by_manifest(reader: BackupReader, node: str, wanted: dict[str, WantedFiles]) -> None:
     compression = reader.descriptor(node).compression_type
+    left = memory_bytes() // FILE_BYTES
     for line in reader.manifest_lines(node):
         if not isinstance(line, ChunkLine) or line.collection not in wanted:
             continue
+        left -= 1 + len(line.files)
+        if left < 0:
+            raise too_large(f"the manifest of {node}", f"more than {memory_bytes() // FILE_BYTES} files")
         files = wanted[line.collection]
         source_bytes = 0
         for path, offset, length, _ in line.files:

@@ -7,10 +7,10 @@ request they are for.
 
 import asyncio
 import base64
-from collections.abc import Callable, Mapping
+from collections.abc import Awaitable, Callable, Iterable, Mapping
 from dataclasses import dataclass
 from functools import partial
-from typing import Any
+from typing import Any, TypeVar
 
 from weaviate_backup.api.operation_spec import Authentication
 from weaviate_backup.core.restore_plan import TargetFacts
@@ -25,13 +25,17 @@ from weaviate_backup.core.topology import (
     secret_names,
     view_cluster,
 )
-from weaviate_backup.errors import Permanent, Transient
-from weaviate_backup.kube import CLAIMS, CONFIG_MAPS, PODS, SECRETS, STATEFUL_SETS, Kube
+from weaviate_backup.errors import Permanent, Transient, excerpt
+from weaviate_backup.kube import CLAIMS, CONFIG_MAPS, PODS, SECRETS, STATEFUL_SETS, Kube, Resource
 from weaviate_backup.layout.versions import version_key
 from weaviate_backup.weaviate.raft import RaftClient
 from weaviate_backup.weaviate.rest import RestClient
 
 ASK_SECONDS = 20.0
+AT_ONCE = 8
+"""Pods, or objects, of one cluster that are asked at the same time."""
+MOST_OBJECTS = 128
+VERSION_LENGTH = 40
 HEALTHY = "HEALTHY"
 CURES = {
     "AuthenticationFailed": "Weaviate does not know the API key (401): let spec.auth name a Secret with a valid one",
@@ -42,6 +46,7 @@ CURES = {
 }
 
 Json = dict[str, Any]
+T = TypeVar("T")
 
 
 @dataclass(frozen=True)
@@ -65,20 +70,37 @@ async def read_cluster(kube: Kube, namespace: str, stateful_set: str) -> Cluster
     selector = (found["spec"].get("selector") or {}).get("matchLabels") or {}
     pods = await kube.list(PODS, namespace, labels=selector)
     specs = [found["spec"]["template"]["spec"], *(pod["spec"] for pod in owned_pods(found, pods))]
-    names = frozenset().union(*map(config_map_names, specs))
-    maps = await asyncio.gather(*(kube.get(CONFIG_MAPS, namespace, name) for name in sorted(names)))
-    names = frozenset().union(*map(secret_names, specs))
-    secrets = await asyncio.gather(*(kube.get(SECRETS, namespace, name) for name in sorted(names)))
-    claims = await asyncio.gather(*(kube.get(CLAIMS, namespace, name) for name in sorted(claim_names(pods))))
+    maps = await _get_all(kube, CONFIG_MAPS, namespace, frozenset().union(*map(config_map_names, specs)))
+    secrets = await _get_all(kube, SECRETS, namespace, frozenset().union(*map(secret_names, specs)))
+    claims = await _get_all(kube, CLAIMS, namespace, claim_names(pods))
     return view_cluster(
         stateful_set=found,
         pods=pods,
-        claims={claim["metadata"]["name"]: claim for claim in claims if claim},
+        claims={claim["metadata"]["name"]: claim for claim in claims},
         sources=Sources(
-            config_maps={entry["metadata"]["name"]: entry.get("data") or {} for entry in maps if entry},
-            secret_keys={entry["metadata"]["name"]: tuple(entry.get("data") or ()) for entry in secrets if entry},
+            config_maps={entry["metadata"]["name"]: entry.get("data") or {} for entry in maps},
+            secret_keys={entry["metadata"]["name"]: tuple(entry.get("data") or ()) for entry in secrets},
         ),
     )
+
+
+async def _get_all(kube: Kube, resource: Resource, namespace: str, names: frozenset[str]) -> list[Json]:
+    """Those that exist. An object may have a MiB, and pods may name as many as they like."""
+    if len(names) > MOST_OBJECTS:
+        message = f"the pods name {len(names)} {resource.plural}; at most {MOST_OBJECTS} are read"
+        raise Permanent("TooManyObjects", message)
+    found = await _a_few_at_once(kube.get(resource, namespace, name) for name in sorted(names))
+    return [each for each in found if each]
+
+
+async def _a_few_at_once(asked: Iterable[Awaitable[T]]) -> list[T]:
+    turns = asyncio.Semaphore(AT_ONCE)
+
+    async def one(each: Awaitable[T]) -> T:
+        async with turns:
+            return await each
+
+    return await asyncio.gather(*map(one, asked))
 
 
 async def read_secret_value(
@@ -93,7 +115,12 @@ async def read_secret_value(
     value = (secret.get("data") or {}).get(key)
     if value is None:
         raise Permanent("SecretKeyNotFound", f"Secret {name!r} has no key {key!r}")
-    return base64.b64decode(value).decode().strip()
+    try:
+        return base64.b64decode(value).decode().strip()
+    except ValueError:  # without its cause, which holds the value
+        raise Permanent(
+            "SecretValueUnusable", f"key {key!r} of Secret {name!r} in namespace {namespace} holds no UTF-8 text"
+        ) from None
 
 
 async def api_key(kube: Kube, cluster: ClusterView, auth: Authentication | None) -> str | None:
@@ -126,16 +153,13 @@ async def ask_weaviate(kube: Kube, cluster: ClusterView, auth: Authentication | 
 
 async def _ask_all(cluster: ClusterView, key: str | None) -> ServerView:
     unready = dict.fromkeys(cluster.absent, "its pod is not there")
-    answers = await asyncio.gather(
-        *(_ask_node(rest_url(cluster, node), key) for node in cluster.nodes),
-        return_exceptions=True,
-    )
+    answers = await _a_few_at_once(_ask_node(rest_url(cluster, node), key) for node in cluster.nodes)
     versions: list[str] = []
     for node, answer in zip(cluster.nodes, answers, strict=True):
         if isinstance(answer, Permanent):
             raise answer
-        if isinstance(answer, BaseException):
-            unready[node.name] = answer.message if isinstance(answer, Transient) else str(answer)
+        if isinstance(answer, Transient):
+            unready[node.name] = answer.message
         elif not node.ready:
             unready[node.name] = "its container is not ready"
         else:
@@ -148,11 +172,11 @@ async def _ask_all(cluster: ClusterView, key: str | None) -> ServerView:
         listed = {str(node.get("name")): str(node.get("status")) for node in await rest.nodes(verbose=False)}
         native = await rest.native_backups_active()
         modules = (await rest.meta()).get("modules")
-    async with RaftClient(first.address, cluster.ports.raft) as raft:
+    async with RaftClient(first.address, cluster.ports.raft, in_turn=True) as raft:
         collections, aliases = await raft.class_names(), await raft.aliases()
     for node in cluster.nodes:
         if node.name not in unready and listed.get(node.name) != HEALTHY:
-            unready[node.name] = f"Weaviate says {listed.get(node.name, 'nothing')} of it"
+            unready[node.name] = f"Weaviate says {excerpt(listed.get(node.name, 'nothing'), 40)} of it"
     if not statistics.leader:
         raise Transient("NoLeader", "Weaviate's raft has no leader")
     return ServerView(
@@ -201,12 +225,16 @@ def target_facts(cluster: ClusterView, server: ServerView) -> TargetFacts:
     )
 
 
-async def _ask_node(base_url: str, key: str | None) -> str:
+async def _ask_node(base_url: str, key: str | None) -> str | Transient | Permanent:
+    """Its version, or why it does not tell. It is sent the key when it has said that it is ready, not before."""
     async with RestClient(base_url, None, timeout_seconds=ASK_SECONDS) as stranger:
         if not await stranger.ready():
-            raise Transient("NodeNotReady", "it does not answer that it is ready")
+            return Transient("NodeNotReady", "it does not answer that it is ready")
     async with RestClient(base_url, key, timeout_seconds=ASK_SECONDS) as rest:
-        return str((await rest.meta()).get("version", ""))
+        try:
+            return excerpt(str((await rest.meta()).get("version", "")), VERSION_LENGTH)
+        except (Transient, Permanent) as failure:
+            return failure
 
 
 def rest_url(cluster: ClusterView, node: NodeView) -> str:

@@ -6,6 +6,7 @@ from typing import Any
 
 from weaviate_backup.controller.agent_links import AgentAddress
 from weaviate_backup.core.orders import ABSENT, AgentPhase, AgentPod
+from weaviate_backup.core.pod_addresses import pod_address
 from weaviate_backup.errors import excerpt
 
 Json = dict[str, Any]
@@ -31,7 +32,7 @@ def agent_address(pod: Json | None, server_name: str) -> AgentAddress | None:
     status = (pod or {}).get("status") or {}
     if pod is None or status.get("phase") != "Running" or not status.get("podIP"):
         return None
-    return AgentAddress(pod_uid=pod["metadata"]["uid"], host=status["podIP"], server_name=server_name)
+    return AgentAddress(pod_uid=pod["metadata"]["uid"], host=pod_address(pod), server_name=server_name)
 
 
 def _terminations(status: Json) -> Iterator[tuple[str, str]]:

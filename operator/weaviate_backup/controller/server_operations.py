@@ -107,7 +107,7 @@ class ServerLine:
         try:
             cluster = await self._cluster(task)
             node = _node(cluster, task.first)
-            async with RaftClient(node.address, cluster.ports.raft) as raft:
+            async with RaftClient(node.address, cluster.ports.raft, in_turn=True) as raft:
                 there = set(await raft.class_names()) & set(collections)
                 missing = tuple(sorted(set(collections) - there))
                 if not with_shards or missing:

@@ -39,7 +39,7 @@ def _shortened(key: str) -> str:
 def _of_document(document: str) -> str:
     try:
         value = json.loads(document)
-    except ValueError:
+    except (RecursionError, ValueError):
         value = None
     if not isinstance(value, dict):
         return "an unreadable key"

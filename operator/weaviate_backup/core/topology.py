@@ -10,12 +10,15 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, fields
 from typing import Any
 
+from weaviate_backup.core.pod_addresses import pod_address, port_of, scheme_of
 from weaviate_backup.core.session import WeaviateEndpoint
 from weaviate_backup.errors import Permanent, Transient
 
 Json = Mapping[str, Any]
 DEFAULT_DATA_PATH = "/var/lib/weaviate"
 CONTAINER_NAME = "weaviate"
+MOST_REPLICAS = 256
+"""Every one is looked for by its name, and asked; Weaviate's clusters are of some tens."""
 
 
 @dataclass(frozen=True)
@@ -173,6 +176,11 @@ def view_cluster(
     replicas = int(stateful_set["spec"].get("replicas", 1))
     if replicas == 0:
         raise Transient("TargetScaledDown", f"StatefulSet {metadata['name']} has no replicas; scale it up")
+    if replicas > MOST_REPLICAS:
+        raise Permanent(
+            "TooManyReplicas",
+            f"StatefulSet {metadata['name']} has {replicas} replicas; at most {MOST_REPLICAS} are read",
+        )
     start = int((stateful_set["spec"].get("ordinals") or {}).get("start", 0))
     by_name = {pod["metadata"]["name"]: pod for pod in owned_pods(stateful_set, pods)}
     names = {f"{metadata['name']}-{ordinal}": ordinal for ordinal in range(start, start + replicas)}
@@ -205,7 +213,7 @@ def _settings(container: Json, sources: Sources) -> Settings:
         raise Permanent("DataPathRelative", f"PERSISTENCE_DATA_PATH is {data_path!r}; an absolute path is needed")
     return Settings(
         ports=_ports(container, environment),
-        scheme=_argument(container, environment, "scheme") or "http",
+        scheme=scheme_of(_argument(container, environment, "scheme"), container["name"]),
         data_path=data_path.rstrip("/") or "/",
         cluster_auth=_cluster_auth(environment),
         api_key=_api_key(environment),
@@ -334,7 +342,7 @@ def _view_node(
         ordinal=ordinal,
         pod_name=pod["metadata"]["name"],
         pod_uid=pod["metadata"]["uid"],
-        address=status["podIP"],
+        address=pod_address(pod),
         kubernetes_node=spec["nodeName"],
         ready=bool(own.get("ready")) and not pod["metadata"].get("deletionTimestamp"),
         restarts=int(own.get("restartCount", 0)),
@@ -410,13 +418,14 @@ def _node_name(environment: Mapping[str, str | SecretKey], pod: Json) -> str:
 
 
 def _ports(container: Json, environment: Mapping[str, str | SecretKey]) -> Ports:
-    gossip = _number(environment, "CLUSTER_GOSSIP_BIND_PORT") or 7946
     probe = ((container.get("readinessProbe") or {}).get("httpGet") or {}).get("port")
     rest = _argument(container, environment, "port") or (probe if isinstance(probe, int) else None) or 8080
+    gossip, data, raft = "CLUSTER_GOSSIP_BIND_PORT", "CLUSTER_DATA_BIND_PORT", "RAFT_INTERNAL_RPC_PORT"
+    behind_gossip = port_of(_number(environment, gossip) or 7946, gossip) + 1
     return Ports(
-        rest=int(rest),
-        data=_number(environment, "CLUSTER_DATA_BIND_PORT") or gossip + 1,
-        raft=_number(environment, "RAFT_INTERNAL_RPC_PORT") or 8301,
+        rest=port_of(rest, f"argument --port of container {container['name']}"),
+        data=port_of(_number(environment, data) or behind_gossip, data),
+        raft=port_of(_number(environment, raft) or 8301, raft),
     )
 
 
@@ -449,9 +458,9 @@ def _text(environment: Mapping[str, str | SecretKey], name: str) -> str | None:
     return value if isinstance(value, str) and value else None
 
 
-def _number(environment: Mapping[str, str | SecretKey], name: str) -> int | None:
+def _number(environment: Mapping[str, str | SecretKey], name: str) -> str | None:
     value = _text(environment, name)
-    return int(value) if value and value.isdigit() else None
+    return value if value and value.isdigit() else None
 
 
 def _placed(pod: Json) -> bool:

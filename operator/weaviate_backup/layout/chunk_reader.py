@@ -14,7 +14,7 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import PurePosixPath
-from typing import IO, BinaryIO, Self, cast
+from typing import IO, Any, BinaryIO, Self, cast
 
 import zstandard
 
@@ -24,11 +24,10 @@ from weaviate_backup.layout.compression import ZSTD_WINDOW_LIMIT_BYTES, Compress
 
 READ_BYTES = 1 << 20
 NAME_LIMIT = 4096
-EXTENSION_LIMIT_BYTES = 1 << 20
-"""Of a header that extends another one (long names, PAX records): such headers are held in memory."""
-EXTENSIONS = frozenset(
-    {tarfile.XHDTYPE, tarfile.XGLTYPE, tarfile.SOLARIS_XHDTYPE, tarfile.GNUTYPE_LONGNAME, tarfile.GNUTYPE_LONGLINK}
-)
+EXTENSION_LIMIT_BYTES = 64 << 10
+"""Of the headers that extend one entry (long names, PAX records), all together: they are held in memory."""
+EXTENSIONS_OF_AN_ENTRY = 4
+EXTENSIONS = frozenset({tarfile.XHDTYPE, tarfile.SOLARIS_XHDTYPE, tarfile.GNUTYPE_LONGNAME, tarfile.GNUTYPE_LONGLINK})
 TRAILER_LIMIT_BYTES = 16 << 20
 """What may follow the end mark after decompression; archivers pad with some kilobytes."""
 
@@ -52,21 +51,32 @@ class ReadEntry:
 
 
 def read_chunk(
-    stream: BinaryIO, *, compression: CompressionType, collection: str, limit_bytes: int | None = None
+    stream: BinaryIO,
+    *,
+    compression: CompressionType,
+    collection: str,
+    limit_bytes: int | None = None,
+    limit_entries: int | None = None,
 ) -> Iterator[ReadEntry]:
     """Every file of the chunk. The stream is read to its very end, so that a checksum over it is complete.
 
-    `limit_bytes` bounds the sum of all files. Raises `HostileBackup` or `BackupDamaged`; the stream's own errors pass.
+    `limit_bytes` bounds the sum of all files, `limit_entries` their number, folders included. Raises `HostileBackup` or
+    `BackupDamaged`; the stream's own errors pass.
     """
-    total_bytes = 0
+    total_bytes, entries = 0, 0
     decompressed = _decompressed(stream, compression)
     with _naming_damage(collection), _open_archive(decompressed) as archive:
         while (info := archive.next()) is not None:
             archive.members.clear()  # type: ignore[attr-defined]  # a chunk may hold a hundred thousand files
+            entries += 1
+            if limit_entries is not None and entries > limit_entries:
+                raise Permanent("HostileBackup", f"a chunk of {collection} holds more than {limit_entries} entries")
             if info.isdir():
                 continue
             _check_kind(info)
             path = checked_path(info.name, collection)
+            if info.size < 0:  # a record in a header may say so
+                raise Permanent("HostileBackup", f"{path} has {info.size} bytes")
             total_bytes += info.size
             if limit_bytes is not None and total_bytes > limit_bytes:
                 raise Permanent("HostileBackup", f"{path} makes the chunk larger than {limit_bytes} bytes")
@@ -92,13 +102,34 @@ class _Header(tarfile.TarInfo):
 
     def _proc_member(self, archive: tarfile.TarFile) -> tarfile.TarInfo:
         """The library's hook for what a type means, called before anything of the member is read."""
-        if self.size < 0 or (self.type in EXTENSIONS and self.size > EXTENSION_LIMIT_BYTES):
-            raise Permanent("HostileBackup", f"a chunk has a header of {self.size} bytes")
+        if self.type == tarfile.XGLTYPE:  # the library keeps what it says for the whole archive; no server writes it
+            raise Permanent("HostileBackup", "a chunk has a header for all entries")
+        extensions = cast(_Archive, archive).extensions
+        if self.type in EXTENSIONS:
+            extensions.append(self.size)
+        if self.size < 0 or sum(extensions) > EXTENSION_LIMIT_BYTES or len(extensions) > EXTENSIONS_OF_AN_ENTRY:
+            raise Permanent("HostileBackup", f"a chunk has an entry with headers of {sum(extensions)} bytes")
+        if self.type not in EXTENSIONS:
+            extensions.clear()
         return cast(tarfile.TarInfo, super()._proc_member(archive))  # type: ignore[misc]
+
+    def _refuse_sparse(self, *_: object) -> None:
+        """Instead of reading a map of holes, which says itself how long it is."""
+        raise Permanent("HostileBackup", "a chunk has a file with holes")
+
+    _proc_sparse = _proc_gnusparse_00 = _proc_gnusparse_01 = _proc_gnusparse_10 = _refuse_sparse
+
+
+class _Archive(tarfile.TarFile):
+    """Knows the sizes of the headers that extend the entry which is read now."""
+
+    def __init__(self, *arguments: Any, **options: Any) -> None:
+        self.extensions: list[int] = []
+        super().__init__(*arguments, **options)
 
 
 def _open_archive(stream: IO[bytes]) -> tarfile.TarFile:
-    return tarfile.open(fileobj=stream, mode="r|", bufsize=READ_BYTES, tarinfo=_Header)
+    return _Archive.open(fileobj=stream, mode="r|", bufsize=READ_BYTES, tarinfo=_Header)
 
 
 def _drain(decompressed: IO[bytes], collection: str) -> None:
@@ -148,12 +179,16 @@ def _decompressed(stream: BinaryIO, compression: CompressionType) -> IO[bytes]:
             return stream
 
 
+DAMAGE = (tarfile.TarError, zstandard.ZstdError, zlib.error, gzip.BadGzipFile, EOFError, RecursionError, ValueError)
+"""`ValueError`: the library's own, of records and numbers in headers that are none."""
+
+
 @contextmanager
 def _naming_damage(collection: str) -> Iterator[None]:
     """What the codecs raise, as one of our errors; those of the stream below pass as they are."""
     try:
         yield
-    except (tarfile.TarError, zstandard.ZstdError, zlib.error, gzip.BadGzipFile, EOFError) as error:
+    except DAMAGE as error:
         raise Permanent("BackupDamaged", f"a chunk of {collection} cannot be read: {excerpt(str(error))}") from error
 
 

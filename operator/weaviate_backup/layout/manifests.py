@@ -10,7 +10,7 @@ import json
 from collections.abc import Iterator
 from dataclasses import dataclass
 from datetime import datetime
-from typing import Annotated, BinaryIO, Literal
+from typing import Annotated, BinaryIO, Literal, cast
 
 import zstandard
 from pydantic import BaseModel, ConfigDict, Field, TypeAdapter, ValidationError
@@ -18,9 +18,12 @@ from pydantic import BaseModel, ConfigDict, Field, TypeAdapter, ValidationError
 from weaviate_backup.errors import Permanent, excerpt
 from weaviate_backup.layout.chunk_writer import ChunkRecord, PartRecord
 from weaviate_backup.layout.compression import ZSTD_WINDOW_LIMIT_BYTES, CompressionType, gathered
+from weaviate_backup.layout.json_bounds import BeyondBounds, JsonBounds, TooDeep
 
 FORMAT_VERSION = 1
 MANIFEST_EFFORT = 3
+LINE_BOUNDS = JsonBounds(64 << 20, 1_500_000)
+"""A line tells of a chunk: of 128 MiB, that is 300,000 files at most."""
 
 
 class Document(BaseModel):
@@ -149,7 +152,7 @@ def encode_node_manifest(manifest: NodeManifest) -> bytes:
 
 
 def decode_node_manifest(content: bytes, *, key: str) -> NodeManifest:
-    """The whole manifest in memory. Raises `HostileBackup` or `FormatTooNew`, naming the object."""
+    """The whole manifest in memory. Raises as `read_node_manifest`."""
     header: NodeHeader | None = None
     shards: list[ShardRecord] = []
     chunks: list[ChunkLine] = []
@@ -165,13 +168,19 @@ def decode_node_manifest(content: bytes, *, key: str) -> NodeManifest:
     return NodeManifest(header, tuple(shards), tuple(chunks))
 
 
-def read_node_manifest(stream: BinaryIO, *, key: str) -> Iterator[NodeHeader | ShardRecord | ChunkLine]:
-    """Line by line, the header first, in memory bounded by one line."""
+def read_node_manifest(
+    stream: BinaryIO, *, key: str, line_bounds: JsonBounds = LINE_BOUNDS
+) -> Iterator[NodeHeader | ShardRecord | ChunkLine]:
+    """Line by line, the header first, in memory bounded by one line, which is bounded itself.
+
+    Raises `HostileBackup` or `FormatTooNew`, and `DocumentTooLarge`, naming the object.
+    """
     decompressor = zstandard.ZstdDecompressor(max_window_size=ZSTD_WINDOW_LIMIT_BYTES)
     first = True
     try:
         with decompressor.stream_reader(stream, read_across_frames=True, closefd=False) as reader:
-            for text in io.TextIOWrapper(reader, encoding="utf-8"):
+            for text in _bounded_lines(cast(io.RawIOBase, reader), line_bounds.size_bytes):
+                line_bounds.refuse_beyond(text)
                 line = _Line.validate_json(text)
                 if isinstance(line, NodeHeader) is not first:
                     raise Permanent("HostileBackup", f"{key}: its header is not its first line")
@@ -179,10 +188,20 @@ def read_node_manifest(stream: BinaryIO, *, key: str) -> Iterator[NodeHeader | S
                     _check_version(line.format_version, key)
                 first = False
                 yield line
-    except (zstandard.ZstdError, ValidationError, UnicodeDecodeError) as error:
+    except (zstandard.ZstdError, ValidationError, TooDeep) as error:
         raise Permanent("HostileBackup", f"{key} is no manifest: {excerpt(str(error), 160)}") from error
+    except BeyondBounds as error:
+        cure = "give the agents more memory (spec.agent.resources.limits.memory)"
+        raise Permanent("DocumentTooLarge", f"a line of {key} is larger than memory allows: {error}; {cure}") from error
     if first:
         raise Permanent("HostileBackup", f"{key} is an empty manifest")
+
+
+def _bounded_lines(reader: io.RawIOBase, limit_bytes: int) -> Iterator[bytes]:
+    """One too long is cut there, and so passes its bounds."""
+    buffered = io.BufferedReader(reader)
+    while text := buffered.readline(limit_bytes + 1):
+        yield text
 
 
 def encode_backup_manifest(manifest: BackupManifest) -> bytes:

@@ -13,6 +13,7 @@ from weaviate_backup.core.credential_reach import NOBODY, TrustedHosts
 from weaviate_backup.errors import BackupError, Permanent, Transient
 from weaviate_backup.plugin.copy_command import End, run_copy
 from weaviate_backup.plugin.copy_screen import say
+from weaviate_backup.settings import quiet_libraries
 from weaviate_backup.stored.passage import CopyOptions, Verification
 
 INTERRUPTED = 130
@@ -144,6 +145,7 @@ def copy(  # noqa: PLR0917 (typer calls it by name)
 def main() -> None:
     """Entry point of the distribution. Our own errors end with one line, not with a traceback."""
     logging.basicConfig(level="WARNING", format="%(message)s", handlers=[RichHandler(console=errors, show_path=False)])
+    quiet_libraries()
     try:
         app(prog_name="kubectl weaviate-backup")
     except BackupError as error:

@@ -6,7 +6,6 @@ used, and only then is azure-identity imported.
 
 import base64
 import binascii
-import logging
 from collections.abc import Mapping
 from typing import Any
 
@@ -26,8 +25,6 @@ ACCOUNT, KEY = "AZURE_STORAGE_ACCOUNT", "AZURE_STORAGE_KEY"
 READ_BYTES = 1 << 50
 """At most of one request of a download: always all that is wanted, which is read as it comes."""
 _SECRET = "the Secret of spec.azure.credentialsSecretRef"  # noqa: S105
-
-logging.getLogger("azure").setLevel(logging.WARNING)  # it tells of every request at INFO
 
 
 def new_container(

@@ -8,6 +8,7 @@ import requests
 from requests.adapters import HTTPAdapter
 
 from weaviate_backup.core.credential_reach import Reach
+from weaviate_backup.storage import documents
 from weaviate_backup.storage.bodies import Judge, exact_body, in_pieces
 
 CONNECTIONS = 64
@@ -43,4 +44,7 @@ class _Adapter(HTTPAdapter):
         if self._ca_file:
             options["verify"] = self._ca_file
         request.body = in_pieces(request.body)  # its length is among the headers already
-        return super().send(request, *arguments, **options)
+        answer = super().send(request, *arguments, **options)
+        documents.bound(answer.raw)
+        documents.stay_here(answer.status_code, answer.headers)
+        return answer

@@ -228,6 +228,8 @@ class GcsStore:
             return request()
         except _FAILURES as error:
             raise self._failure(error, key) from error
+        except (AttributeError, KeyError, TypeError) as error:  # JSON, but of another form than the library reads
+            raise self._failure(ValueError("the answer is not Google's"), key) from error
 
     def _begin(self, key: str, request: Callable[[], T]) -> T:
         """The first request of a put: what is not found then is the bucket."""

@@ -16,10 +16,12 @@ from google.auth.transport.requests import AuthorizedSession
 from google.oauth2 import credentials as user
 from google.oauth2 import service_account
 
+from weaviate_backup.answers import FEW
 from weaviate_backup.api.location import GcsLocation
 from weaviate_backup.core.credential_reach import Credential, Reach
 from weaviate_backup.core.google_document import check_document
 from weaviate_backup.errors import Permanent
+from weaviate_backup.layout.json_bounds import BeyondBounds
 from weaviate_backup.storage.connections import prepare
 
 SCOPES = ("https://www.googleapis.com/auth/devstorage.read_write",)
@@ -76,7 +78,9 @@ def _credentials(location: GcsLocation, secret: Mapping[str, str], reach: Reach)
 
 def _parsed(given: str) -> dict[str, Any]:
     try:
-        info = json.loads(given)
+        info = FEW.parse(given.encode())
+    except BeyondBounds:
+        raise Permanent("CredentialsInvalid", f"{_SECRET} is no key file: it is too large, or too deep") from None
     except json.JSONDecodeError as error:
         what = "holds a path" if given.startswith("/") else f"is no JSON (line {error.lineno})"
         # without its cause, which holds the whole text

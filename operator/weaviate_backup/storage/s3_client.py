@@ -13,11 +13,13 @@ from urllib.parse import urlencode
 import boto3
 import botocore.config
 import botocore.exceptions
+import urllib3.exceptions
 from isal import isal_zlib
 
 from weaviate_backup.api.location import CUSTOMER_KEY, S3Location
 from weaviate_backup.core.credential_reach import Credential, Reach
 from weaviate_backup.errors import Permanent
+from weaviate_backup.storage import documents
 from weaviate_backup.storage.bodies import in_pieces
 from weaviate_backup.storage.s3_failures import DEFAULT_REGION
 
@@ -75,7 +77,8 @@ def new_client(
         reach.check(Credential.CUSTOMER_KEY, client.meta.endpoint_url, field="spec.s3.endpoint")
     client.meta.events.register("before-send.s3", partial(_keep_within, reach))
     client.meta.events.register("before-parse.s3", _refuse_cut_document)
-    client.meta.events.register("before-send.s3", _send_in_pieces)
+    session_of_client: Any = client._endpoint.http_session  # type: ignore[attr-defined]  # no hook sees an answer first
+    client.meta.events.register("before-send.s3", partial(_send, session_of_client))
     return client
 
 
@@ -83,8 +86,27 @@ def _keep_within(reach: Reach, request: Any, **_: Any) -> None:
     reach.check_request(request.url, request.headers)
 
 
-def _send_in_pieces(request: Any, **_: Any) -> None:
+def _send(session: Any, request: Any, **_: Any) -> Any:
+    """Instead of botocore: in pieces, and an answer that is a document has bounds before it is read."""
     request.body = in_pieces(request.body)
+    is_content, request.stream_output = request.stream_output, True  # else it is read at once, whatever its size
+    answer = session.send(request)
+    documents.bound(answer.raw)
+    if not is_content:
+        _read_document(answer, request.url)
+    return answer
+
+
+def _read_document(answer: Any, url: str) -> None:
+    """With failures as botocore names them."""
+    try:
+        _ = answer.content
+    except urllib3.exceptions.ReadTimeoutError as error:
+        raise botocore.exceptions.ReadTimeoutError(endpoint_url=url, error=error) from error
+    except urllib3.exceptions.ProtocolError as error:
+        raise botocore.exceptions.ConnectionClosedError(endpoint_url=url, error=error) from error
+    except urllib3.exceptions.HTTPError as error:
+        raise botocore.exceptions.HTTPClientError(error=error) from error
 
 
 def _refuse_cut_document(operation_model: Any, response_dict: Mapping[str, Any], **_: Any) -> None:

@@ -6,12 +6,12 @@ manifest, that names the hash of the node's descriptor and of every part. Large 
 
 import hashlib
 import io
-import json
 from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
 from functools import cached_property
 from typing import Any
 
+from weaviate_backup.answers import document_bounds
 from weaviate_backup.errors import BackupError, ObjectNotFound, Permanent
 from weaviate_backup.layout import keys
 from weaviate_backup.layout.descriptors import (
@@ -31,7 +31,7 @@ from weaviate_backup.layout.manifests import (
 )
 from weaviate_backup.layout.sharding_state import with_active, without_tenants_held_nowhere
 from weaviate_backup.storage.object_store import ObjectStore
-from weaviate_backup.stored.storing import find_document, read_document
+from weaviate_backup.stored.storing import Budget, find_document, read_document
 from weaviate_backup.weaviate.late_writes import LATE_WRITES
 
 Json = dict[str, Any]
@@ -54,6 +54,7 @@ class BackupReader:
         self._store = store
         self.backup_id = backup_id
         self._descriptors: dict[str, NodeDescriptor] = {}
+        self._budget = Budget()
 
     @cached_property
     def config(self) -> BackupConfig:
@@ -110,6 +111,7 @@ class BackupReader:
                 content = read_document(self._store, key)
             except ObjectNotFound as error:
                 raise Permanent("BackupIncomplete", f"{key} is missing, node {node} cannot be restored") from error
+            self._budget.take(content, what=key)
             self._descriptors[node] = parse_node_descriptor(content, key=key)
             if self.manifest is not None:
                 header = next(self.manifest_lines(node))
@@ -129,7 +131,7 @@ class BackupReader:
         except ObjectNotFound as error:
             raise Permanent("BackupIncomplete", f"{key} is missing") from error
         _check_hash(key, content, entry.manifest.sha256)
-        return read_node_manifest(io.BytesIO(content), key=key)
+        return read_node_manifest(io.BytesIO(content), key=key, line_bounds=document_bounds())
 
     def class_descriptor(self, node: str, collection: str) -> ClassDescriptor:
         found = self.descriptor(node).collection(collection)
@@ -173,7 +175,7 @@ def aliases_of(descriptor: ClassDescriptor) -> list[str]:
     if not descriptor.aliases_included or not descriptor.aliases:
         return []
     try:
-        return [str(each["alias"]) for each in json.loads(descriptor.aliases) or []]
+        return [str(each["alias"]) for each in document_bounds().parse(descriptor.aliases) or []]
     except (ValueError, KeyError, TypeError) as error:
         raise Permanent("HostileBackup", f"the aliases of {descriptor.name} are no list of aliases") from error
 
@@ -196,8 +198,8 @@ def _check_hash(key: str, content: bytes, expected: str) -> None:
 
 def _json_object(content: bytes, what: str) -> Json:
     try:
-        value = json.loads(content)
-    except (ValueError, RecursionError) as error:
+        value = document_bounds().parse(content)
+    except ValueError as error:
         raise Permanent("HostileBackup", f"the {what} is not JSON") from error
     if not isinstance(value, dict):
         raise Permanent("HostileBackup", f"the {what} is no JSON object")

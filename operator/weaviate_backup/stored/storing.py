@@ -9,15 +9,17 @@ import logging
 from collections.abc import Iterable, Iterator
 from datetime import datetime, timedelta
 
+from weaviate_backup.answers import document_bounds
 from weaviate_backup.errors import BackupError, ObjectExists, ObjectNotFound, Permanent
 from weaviate_backup.layout import keys
+from weaviate_backup.layout.json_bounds import BeyondBounds, JsonBounds, TooDeep, values_in
 from weaviate_backup.storage.object_store import ObjectStore, exists
 from weaviate_backup.stored.meter import Meter
 
 log = logging.getLogger(__name__)
 READ_BLOCK_BYTES = 1 << 20
-DOCUMENT_LIMIT_BYTES = 1 << 30
-"""A descriptor of a hundred thousand tenants has tens of megabytes; more than this is no descriptor."""
+PACKED = ".zst"
+"""Such documents are unpacked and bounded line by line."""
 
 
 def prefix_of(backup_id: str) -> str:
@@ -82,12 +84,58 @@ def abort_unfinished(store: ObjectStore, folder: str) -> None:
 
 
 def read_document(store: ObjectStore, key: str) -> bytes:
-    """The whole of a small object. One that is absurdly large is refused before it is read."""
+    """The whole of a small object. One that memory would not hold, or its values, is refused before it is read."""
+    bounds = document_bounds()
     size_bytes = store.stat(key).size_bytes
-    if size_bytes > DOCUMENT_LIMIT_BYTES:
-        raise Permanent("HostileBackup", f"{key} has {size_bytes} bytes; no descriptor is that large")
+    if size_bytes > bounds.size_bytes:
+        raise too_large(key, f"{size_bytes} bytes, more than {bounds.size_bytes}")
+    content = read_small(store, key, limit_bytes=bounds.size_bytes)
+    if not key.endswith(PACKED):
+        refuse_beyond(content, bounds, what=key)
+    return content
+
+
+def read_small(store: ObjectStore, key: str, *, limit_bytes: int) -> bytes:
+    """The whole of an object that is known to be small, whatever the store has of that name."""
     with store.open(key) as stream:
-        return stream.read()
+        blocks, found_bytes = list[bytes](), 0
+        while block := stream.read(min(READ_BLOCK_BYTES, limit_bytes + 1 - found_bytes)):
+            blocks.append(block)
+            found_bytes += len(block)
+            if found_bytes > limit_bytes:
+                raise too_large(key, f"more than {limit_bytes} bytes")
+    return b"".join(blocks)
+
+
+def refuse_beyond(content: bytes, bounds: JsonBounds, *, what: str) -> None:
+    """Before JSON out of a backup is parsed. Raises `DocumentTooLarge` and, for what no program writes,
+    `HostileBackup`."""
+    try:
+        bounds.refuse_beyond(content)
+    except TooDeep as error:
+        raise Permanent("HostileBackup", f"{what} is no descriptor or manifest: {error}") from error
+    except BeyondBounds as error:
+        raise too_large(what, str(error)) from error
+
+
+def too_large(what: str, how: str) -> Permanent:
+    cure = "if the backup is right, give the agents more memory (spec.agent.resources.limits.memory)"
+    return Permanent("DocumentTooLarge", f"{what} is larger than this process can hold: {how}; {cure}")
+
+
+class Budget:
+    """Of several documents that are held at once: as much as two may take of memory, and the values of one."""
+
+    def __init__(self) -> None:
+        bounds = document_bounds()
+        self._bytes, self._values = 2 * bounds.size_bytes, bounds.values
+
+    def take(self, content: bytes, *, what: str) -> None:
+        """Raises `DocumentTooLarge` once they are too much together."""
+        self._bytes -= len(content)
+        self._values -= values_in(content)
+        if self._bytes < 0 or self._values < 0:
+            raise too_large(what, "together with the documents of other nodes")
 
 
 def find_document(store: ObjectStore, key: str) -> bytes | None:

@@ -4,7 +4,7 @@ There is no call for that, but every batch begins its own work on indexes by it,
 """
 
 from weaviate_backup.weaviate.rpc import ClusterCredentials
-from weaviate_backup.weaviate.shard_objects import objects_url, open_session, send
+from weaviate_backup.weaviate.shard_objects import objects_url, open_data_port
 
 TIMEOUT_SECONDS = 120.0
 
@@ -14,5 +14,5 @@ async def flush_indexes(
 ) -> None:
     """Send an empty batch to an active shard through the data port. It changes nothing."""
     url = objects_url(host, data_port, collection=collection, shard=shard)
-    async with open_session(credentials, timeout_seconds=TIMEOUT_SECONDS) as session:
-        await send(session, "POST", url, body=b"", reason="FlushFailed")
+    async with open_data_port(credentials, timeout_seconds=TIMEOUT_SECONDS) as port:
+        await port.send("POST", url, body=b"", reason="FlushFailed")

@@ -12,18 +12,16 @@ format.
 """
 
 import asyncio
-import json
 import struct
 from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
 from uuid import UUID
 
-import aiohttp
-
+from weaviate_backup import answers
 from weaviate_backup.errors import Permanent, Transient, excerpt
 from weaviate_backup.weaviate.rpc import ClusterCredentials
-from weaviate_backup.weaviate.shard_objects import objects_url, open_session, send
+from weaviate_backup.weaviate.shard_objects import DataPort, objects_url, open_data_port
 
 LATE_WRITES = ".late-writes"
 MAGIC = b"WVBLATE1"
@@ -106,29 +104,30 @@ async def replay(
     """
     url = objects_url(host, data_port, collection=collection, shard=shard)
     touched = 0
-    async with open_session(credentials, timeout_seconds=TIMEOUT_SECONDS) as session:
+    async with open_data_port(credentials, timeout_seconds=TIMEOUT_SECONDS) as port:
         for batch in batches(final_writes(path)):
-            await _delete(session, url, [write.uuid for write in batch])
-            await _put(session, url, [write.stored_object for write in batch if not write.is_delete])
+            await _delete(port, url, [write.uuid for write in batch])
+            await _put(port, url, [write.stored_object for write in batch if not write.is_delete])
             touched += len(batch)
     return touched
 
 
-async def _delete(session: aiohttp.ClientSession, url: str, uuids: list[UUID]) -> None:
+async def _delete(port: DataPort, url: str, uuids: list[UUID]) -> None:
     bound = asyncio.Semaphore(DELETES_AT_ONCE)
 
     async def one(uuid: UUID) -> None:
         async with bound:
-            await send(session, "DELETE", f"{url}/{uuid}", reason=REFUSED)
+            await port.send("DELETE", f"{url}/{uuid}", reason=REFUSED)
 
     await asyncio.gather(*(one(uuid) for uuid in uuids))
 
 
-async def _put(session: aiohttp.ClientSession, url: str, objects: list[bytes]) -> None:
+async def _put(port: DataPort, url: str, objects: list[bytes]) -> None:
     if not objects:
         return
     body = b"".join(struct.pack("<Q", len(each)) + each for each in objects)
-    answer = await send(session, "POST", url, body=body, reason=REFUSED)
-    refused = [row for row in json.loads(answer or "[]") or [] if row]
+    answer = await port.send("POST", url, body=body, reason=REFUSED)
+    rows = answers.parse(answer or b"[]", answers.SOME, what=f"POST {url}")
+    refused = [row for row in rows if row] if isinstance(rows, list) else [rows] if rows else []
     if refused:
         raise Transient(REFUSED, f"{len(refused)} late writes were refused at {url}: {excerpt(str(refused[0]))}")

@@ -3,6 +3,9 @@
 Any node answers: followers forward to the leader. There is no authentication. Class objects and sharding states are
 kept as the server wrote them (`json` keeps 64-bit integers exact) and are never built by hand: a malformed class can
 bring down every node. This client never retries; the caller judges `Transient` and `Permanent`.
+
+An agent takes answers that are a share of its memory. The operator, which asks many clusters at once, takes small ones
+at any time and larger ones in turn.
 """
 
 import json
@@ -11,9 +14,10 @@ from typing import Any, Self
 
 import grpc
 
+from weaviate_backup.answers import FREE_BYTES, MANY, document_bounds, parse, turn_of_large, understood
 from weaviate_backup.errors import BackupError, Permanent, Transient
 from weaviate_backup.weaviate.protocol import cluster_pb2, cluster_pb2_grpc
-from weaviate_backup.weaviate.rpc import failure_of, open_channel, text_of
+from weaviate_backup.weaviate.rpc import failure_of, is_too_large, open_channel, text_of
 
 QUERY_TIMEOUT_SECONDS = 30.0
 ALIAS_TIMEOUT_SECONDS = 30.0
@@ -24,11 +28,16 @@ Json = dict[str, Any]
 
 
 class RaftClient:
-    """One connection to one node. Use as an asynchronous context manager, or call `close`."""
+    """One connection to one node. Use as an asynchronous context manager, or call `close`.
 
-    def __init__(self, host: str, port: int = 8301) -> None:
+    With `in_turn`, large answers are waited for, so that few of them are in this process at once.
+    """
+
+    def __init__(self, host: str, port: int = 8301, *, in_turn: bool = False) -> None:
         self.address = f"{host}:{port}"
-        self._channel = open_channel(host, port)
+        self._bounds = MANY if in_turn else document_bounds()
+        self._channel = open_channel(host, port, limit_bytes=FREE_BYTES if in_turn else self._bounds.size_bytes)
+        self._large = open_channel(host, port, limit_bytes=self._bounds.size_bytes) if in_turn else None
         self._stub = cluster_pb2_grpc.ClusterServiceStub(self._channel)
 
     async def __aenter__(self) -> Self:
@@ -41,29 +50,34 @@ class RaftClient:
 
     async def close(self) -> None:
         await self._channel.close()
+        if self._large is not None:
+            await self._large.close()
 
     async def class_names(self) -> tuple[str, ...]:
         """Names of all collections, sorted."""
         answer = await self._query(cluster_pb2.QUERY_KIND_SCHEMA, {})
-        classes = ((answer or {}).get("Schema") or {}).get("classes") or []
-        return tuple(sorted(str(each["class"]) for each in classes))
+        with understood(f"schema of {self.address}"):
+            classes = ((answer or {}).get("Schema") or {}).get("classes") or []
+            return tuple(sorted(str(each["class"]) for each in classes))
 
     async def collection(self, name: str) -> tuple[Json, int]:
         """The class object as raft stores it, and its version. `CollectionNotFound` when there is none."""
         answer = await self._query(cluster_pb2.QUERY_KIND_CLASSES, {"Classes": [name]})
-        found = ((answer or {}).get("Classes") or {}).get(name)
-        if found is None:
-            raise _not_found(name)
-        version = int(found.pop("Version"))
-        return found, version
+        with understood(f"collection {name!r} of {self.address}"):
+            found = ((answer or {}).get("Classes") or {}).get(name)
+            if found is None:
+                raise _not_found(name)
+            version = int(found.pop("Version"))
+            return dict(found), version
 
     async def sharding_state(self, name: str) -> tuple[Json, int]:
         """Shards, their nodes and tenant statuses, and the version. `CollectionNotFound` when there is none."""
         answer = await self._query(cluster_pb2.QUERY_KIND_SHARDING_STATE, {"Class": name})
-        state = (answer or {}).get("State")
-        if answer is None or state is None:
-            raise _not_found(name)
-        return state, int(answer["Version"])
+        with understood(f"sharding state of {name!r} of {self.address}"):
+            state = (answer or {}).get("State")
+            if answer is None or state is None:
+                raise _not_found(name)
+            return dict(state), int(answer["Version"])
 
     async def snapshot(self, name: str, *, attempts: int = 5) -> tuple[Json, Json, int]:
         """Class and sharding state that belong together, and the version of the state.
@@ -86,7 +100,8 @@ class RaftClient:
             if _unknown_to_old_servers(error):
                 return {}
             raise
-        return {str(alias): str(target) for alias, target in ((answer or {}).get("Aliases") or {}).items()}
+        with understood(f"aliases of {self.address}"):
+            return {str(alias): str(target) for alias, target in ((answer or {}).get("Aliases") or {}).items()}
 
     async def resolve_alias(self, alias: str) -> str | None:
         """The collection an alias stands for; None when there is no such alias."""
@@ -138,16 +153,26 @@ class RaftClient:
         what = f"raft query {cluster_pb2.QueryKind.Name(kind)[11:]} at {self.address}"
         request = cluster_pb2.QueryRequest(kind=kind, arguments_json=json.dumps(arguments).encode())
         try:
-            response = await self._stub.Query(request, timeout=QUERY_TIMEOUT_SECONDS)
+            content = await self._answer(request)
         except grpc.aio.AioRpcError as error:
             raise _query_failure(error, what=what) from error
-        if not response.answer_json:
-            return None
-        try:
-            answer = json.loads(response.answer_json)
-        except ValueError as error:
-            raise Permanent("UnexpectedAnswer", f"{what}: the answer is not JSON") from error
+        except TimeoutError as error:
+            raise Transient("ServerTimeout", f"{what}: Weaviate did not answer in time") from error
+        answer = parse(content, self._bounds, what=what) if content else None
         return answer if isinstance(answer, dict) else None
+
+    async def _answer(self, request: cluster_pb2.QueryRequest) -> bytes:
+        try:
+            response = await self._stub.Query(request, timeout=QUERY_TIMEOUT_SECONDS)
+        except grpc.aio.AioRpcError as error:
+            if self._large is None or not is_too_large(error):
+                raise
+            stub = cluster_pb2_grpc.ClusterServiceStub(self._large)
+            async with turn_of_large():
+                response = await stub.Query(request, timeout=QUERY_TIMEOUT_SECONDS)
+        if response is None:  # so grpc gives what is no message of this type
+            raise Permanent("UnexpectedAnswer", f"raft query at {self.address}: the answer is no message of raft's")
+        return bytes(response.answer_json)
 
     async def _apply(
         self,
@@ -163,6 +188,8 @@ class RaftClient:
             response = await self._stub.Apply(request, timeout=timeout_seconds)
         except grpc.aio.AioRpcError as error:
             raise _apply_failure(error, what=f"{what} at {self.address}") from error
+        if response is None:  # as in `_answer`
+            raise Transient("RaftOutcomeUnknown", f"{what} at {self.address}: the answer is no message of raft's")
         return int(response.raft_index)
 
 

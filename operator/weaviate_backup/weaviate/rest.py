@@ -2,9 +2,9 @@
 
 Small on purpose: one method per route, plain dictionaries out, no retries. The API key is optional and never logged.
 Lists are filtered by the key's permissions, so a short list is no proof of absence: raft is asked where that matters.
+Who answers may be anybody: each call says how large its answer can be, and values are looked at before they are used.
 """
 
-import json
 from dataclasses import dataclass
 from types import TracebackType
 from typing import Any, Self
@@ -12,12 +12,16 @@ from urllib.parse import quote
 
 import aiohttp
 
+from weaviate_backup.answers import FEW, MANY, SOME, ask, open_session, parse, understood
 from weaviate_backup.errors import BackupError, Permanent, Transient, excerpt
+from weaviate_backup.layout.json_bounds import JsonBounds
 from weaviate_backup.weaviate.rpc import ClusterCredentials, url_host
 
 TIMEOUT_SECONDS = 60.0
 """The nodes route asks every node and may take 30 s by itself."""
 BACKUP_MODULES = {"backup-s3": "s3", "backup-gcs": "gcs", "backup-azure": "azure", "backup-filesystem": "filesystem"}
+ACTIVE_BACKUPS = 16
+"""So many are told; one of them is enough to wait for."""
 FINISHED_BACKUP = {"SUCCESS", "FAILED", "CANCELED", "CANCELLED"}
 
 Json = dict[str, Any]
@@ -75,13 +79,13 @@ class RestClient:
         await self._json.close()
 
     async def call(self, method: str, path: str, *, query: dict[str, str] | None = None, body: Any = None) -> Any:
-        """Any other route: parsed JSON, None for an empty answer."""
+        """Any other route with a small answer: parsed JSON, None for an empty one."""
         return await self._json.call(method, path, query=query, body=body)
 
     async def ready(self) -> bool:
         """Whether this node takes requests. A node that cannot be reached is not ready."""
         try:
-            await self._json.call("GET", "/v1/.well-known/ready")
+            await self._json.call("GET", "/v1/.well-known/ready", bounds=FEW)
         except (Transient, Permanent):
             return False
         return True
@@ -93,8 +97,8 @@ class RestClient:
     async def nodes(self, collection: str = "", *, verbose: bool = True) -> tuple[Json, ...]:
         """Members that are alive, with their shards when `verbose`. A dead node is simply missing."""
         path = f"/v1/nodes/{_part(collection)}" if collection else "/v1/nodes"
-        answer = await self._json.call("GET", path, query={"output": "verbose" if verbose else "minimal"})
-        return tuple(_object(answer).get("nodes") or ())
+        query, bounds = {"output": "verbose" if verbose else "minimal"}, MANY if verbose else SOME
+        return _objects(_object(await self._json.call("GET", path, query=query, bounds=bounds)).get("nodes"))
 
     async def statistics(self) -> ClusterStatistics:
         """Raft's leader and how far every node is."""
@@ -102,23 +106,25 @@ class RestClient:
 
     async def schema(self) -> Json:
         """`{"classes": […]}`, filtered by the key's permissions."""
-        return _object(await self._json.call("GET", "/v1/schema"))
+        return _object(await self._json.call("GET", "/v1/schema", bounds=MANY))
 
     async def tenants(self, collection: str) -> dict[str, str]:
         """tenant -> activity status (HOT, COLD, FROZEN, … or the newer words). Empty for a class without tenants."""
         try:
-            answer = await self._json.call("GET", f"/v1/schema/{_part(collection)}/tenants")
+            answer = await self._json.call("GET", f"/v1/schema/{_part(collection)}/tenants", bounds=MANY)
         except Permanent as error:
             if "multi-tenancy" in error.message.lower():
                 return {}
             raise
-        return {str(each["name"]): str(each["activityStatus"]) for each in answer or ()}
+        with understood("GET tenants"):
+            return {str(each["name"]): str(each["activityStatus"]) for each in _objects(answer)}
 
     async def aliases(self, collection: str = "") -> dict[str, str]:
         """alias -> collection."""
         query = {"class": collection} if collection else {}
-        answer = _object(await self._json.call("GET", "/v1/aliases", query=query))
-        return {str(each["alias"]): str(each["class"]) for each in answer.get("aliases") or ()}
+        answer = _object(await self._json.call("GET", "/v1/aliases", query=query, bounds=MANY))
+        with understood("GET /v1/aliases"):
+            return {str(each["alias"]): str(each["class"]) for each in _objects(answer.get("aliases"))}
 
     async def create_alias(self, alias: str, collection: str) -> None:
         await self._json.call("POST", "/v1/aliases", body={"alias": alias, "class": collection})
@@ -146,12 +152,12 @@ class RestClient:
         """
         active: list[NativeBackup] = []
         for backend in enabled_backends(await self.meta()):
-            answer = await self._json.call("GET", f"/v1/backups/{backend}")
-            for each in answer or ():
+            answer = await self._json.call("GET", f"/v1/backups/{backend}", bounds=MANY)
+            for each in _objects(answer):
                 status = str(each.get("status", ""))
                 if status not in FINISHED_BACKUP:
-                    active.append(NativeBackup(backend, str(each.get("id", "")), status))
-        return tuple(active)
+                    active.append(NativeBackup(backend, excerpt(str(each.get("id", ""))), excerpt(status)))
+        return tuple(active[:ACTIVE_BACKUPS])
 
 
 class NodeClient:
@@ -177,12 +183,13 @@ class NodeClient:
     async def status(self, collection: str = "") -> Json:
         """`name`, `version`, `status`, `shards` of this node."""
         path = f"/nodes/status/{_part(collection)}" if collection else "/nodes/status"
-        return _object(await self._json.call("GET", path, query={"output": "verbose"}))
+        return _object(await self._json.call("GET", path, query={"output": "verbose"}, bounds=MANY))
 
     async def shards(self, collection: str = "") -> tuple[ShardStatus, ...]:
         """Active shards of this node. Inactive tenants are not in memory, so not here."""
         status = await self.status(collection)
-        return tuple(read_shard(each) for each in status.get("shards") or ())
+        with understood("GET /nodes/status"):
+            return tuple(read_shard(each) for each in _objects(status.get("shards")))
 
     async def statistics(self) -> Json:
         """This node's raft position, without the REST API's key."""
@@ -196,7 +203,7 @@ class _JsonOverHttp:
         self._base_url = base_url
         self._headers = headers
         self._ssl = ssl
-        self._timeout = aiohttp.ClientTimeout(total=timeout_seconds)
+        self._timeout_seconds = timeout_seconds
         self._session: aiohttp.ClientSession | None = None
 
     async def close(self) -> None:
@@ -204,38 +211,41 @@ class _JsonOverHttp:
             await self._session.close()
             self._session = None
 
-    async def call(self, method: str, path: str, *, query: dict[str, str] | None = None, body: Any = None) -> Any:
+    async def call(
+        self,
+        method: str,
+        path: str,
+        *,
+        query: dict[str, str] | None = None,
+        body: Any = None,
+        bounds: JsonBounds = SOME,
+    ) -> Any:
         if self._session is None:
-            self._session = aiohttp.ClientSession(headers=self._headers, timeout=self._timeout)
+            self._session = open_session(self._headers)
         url, what = self._base_url + path, f"{method} {self._base_url}{path}"
         try:
-            async with self._session.request(
-                method, url, params=query, json=body, ssl=self._ssl, allow_redirects=False
-            ) as response:
-                text = await response.text()
-                status = response.status
+            answer = await ask(
+                self._session, method, url, what=what, limit_bytes=bounds.size_bytes,
+                total_seconds=self._timeout_seconds, params=query, json=body, ssl=self._ssl,
+            )  # fmt: skip
         except TimeoutError as error:
             raise Transient("ServerTimeout", f"{what}: Weaviate did not answer in time") from error
-        except aiohttp.ClientError as error:
+        except (aiohttp.ClientError, ValueError) as error:
             raise Transient("ServerUnavailable", f"{what}: {excerpt(str(error))}") from error
-        if status >= 300:
-            raise _failure(status, text, what=what)
-        if not text:
-            return None
-        try:
-            return json.loads(text)
-        except ValueError as error:
-            raise Permanent("UnexpectedAnswer", f"{what}: not JSON but {excerpt(text, 80)!r}") from error
+        if not answer.is_good:
+            raise _failure(answer.status, answer.text, what=what)
+        return parse(answer.body, bounds, what=what) if answer.body else None
 
 
 def read_statistics(answer: Json) -> ClusterStatistics:
     """The leader is named by the node that is it, else by the others' word."""
-    entries = answer.get("statistics") or []
-    leading = [each.get("name") for each in entries if (each.get("raft") or {}).get("state") == "Leader"]
-    named = [each.get("leaderId") for each in entries if each.get("leaderId")]
-    leader = (leading or named or [None])[0]
-    applied = {str(each.get("name")): int((each.get("raft") or {}).get("appliedIndex") or 0) for each in entries}
-    return ClusterStatistics(bool(answer.get("synchronized")), str(leader) if leader else None, applied)
+    entries = _objects(answer.get("statistics"))
+    with understood("statistics"):
+        leading = [each.get("name") for each in entries if (each.get("raft") or {}).get("state") == "Leader"]
+        named = [each.get("leaderId") for each in entries if each.get("leaderId")]
+        leader = (leading or named or [None])[0]
+        applied = {str(each.get("name")): int((each.get("raft") or {}).get("appliedIndex") or 0) for each in entries}
+    return ClusterStatistics(bool(answer.get("synchronized")), excerpt(str(leader)) if leader else None, applied)
 
 
 def read_shard(entry: Json) -> ShardStatus:
@@ -279,6 +289,14 @@ def _object(answer: Any) -> Json:
     if not isinstance(answer, dict):
         raise Permanent("UnexpectedAnswer", f"expected a JSON object from Weaviate, got {type(answer).__name__}")
     return answer
+
+
+def _objects(answer: Any) -> tuple[Json, ...]:
+    """A list of objects; null is an empty one."""
+    found = [] if answer is None else answer
+    if not isinstance(found, list) or not all(isinstance(each, dict) for each in found):
+        raise Permanent("UnexpectedAnswer", "expected a list of JSON objects from Weaviate")
+    return tuple(found)
 
 
 def _part(name: str) -> str:

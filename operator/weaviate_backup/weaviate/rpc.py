@@ -1,7 +1,9 @@
 """gRPC to Weaviate's internal ports: plaintext channels, and one judge of what a failed call means.
 
-Both internal services speak plaintext HTTP/2 without TLS; only the data port knows credentials. The server's receive
-limit is 1 GiB, so ours is too: a sharding state of a hundred thousand tenants is tens of megabytes.
+Both internal services speak plaintext HTTP/2 without TLS; only the data port knows credentials. The server takes
+messages of 1 GiB, and so may we send them. What we take is a share of our memory: a sharding state of a hundred
+thousand tenants is tens of megabytes. gRPC refuses a larger message by its announced length, and a packed one while it
+unpacks it.
 """
 
 import base64
@@ -9,9 +11,10 @@ from dataclasses import dataclass
 
 import grpc
 
+from weaviate_backup.answers import document_bounds
 from weaviate_backup.errors import BackupError, Permanent, Transient, excerpt
 
-MESSAGE_LIMIT_BYTES = 1 << 30
+SEND_LIMIT_BYTES = 1 << 30
 
 
 @dataclass(frozen=True)
@@ -39,13 +42,13 @@ def url_host(host: str) -> str:
     return f"[{host}]" if ":" in host else host
 
 
-def open_channel(host: str, port: int) -> grpc.aio.Channel:
-    """A lazy channel: nothing is sent before the first call. The caller closes it."""
+def open_channel(host: str, port: int, *, limit_bytes: int | None = None) -> grpc.aio.Channel:
+    """A lazy channel: nothing is sent before the first call. The caller closes it. `limit_bytes`: of what comes."""
     return grpc.aio.insecure_channel(
         f"{url_host(host)}:{port}",
         options=[
-            ("grpc.max_receive_message_length", MESSAGE_LIMIT_BYTES),
-            ("grpc.max_send_message_length", MESSAGE_LIMIT_BYTES),
+            ("grpc.max_receive_message_length", limit_bytes or document_bounds().size_bytes),
+            ("grpc.max_send_message_length", SEND_LIMIT_BYTES),
             ("grpc.enable_http_proxy", 0),
             ("grpc.use_local_subchannel_pool", 1),
         ],
@@ -57,6 +60,11 @@ def text_of(error: grpc.aio.AioRpcError) -> str:
     return excerpt(error.details() or error.code().name)
 
 
+def is_too_large(error: grpc.aio.AioRpcError) -> bool:
+    """A message passed the limit of its receiver, us or the server."""
+    return error.code() is grpc.StatusCode.RESOURCE_EXHAUSTED and "larger than" in text_of(error)
+
+
 def failure_of(error: grpc.aio.AioRpcError, *, what: str) -> BackupError:
     """What a failed call means when its meaning is the same for every call; `what` names the call and its target."""
     code, said = error.code(), text_of(error)
@@ -64,7 +72,7 @@ def failure_of(error: grpc.aio.AioRpcError, *, what: str) -> BackupError:
         return Transient("ServerUnavailable", f"{what}: no answer from Weaviate ({said})")
     if code is grpc.StatusCode.DEADLINE_EXCEEDED:
         return Transient("ServerTimeout", f"{what}: Weaviate did not answer in time")
-    if code is grpc.StatusCode.RESOURCE_EXHAUSTED and "larger than" not in said:
+    if code is grpc.StatusCode.RESOURCE_EXHAUSTED and not is_too_large(error):
         return Transient("NoRaftLeader", f"{what}: the cluster has no raft leader ({said})")
     reason, explanation = EXPLAINED.get(code, ("ServerRefused", f"{code.name}: {said}"))
     return Permanent(reason, f"{what}: {explanation}")
@@ -74,7 +82,8 @@ NO_ANSWER = (grpc.StatusCode.UNAVAILABLE, grpc.StatusCode.CANCELLED, grpc.Status
 EXPLAINED = {
     grpc.StatusCode.RESOURCE_EXHAUSTED: (
         "MessageTooLarge",
-        "a message is larger than the receiver takes; raise RAFT_GRPC_MESSAGE_MAX_SIZE on the servers",
+        "a message is larger than the receiver takes; raise RAFT_GRPC_MESSAGE_MAX_SIZE on the servers, and the memory "
+        "limit of the agents (spec.agent.resources), which take an eighth of it",
     ),
     grpc.StatusCode.UNAUTHENTICATED: (
         "ClusterAuthenticationFailed",

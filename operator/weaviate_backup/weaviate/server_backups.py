@@ -10,10 +10,11 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any, Self
 
+from weaviate_backup.answers import understood
 from weaviate_backup.api.config import BackupOptions, RestoreOptions
 from weaviate_backup.api.status import WeaviateStatus
 from weaviate_backup.core.server_place import ServerPlace
-from weaviate_backup.errors import BackupError, Permanent, Transient
+from weaviate_backup.errors import BackupError, Permanent, Transient, excerpt
 from weaviate_backup.weaviate.rest import RestClient
 
 Json = dict[str, Any]
@@ -102,12 +103,14 @@ class ServerBackups:
             if error.reason == "NotFound":
                 return None
             raise
-        said = str(answer.get("status", ""))
+        with understood(f"GET {path}"):
+            said, size = str(answer.get("status", "")), answer.get("size")
+            trouble, size_gib = excerpt(str(answer.get("error") or ""), 1024), None if size is None else float(size)
         try:
             status = WeaviateStatus(OLD_SPELLINGS.get(said, said))
         except ValueError as error:
-            raise Permanent("UnexpectedAnswer", f"GET {path}: Weaviate's status is {said!r}") from error
-        return ServerStatus(status, str(answer.get("error") or ""), answer.get("size"))
+            raise Permanent("UnexpectedAnswer", f"GET {path}: Weaviate's status is {excerpt(said, 40)!r}") from error
+        return ServerStatus(status, trouble, size_gib)
 
     async def _cancel(self, path: str) -> None:
         try:

@@ -1,0 +1,64 @@
+"""What a store says beside objects' content: listings, errors, descriptions. Read by the client libraries, whole, and
+unpacked; so they are given a body with bounds.
+
+Objects' content is read by other calls (`bodies`), as it comes.
+"""
+
+import time
+from collections.abc import Iterator, MutableMapping
+from typing import Any
+
+from weaviate_backup.answers import MANY
+from weaviate_backup.errors import Permanent, Transient
+from weaviate_backup.layout.json_bounds import BeyondBounds
+
+LIMIT_BYTES = MANY.size_bytes
+"""A page of 1,000 names has 4 MiB at most, and as much again where stores add metadata."""
+LIMIT_VALUES = MANY.values
+"""Of JSON as of XML: an element takes a hundred bytes of memory."""
+TOTAL_SECONDS = 120.0
+BLOCK_BYTES = 64 << 10
+REDIRECTS = range(300, 400)
+
+
+def bound(raw: Any) -> None:
+    """Have the body of an answer of urllib3, when it is read as a document, keep the bounds."""
+    raw.stream = _Document(raw).stream
+
+
+def stay_here(status: int, headers: MutableMapping[str, str]) -> None:
+    """A redirect is an answer like any other: no library is told where to."""
+    if status in REDIRECTS:
+        headers.pop("Location", None)
+
+
+class _Document:
+    def __init__(self, raw: Any) -> None:
+        self._raw = raw
+        self._until = time.monotonic() + TOTAL_SECONDS
+
+    def stream(self, _: int = BLOCK_BYTES, decode_content: bool | None = None) -> Iterator[bytes]:
+        """In one block, after it was looked at. Raises `AnswerTooLarge`, `EndpointWrong`, `StoreUnavailable`."""
+        found = bytearray()
+        # what has come, and not what was asked for: who drips would be waited for within one call
+        while block := self._raw.read1(BLOCK_BYTES, decode_content=decode_content):
+            found += block
+            if len(found) > LIMIT_BYTES:
+                raise _too_large(f"more than {LIMIT_BYTES} bytes")
+            if time.monotonic() > self._until:
+                raise Transient("StoreUnavailable", f"the store's answer did not end within {TOTAL_SECONDS:g} s")
+        content = bytes(found)
+        if content.count(b"<") > LIMIT_VALUES:
+            raise _too_large(f"more than {LIMIT_VALUES} elements")
+        try:
+            MANY.refuse_beyond(content)
+        except BeyondBounds as error:
+            raise _too_large(str(error)) from error
+        if b"<!ENTITY" in content:
+            raise Permanent("EndpointWrong", "the store's answer defines entities of XML, which no store does")
+        if content:
+            yield content
+
+
+def _too_large(how: str) -> Permanent:
+    return Permanent("AnswerTooLarge", f"the store's answer is larger than any that is right: {how}")

@@ -27,6 +27,10 @@ class Permanent(BackupError):
     """Asking again cannot help: the input, the permissions or the data must change first."""
 
 
+class InvalidInput(Permanent):
+    """What somebody wrote can never be used: it is no name, or nothing that we can read. It ends an operation."""
+
+
 class ObjectNotFound(Permanent):
     """The store has no object of that key."""
 
@@ -44,6 +48,11 @@ class ObjectExists(Permanent):
 
 
 def excerpt(text: str, limit: int = 256) -> str:
-    """Foreign text on one line and cut to `limit` characters, for use inside a message."""
-    line = " ".join(text.split())
+    """Foreign text on one line, without control characters and cut to `limit`, for use inside a message."""
+    line = printable(text)
     return line if len(line) <= limit else line[: limit - 1] + "…"
+
+
+def printable(text: str) -> str:
+    """On one line, and with a mark for each character that a terminal would obey or that UTF-8 cannot hold."""
+    return "".join(each if each.isprintable() else "\N{REPLACEMENT CHARACTER}" for each in " ".join(text.split()))

@@ -71,6 +71,7 @@ async def read_cluster(kube: Kube, namespace: str, stateful_set: str) -> Cluster
     secrets = await asyncio.gather(*(kube.get(SECRETS, namespace, name) for name in sorted(names)))
     claims = await asyncio.gather(*(kube.get(CLAIMS, namespace, name) for name in sorted(claim_names(pods))))
     return view_cluster(
+        namespace=namespace,
         stateful_set=found,
         pods=pods,
         claims={claim["metadata"]["name"]: claim for claim in claims if claim},

@@ -6,9 +6,10 @@ free when its holder is finished or gone, which is looked up, and it is taken by
 
 from dataclasses import dataclass
 
+from weaviate_backup.api.patterns import UID, fits
 from weaviate_backup.controller.agent_pods import MANAGED_BY, Owner
 from weaviate_backup.core.orders import Lease
-from weaviate_backup.errors import Transient
+from weaviate_backup.errors import InvalidInput, Transient, excerpt
 from weaviate_backup.kube import BACKUPS, LEASES, RESTORES, AlreadyExists, Conflict, Kube
 
 
@@ -21,6 +22,10 @@ class LeaseView:
 
 
 def lease_name(stateful_set_uid: str) -> str:
+    """Raises `InvalidInput` for what is no uid: the API server gives them, but a plan remembers them."""
+    if not fits(UID, stateful_set_uid):
+        message = f"the uid of the plan's StatefulSet is {excerpt(repr(stateful_set_uid), 80)}, which is none"
+        raise InvalidInput("PlanUnreadable", message)
     return f"wvb-{stateful_set_uid}"
 
 

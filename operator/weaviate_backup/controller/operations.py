@@ -36,7 +36,7 @@ from weaviate_backup.core.orders import (
 from weaviate_backup.core.session import Failure, SessionOrder
 from weaviate_backup.core.stepping import Agents
 from weaviate_backup.core.topology import ClusterView
-from weaviate_backup.errors import BackupError, Permanent, Transient
+from weaviate_backup.errors import BackupError, InvalidInput, Permanent, Transient
 from weaviate_backup.kube import PODS, SECRETS, AlreadyExists, Kube
 from weaviate_backup.settings import OperatorSettings
 
@@ -87,9 +87,8 @@ class OperationRuntime:
         if self.plan is None or self.remains:
             secret = await self.kube.get(SECRETS, self.owner.namespace, self.owner.secret_name)
         if self.plan is None and secret is not None:
-            self.plan = self.plan_type.model_validate_json(base64.b64decode(secret["data"][PLAN_KEY]))
-        listed = await self.kube.list(PODS, self.owner.namespace, labels={"app.kubernetes.io/instance": self.owner.uid})
-        self.pods = {pod["metadata"]["name"]: pod for pod in listed if _owned(pod, self.owner.uid)}
+            self.plan = _read_plan(self.plan_type, secret)
+        self.pods = await self._own_pods()
         self.remains = self.remains or bool(self.pods) or secret is not None
         names = self._names()
         states = {node: agent_pod_state(self.pods.get(name)) for node, name in names.items()}
@@ -104,6 +103,15 @@ class OperationRuntime:
             await self.links.follow(addresses, self._tls)
         troubles, self.troubles = self.troubles, {}
         return Agents(operation_uid=self.owner.uid, pods=states, reports=self.links.reports(), troubles=troubles)
+
+    async def _own_pods(self) -> dict[str, Json]:
+        listed = await self.kube.list(PODS, self.owner.namespace, labels={"app.kubernetes.io/instance": self.owner.uid})
+        return {pod["metadata"]["name"]: pod for pod in listed if _owned(pod, self.owner.uid)}
+
+    async def discard(self) -> None:
+        """Lets go of pods and Secrets, also when the plan cannot be read."""
+        self.pods = await self._own_pods()
+        await self._remove_agents()
 
     async def gone(self) -> bool:
         """Nothing of this operation is left in the API server; asked when a terminal phase cleans up."""
@@ -269,6 +277,14 @@ class OperationRuntime:
 def troubles_of(error: BackupError, nodes: tuple[str, ...]) -> Mapping[str, Failure]:
     failure = Failure(reason=error.reason, message=error.message, transient=isinstance(error, Transient))
     return dict.fromkeys(nodes, failure)
+
+
+def _read_plan(plan_type: type[PlannedBackup] | type[PlannedRestore], secret: Json) -> Plan:
+    try:
+        return plan_type.model_validate_json(base64.b64decode((secret.get("data") or {})[PLAN_KEY]))
+    except (KeyError, ValueError):
+        message = f"Secret {secret['metadata']['name']} holds no plan of this operation; create a new operation"
+        raise InvalidInput("PlanUnreadable", message) from None
 
 
 def _owned(pod: Json, uid: str) -> bool:

@@ -50,14 +50,16 @@ Json = dict[str, Any]
 class ApiServer:
     """One API server with a store of its own below `directory`; ready when entered.
 
-    Without controllers nothing makes default service accounts, so pods are admitted without one.
+    Without controllers nothing makes default service accounts, so pods are admitted without one. With `audit` it
+    writes down who asked for what (`audited`).
     """
 
-    def __init__(self, directory: Path, *, controllers: bool = False) -> None:
+    def __init__(self, directory: Path, *, controllers: bool = False, audit: bool = False) -> None:
         self.directory = directory
         self.kubeconfig = directory / "kubeconfig"
         self.url = ""
         self._controllers = controllers
+        self._audit = audit
         self._stack = ExitStack()
         self._tls: ssl.SSLContext | None = None
         self._port = 0
@@ -153,6 +155,12 @@ class ApiServer:
             path = f"/apis/{spec['group']}/{spec['versions'][0]['name']}/{spec['names']['plural']}"
             self._await(lambda path=path: self.request("GET", path)[0] == 200, deadline, f"{path} to be served")
 
+    def audited(self, user: str) -> list[Json]:
+        """Every request of that user so far, as the API server understood it."""
+        with (self.directory / "audit.log").open() as lines:
+            events = [json.loads(line) for line in lines if line.endswith("\n")]
+        return [event for event in events if event["user"]["username"] == user]
+
     def kubectl(
         self, *arguments: str, stdin: str | None = None, check: bool = True
     ) -> subprocess.CompletedProcess[str]:
@@ -216,7 +224,15 @@ class ApiServer:
             "--authorization-mode=RBAC",
             "--allow-privileged",
             *([] if self._controllers else ["--disable-admission-plugins=ServiceAccount"]),
+            *(self._audit_flags() if self._audit else ()),
         ]
+
+    def _audit_flags(self) -> list[str]:
+        """Names only, no content; a long request is told when it is answered."""
+        policy = self.directory / "audit-policy.yaml"
+        rules = [{"level": "Metadata", "omitStages": ["RequestReceived"]}]
+        policy.write_text(yaml.safe_dump({"apiVersion": "audit.k8s.io/v1", "kind": "Policy", "rules": rules}))
+        return [f"--audit-policy-file={policy}", f"--audit-log-path={self.directory / 'audit.log'}"]
 
     def _controllers_command(self) -> list[str]:
         folder = self.directory

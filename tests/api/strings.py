@@ -1,7 +1,8 @@
-"""Every place for a string in the specs of our kinds, found by walking the schemas, and an object with a value there."""
+"""Every place for a string in the specs of our kinds, by walking the schemas, and an object with a value there."""
 
 from collections.abc import Iterator
 from dataclasses import dataclass
+from functools import cache
 from typing import Any
 
 from tests.api.objects import MINIMAL, Json, merged
@@ -35,6 +36,7 @@ class Place:
         return ".".join(("spec", *named))
 
 
+@cache
 def spec_of(kind: str) -> Json:
     """The schema of a kind's spec."""
     definition = next(each for each in definitions().values() if each["spec"]["names"]["kind"] == kind)

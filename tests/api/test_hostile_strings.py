@@ -1,4 +1,4 @@
-"""No string of a spec may be read as something else: found by walking the schemas, so that a new field cannot escape."""
+"""No string of a spec may be read as something else. Strings are found in the schemas: a new one cannot escape."""
 
 from collections.abc import Iterator
 

@@ -430,10 +430,8 @@ def _node_name(environment: Mapping[str, str | SecretKey], pod: Json) -> str:
     match = re.fullmatch(r"\$\(field:metadata\.(name|uid|namespace)\)", name)
     name = str(pod["metadata"][match.group(1)]) if match else name
     if len(name) > MAX_NODE_NAME or not fits(WORD, name):
-        message = (
-            f"CLUSTER_HOSTNAME of pod {pod['metadata']['name']} is {excerpt(repr(name), 80)}; a node's name is a folder "
-            f"of the backup, so it has at most {MAX_NODE_NAME} letters, digits, '-', '_' and '.'"
-        )
+        said = f"CLUSTER_HOSTNAME of pod {pod['metadata']['name']} is {excerpt(repr(name), 80)}"
+        message = f"{said}; a node's name has at most {MAX_NODE_NAME} letters, digits, '-', '_' and '.'"
         raise InvalidInput("NodeNameInvalid", message)
     return name
 

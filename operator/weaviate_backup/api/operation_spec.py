@@ -67,12 +67,15 @@ class AgentOptions(ApiModel):
     image_pull_secrets: Annotated[tuple[ObjectReference, ...], Field(max_length=16)] = ()
 
 
+_DURATION = "^([0-9]+(ms|s|m|h))+$"
 _POSITIVE = explained_by(
-    rule("duration(self) > duration('0s')", "timeout must be longer than 0s; write it as 90m or 24h")
+    rule(
+        f"!self.matches('{_DURATION}') || duration(self) > duration('0s')",
+        "timeout must be longer than 0s; write it as 90m or 24h",
+    )
 )
-Timeout = Annotated[
-    str, Field(min_length=2, max_length=32, pattern=r"^([0-9]+(ms|s|m|h))+$", json_schema_extra=_POSITIVE)
-]
+"""An error within a rule would keep us from writing the status of an object that was stored before."""
+Timeout = Annotated[str, Field(min_length=2, max_length=32, pattern=_DURATION, json_schema_extra=_POSITIVE)]
 NamePattern = Annotated[str, Field(min_length=1, max_length=255, json_schema_extra=shaped(COLLECTION_PATTERN))]
 NamePatterns = Annotated[tuple[NamePattern, ...], Field(max_length=1000)]
 """Names of collections; `*` stands for any characters, `?` for one."""

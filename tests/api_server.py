@@ -51,19 +51,20 @@ Json = dict[str, Any]
 class ApiServer:
     """One API server with a store of its own below `directory`; ready when entered.
 
-    Without controllers nothing makes default service accounts, so pods are admitted without one.
+    Without controllers nothing makes default service accounts, so pods are admitted without one. With `audit` it
+    writes down who asked for what (`audited`).
     """
 
     def __init__(
-        self, directory: Path, *, controllers: bool = False, audited: bool = False, flags: Sequence[str] = ()
+        self, directory: Path, *, controllers: bool = False, audit: bool = False, flags: Sequence[str] = ()
     ) -> None:
         self.directory = directory
         self.audit_log = directory / "audit.log"
-        """One event a line, of every request that is answered; only when `audited`."""
+        """One event a line, of every request that is answered; only with `audit`."""
         self.kubeconfig = directory / "kubeconfig"
         self.url = ""
         self._controllers = controllers
-        self._audited = audited
+        self._audit = audit
         self._flags = flags
         self._stack = ExitStack()
         self._tls: ssl.SSLContext | None = None
@@ -160,6 +161,12 @@ class ApiServer:
             path = f"/apis/{spec['group']}/{spec['versions'][0]['name']}/{spec['names']['plural']}"
             self._await(lambda path=path: self.request("GET", path)[0] == 200, deadline, f"{path} to be served")
 
+    def audited(self, user: str) -> list[Json]:
+        """Every request of that user so far, as the API server understood it."""
+        with self.audit_log.open() as lines:
+            events = [json.loads(line) for line in lines if line.endswith("\n")]
+        return [event for event in events if event["user"]["username"] == user]
+
     def kubectl(
         self, *arguments: str, stdin: str | None = None, check: bool = True
     ) -> subprocess.CompletedProcess[str]:
@@ -237,11 +244,12 @@ class ApiServer:
             "--authorization-mode=RBAC",
             "--allow-privileged",
             *([] if self._controllers else ["--disable-admission-plugins=ServiceAccount"]),
-            *(self._audit_flags() if self._audited else []),
+            *(self._audit_flags() if self._audit else ()),
             *self._flags,
         ]
 
     def _audit_flags(self) -> list[str]:
+        """Names only, no content; a long request is told when it is answered."""
         policy = self.directory / "audit-policy.yaml"
         rules = [{"level": "Metadata", "omitStages": ["RequestReceived"]}]
         policy.write_text(yaml.safe_dump({"apiVersion": "audit.k8s.io/v1", "kind": "Policy", "rules": rules}))

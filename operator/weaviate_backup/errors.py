@@ -30,6 +30,10 @@ class Permanent(BackupError):
     """Asking again cannot help: the input, the permissions or the data must change first."""
 
 
+class InvalidInput(Permanent):
+    """What somebody wrote can never be used: it is no name, or nothing that we can read. It ends an operation."""
+
+
 class ObjectNotFound(Permanent):
     """The store has no object of that key."""
 
@@ -47,11 +51,12 @@ class ObjectExists(Permanent):
 
 
 def excerpt(text: str, limit: int = 256) -> str:
-    """Foreign text on one line and cut to `limit` characters, for use inside a message.
-
-    What steers a terminal or cannot be shown or encoded (control and format characters, lone surrogates) is replaced.
-    """
+    """Foreign text on one line and cut to `limit`, for use inside a message; what cannot be shown is replaced."""
     is_cut = len(text) > 16 * limit
-    words = " ".join(text[: 16 * limit].split())
-    line = "".join(each if each.isprintable() else REPLACEMENT for each in words[: limit + 1])
+    line = printable(text[: 16 * limit])
     return line if len(line) <= limit and not is_cut else line[: limit - 1] + "…"
+
+
+def printable(text: str) -> str:
+    """On one line, with a mark for each character that steers a terminal or that cannot be shown or encoded."""
+    return "".join(each if each.isprintable() else REPLACEMENT for each in " ".join(text.split()))

@@ -27,7 +27,8 @@ from weaviate_backup.api.names import (
     RESTORE_PLURAL,
     VERSION,
 )
-from weaviate_backup.errors import BackupError, Permanent, Transient, excerpt
+from weaviate_backup.api.patterns import MAX_NAME_LENGTH, OBJECT_NAME, fits
+from weaviate_backup.errors import BackupError, InvalidInput, Permanent, Transient, excerpt
 
 TIMEOUT_SECONDS = 30
 MAX_SAID = 400
@@ -45,9 +46,11 @@ class Resource:
     root: str
     plural: str
 
-    def path(self, namespace: str, name: str = "", subresource: str = "") -> str:
-        parts = [self.root, "namespaces", quote(namespace), self.plural]
-        parts += [quote(part) for part in (name, subresource) if part]
+    def path(self, namespace: str, name: str | None = None, subresource: str | None = None) -> str:
+        """Of one object, or of all in the namespace. Raises `InvalidInput` for what is no name: it would be the path
+        of something else."""
+        parts = [self.root, "namespaces", _segment(namespace, "a namespace"), self.plural]
+        parts += [_segment(part, f"one of {self.plural}") for part in (name, subresource) if part is not None]
         return "/".join(parts)
 
 
@@ -62,6 +65,14 @@ LEASES = Resource("/apis/coordination.k8s.io/v1", "leases")
 BACKUPS = Resource(_OURS, BACKUP_PLURAL)
 RESTORES = Resource(_OURS, RESTORE_PLURAL)
 LOCATIONS = Resource(_OURS, LOCATION_PLURAL)
+
+
+def _segment(name: str, what: str) -> str:
+    """A name as one part of a path. Quoting would not be enough: client libraries resolve `..` and `%2e%2e`."""
+    if len(name) > MAX_NAME_LENGTH or not fits(OBJECT_NAME, name):
+        message = f"{excerpt(repr(name), 80)} cannot be the name of {what}; use lower case letters, digits, '-' and '.'"
+        raise InvalidInput("NameInvalid", message)
+    return quote(name, safe="")
 
 
 def in_cluster() -> bool:
@@ -147,7 +158,8 @@ class Kube:
         status, body = await self._call("GET", resource.path(namespace, name))
         if status == 404:
             return None
-        return _checked(status, body, what=f"get {resource.plural} {namespace}/{name}")
+        what = f"get {resource.plural} {namespace}/{name}"
+        return _identified(_checked(status, body, what=what), namespace, name, what=what)
 
     async def version(self, resource: Resource, namespace: str, name: str) -> str | None:
         """Changes with the object, None when there is none. Its content is not sent, so a Secret stays one."""
@@ -155,7 +167,7 @@ class Kube:
         if status == 404:
             return None
         what = f"look at {resource.plural} {namespace}/{name}"
-        found = _checked(status, body, what=what)
+        found = _identified(_checked(status, body, what=what), namespace, name, what=what)
         with answers.understood(what):
             return f"{found['metadata']['uid']}/{found['metadata']['resourceVersion']}"
 
@@ -173,17 +185,19 @@ class Kube:
             if wanted
         }
         status, body = await self._call("GET", resource.path(namespace), query=query)
-        answer = _checked(status, body, what=f"list {resource.plural} in {namespace}")
-        return cast("list[Json]", answer.get("items") or [])
+        what = f"list {resource.plural} in {namespace}"
+        items = cast("list[Json]", _checked(status, body, what=what).get("items") or [])
+        return [_identified(item, namespace, None, what=what) for item in items]
 
     async def create(self, resource: Resource, body: Json) -> Json:
         """Raises `AlreadyExists` when the name is taken."""
         namespace = body["metadata"]["namespace"]
         query = {"fieldManager": FIELD_MANAGER, "fieldValidation": "Strict"}
         status, answer = await self._call("POST", resource.path(namespace), query=query, body=body)
-        return _checked(status, answer, what=f"create {resource.plural} {namespace}/{_name_of(body)}")
+        what = f"create {resource.plural} {namespace}/{_name_of(body)}"
+        return _identified(_checked(status, answer, what=what), namespace, body["metadata"].get("name"), what=what)
 
-    async def apply(self, resource: Resource, body: Json, *, subresource: str = "") -> Json:
+    async def apply(self, resource: Resource, body: Json, *, subresource: str | None = None) -> Json:
         """Server-side apply: what we said before and no longer say is removed."""
         namespace, name = body["metadata"]["namespace"], body["metadata"]["name"]
         query = {"fieldManager": FIELD_MANAGER, "force": "true", "fieldValidation": "Strict"}
@@ -194,14 +208,16 @@ class Kube:
             body=body,
             content_type="application/apply-patch+yaml",
         )
-        return _checked(status, answer, what=f"apply {resource.plural} {namespace}/{name}")
+        what = f"apply {resource.plural} {namespace}/{name}"
+        return _identified(_checked(status, answer, what=what), namespace, name, what=what)
 
     async def replace(self, resource: Resource, body: Json) -> Json:
         """Compare-and-set by the body's resourceVersion; raises `Conflict` when it lost."""
         namespace, name = body["metadata"]["namespace"], body["metadata"]["name"]
         query = {"fieldManager": FIELD_MANAGER}
         status, answer = await self._call("PUT", resource.path(namespace, name), query=query, body=body)
-        return _checked(status, answer, what=f"replace {resource.plural} {namespace}/{name}")
+        what = f"replace {resource.plural} {namespace}/{name}"
+        return _identified(_checked(status, answer, what=what), namespace, name, what=what)
 
     async def delete(self, resource: Resource, namespace: str, name: str, *, uid: str | None = None) -> None:
         """Gone already is success; with `uid`, another object of that name is left alone."""
@@ -262,6 +278,15 @@ def _checked(status: int, body: Json, *, what: str) -> Json:
         return body
     said = excerpt(str(body.get("message", "")), MAX_SAID) or f"status {status}"
     raise _failure(status, str(body.get("reason", "")), f"{what}: {said}")
+
+
+def _identified(answer: Json, namespace: str, name: str | None, *, what: str) -> Json:
+    """The answer, if it is what was asked for. `name` None: any of the namespace."""
+    metadata = answer.get("metadata") or {}
+    if metadata.get("namespace") != namespace or name not in (None, metadata.get("name")):
+        found = f"{metadata.get('namespace')}/{metadata.get('name')}"
+        raise Permanent("ForeignAnswer", f"{what}: the API server answered with {excerpt(found, 80)}")
+    return answer
 
 
 def _failure(status: int, reason: str, message: str) -> BackupError:

@@ -45,6 +45,7 @@ URLS: list[Json] = [
     merged(GCS, {"gcs": {"endpoint": "http://fake-gcs:4443"}}),
     merged(AZURE, {"azure": {"endpoint": "http://azurite:10000/devstoreaccount1"}}),
 ]
+RESOURCES: Json = {"limits": {"memory": "1Gi", "example.com/device": 1}}
 BY_ID: Json = {"source": {"backupRef": None, "locationRef": {"name": "bucket"}, "backupID": "nightly"}}
 
 ACCEPTED = [
@@ -80,6 +81,12 @@ ACCEPTED = [
     Case(LOCATION, {"s3": {"credentialKeyRefs": KEYS}}, "a key that no store takes"),
     Case(LOCATION, {"s3": {"serverSideEncryption": CUSTOMER_KEY}}, "customerKeySecretRef.key must be"),
     Case(LOCATION, {"s3": {"tags": {"team": "search", "empty": ""}, "metadata": {"team": "search"}}}, "1 to 128"),
+    Case(LOCATION, {"s3": {"bucket": "Old_Bucket.eu"}}, "the bucket's name alone"),
+    Case(LOCATION, merged(AZURE, {"azure": {"container": "$root"}}), "the container's name alone"),
+    Case(BACKUP, {"agent": {"nodeSelector": {"disk": "", "example.com/disk": "fast"}}}, "named as on a node"),
+    Case(RESTORE, {"agent": {"nodeSelector": {"disk": "fast"}}}, "named as on a node"),
+    *(Case(kind, {"agent": {"resources": RESOURCES}}, "named as in a Pod") for kind in (BACKUP, RESTORE)),
+    Case(RESTORE, {"nodeMapping": {"Node_1.local": "weaviate-0"}}, "nodeMapping names nodes"),
     Case(LOCATION, merged(AZURE, {"azure": {"account": "abc0123456789"}}), "storage account's name"),
 ]
 
@@ -135,6 +142,16 @@ REFUSED = [
     Case(
         LOCATION, {"s3": {"credentialKeyRefs": [{"name": "prod-db", "key": "password"}]}}, "a key that no store takes"
     ),
+    Case(LOCATION, {"s3": {"metadata": {"..": "search"}}}, "1 to 128"),
+    *(Case(LOCATION, {"s3": {"bucket": each}}, "the bucket's name alone") for each in ("s3://backups", "backups/prod")),
+    Case(LOCATION, merged(AZURE, {"azure": {"container": "Backups/prod"}}), "the container's name alone"),
+    Case(BACKUP, {"agent": {"nodeSelector": {"a/b/c": "fast"}}}, "named as on a node"),
+    Case(RESTORE, {"agent": {"nodeSelector": {"": "fast"}}}, "named as on a node"),
+    *(
+        Case(kind, {"agent": {"resources": {"limits": {"../memory": 1}}}}, "named as in a Pod")
+        for kind in (BACKUP, RESTORE)
+    ),
+    Case(RESTORE, {"nodeMapping": {"../weaviate-0": "weaviate-0"}}, "nodeMapping names nodes"),
 ]
 
 REFUSED_BY_SCHEMA = [

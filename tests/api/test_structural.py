@@ -7,6 +7,7 @@ import pytest
 from pydantic import BaseModel, Field
 
 from weaviate_backup.api.model import ApiModel, Quantity
+from weaviate_backup.api.rules import shaped_keys
 from weaviate_backup.api.structural import spec_schema, status_schema, structural
 
 
@@ -30,8 +31,10 @@ class Outer(ApiModel):
     colour: Colour = Colour.RED
     kind: Literal["one"] = "one"
     share: Annotated[float, Field(gt=0, lt=1)] = 0.5
-    names: Annotated[tuple[Annotated[str, Field(max_length=8)], ...], Field(max_length=4)] = ()
-    amounts: Annotated[dict[str, Quantity], Field(default_factory=dict, max_length=4)]
+    names: Annotated[tuple[Annotated[str, Field(max_length=8, pattern="^[a-z]$")], ...], Field(max_length=4)] = ()
+    amounts: Annotated[
+        dict[str, Quantity], Field(default_factory=dict, max_length=4, json_schema_extra=shaped_keys("^a$", 1, "a"))
+    ]
 
 
 def properties(model: type[BaseModel] = Outer) -> dict[str, Any]:
@@ -74,7 +77,8 @@ def test_exclusive_bounds_are_flags() -> None:
 
 def test_empty_lists_and_maps_are_no_defaults() -> None:
     """A default would make `has(self.names)` true for everybody."""
-    assert properties()["names"] == {"type": "array", "maxItems": 4, "items": {"type": "string", "maxLength": 8}}
+    items = {"type": "string", "maxLength": 8, "pattern": "^[a-z]$"}
+    assert properties()["names"] == {"type": "array", "maxItems": 4, "items": items}
     assert "default" not in properties()["amounts"]
 
 
@@ -106,3 +110,42 @@ def test_a_status_has_no_defaults() -> None:
 def test_what_cannot_be_published_is_an_error(schema: dict[str, Any], complaint: str) -> None:
     with pytest.raises(ValueError, match=complaint):
         structural({"type": "object", "properties": {"field": schema}})
+
+
+class Loose(ApiModel):
+    text: Annotated[str, Field(max_length=8)] = ""
+
+
+class LooseItems(ApiModel):
+    texts: Annotated[tuple[Annotated[str, Field(max_length=8)], ...], Field(max_length=4)] = ()
+
+
+class LooseKeys(ApiModel):
+    texts: Annotated[dict[str, Colour], Field(default_factory=dict, max_length=4)]
+
+
+class LooseValues(ApiModel):
+    texts: Annotated[
+        dict[str, Annotated[str, Field(max_length=8)]],
+        Field(default_factory=dict, max_length=4, json_schema_extra=shaped_keys("^a$", 1, "a")),
+    ]
+
+
+class Nested(ApiModel):
+    inner: Loose = Loose()
+
+
+@pytest.mark.parametrize(
+    ("model", "complaint"),
+    [
+        (Loose, "text is a string of any shape"),
+        (LooseItems, r"texts\[\] is a string of any shape"),
+        (LooseKeys, "texts is a map with keys of any shape"),
+        (LooseValues, r"texts\.\* is a string of any shape"),
+        (Nested, r"inner\.text is a string of any shape"),
+    ],
+)
+def test_a_spec_has_no_string_of_any_shape(model: type[BaseModel], complaint: str) -> None:
+    with pytest.raises(ValueError, match=complaint):
+        spec_schema(model)
+    assert status_schema(model)["type"] == "object", "others' words stand in a status"

@@ -37,15 +37,21 @@ def helm(*arguments: str | Path, values: Json | None = None, line: str = "helm")
         )
 
 
-def render(values: Json | None = None, *, api_versions: tuple[str, ...] = (), line: str = "helm") -> list[Json]:
+def render(
+    values: Json | None = None,
+    *,
+    api_versions: tuple[str, ...] = (),
+    line: str = "helm",
+    namespace: str = NAMESPACE,
+) -> list[Json]:
     """Every object of the release; the caller may change them."""
-    text = _rendered(yaml.safe_dump(values or {}), api_versions, line)
+    text = _rendered(yaml.safe_dump(values or {}), api_versions, line, namespace)
     return [document for document in yaml.load_all(text, Loader=yaml.CSafeLoader) if document]
 
 
 @cache
-def _rendered(values: str, api_versions: tuple[str, ...], line: str) -> str:
-    command: tuple[str | Path, ...] = ("template", RELEASE, CHART, "--namespace", NAMESPACE, *_flags(api_versions))
+def _rendered(values: str, api_versions: tuple[str, ...], line: str, namespace: str) -> str:
+    command: tuple[str | Path, ...] = ("template", RELEASE, CHART, "--namespace", namespace, *_flags(api_versions))
     done = helm(*command, values=yaml.safe_load(values), line=line)
     assert done.returncode == 0, done.stderr
     return done.stdout

@@ -1,5 +1,7 @@
 """What an agent's pod mounts for its location: each Secret under the name its program looks for."""
 
+from dataclasses import replace
+from datetime import UTC, datetime
 from typing import Any
 
 import pytest
@@ -7,8 +9,18 @@ from pydantic import ValidationError
 
 from weaviate_backup.api.location import CUSTOMER_KEY, LocationSpec
 from weaviate_backup.api.operation_spec import AgentOptions
-from weaviate_backup.controller.agent_pods import AgentImage, Owner, store_worker_pod
+from weaviate_backup.controller.agent_pods import (
+    AgentImage,
+    Owner,
+    leaf_keys,
+    pod_name,
+    store_worker_pod,
+)
+from weaviate_backup.controller.certificates import issue
+from weaviate_backup.controller.operation_secrets import mounted_by_agents
+from weaviate_backup.core.orders import PROBING_WORKERS
 from weaviate_backup.core.session import CA_MOUNT, CREDENTIALS_MOUNT
+from weaviate_backup.core.topology import ClusterAuth
 from weaviate_backup.errors import Permanent
 from weaviate_backup.settings import AgentSettings
 
@@ -76,3 +88,22 @@ def test_agents_learn_from_the_installer_alone_which_hosts_are_trusted(monkeypat
     monkeypatch.setenv("WVB_TRUSTED_STORE_HOSTS", "https://minio")
     with pytest.raises(ValidationError, match="'https://minio' is no host to trust"):
         AgentSettings.from_environment()
+
+
+def test_no_node_s_name_is_in_the_way_of_another_s_or_of_ours() -> None:
+    """Nodes may be called as our files and as pods of ours are."""
+    nodes = ("ca", "store-0", "plan.json", "cluster.username", "agent-ca")
+    names = {node: pod_name(OWNER, node, nodes) for node in (*nodes, *PROBING_WORKERS)}
+    assert len(set(names.values())) == len(nodes) + len(PROBING_WORKERS)
+    made = issue(OWNER.uid, names, now=datetime.now(UTC), valid_seconds=60)
+    data = mounted_by_agents(made, ClusterAuth(username="u", password="p"))
+    assert data["ca.crt"].encode() == made.ca_pem
+    assert len(data) == 3 + 2 * len(names)
+    for node, leaf in made.agents.items():
+        assert [data[key].encode() for key in leaf_keys(node)] == [leaf.certificate_pem, leaf.key_pem]
+
+
+def test_operations_whose_uids_begin_alike_have_pods_of_their_own() -> None:
+    first, other = (replace(OWNER, uid=f"1b4e28ba-2fa1-4{variant}d2-883f-0016d3cca427") for variant in ("1", "2"))
+    assert pod_name(first, "weaviate-0", ("weaviate-0",)) != pod_name(other, "weaviate-0", ("weaviate-0",))
+    assert len(pod_name(first, PROBING_WORKERS[1], ())) <= 63

@@ -43,7 +43,7 @@ ASKED_WITHOUT_A_REQUEST = {(GROUP, f"{kind}/finalizers", "update") for kind in O
 def server(tmp_path_factory: pytest.TempPathFactory) -> Iterator[ApiServer]:
     """Without our kinds."""
     enforced = ("--enable-admission-plugins=OwnerReferencesPermissionEnforcement",)
-    with ApiServer(tmp_path_factory.mktemp("rights") / "kubernetes", audited=True, flags=enforced) as server:
+    with ApiServer(tmp_path_factory.mktemp("rights") / "kubernetes", audit=True, flags=enforced) as server:
         yield server
 
 

@@ -5,8 +5,16 @@ from typing import Any
 import pytest
 
 from weaviate_backup.core.selection import select
-from weaviate_backup.core.topology import ClusterView, SecretKey, Sources, view_cluster
-from weaviate_backup.errors import Permanent, Transient
+from weaviate_backup.core.topology import (
+    ClusterView,
+    SecretKey,
+    Sources,
+    claim_names,
+    config_map_names,
+    secret_names,
+    view_cluster,
+)
+from weaviate_backup.errors import InvalidInput, Permanent, Transient
 
 Json = dict[str, Any]
 
@@ -47,8 +55,9 @@ def view(
         "spec": pod_spec | spec | {"containers": [second]},
     }
     return view_cluster(
+        namespace="ns",
         stateful_set={
-            "metadata": {"name": "weaviate", "namespace": "ns", "uid": "s"},
+            "metadata": {"name": "weaviate", "namespace": "elsewhere", "uid": "s"},
             "spec": {"replicas": replicas, "template": {"spec": pod_spec | {"containers": [template or inner]}}},
         },
         pods=[pod, stranger if second is None else other],
@@ -61,6 +70,7 @@ def view(
 
 def test_ports_paths_and_secrets_come_from_the_objects() -> None:
     seen = view(container())
+    assert seen.namespace == "ns", "where it was looked for, not what an answer says"
     endpoint = seen.endpoint("weaviate-0")
     assert endpoint is not None
     assert (endpoint.host, endpoint.rest_port, endpoint.data_port, endpoint.raft_port) == ("10.0.0.1", 8081, 7001, 8301)
@@ -170,3 +180,40 @@ def test_selection(include: tuple[str, ...], exclude: tuple[str, ...], chosen: t
 def test_only_star_and_question_mark_are_special(pattern: str) -> None:
     with pytest.raises(Permanent, match="CollectionNotFound"):
         select(("Article", "Book"), include=(pattern,), exclude=())
+
+
+NO_NAMES = ["../../victim/secrets/prod-db", "..", ".", "", "a/b", "a%2fb", "a\\b", "A", "a\x00", "a\n", "a" * 254]
+
+
+@pytest.mark.parametrize("name", NO_NAMES, ids=ascii)
+def test_a_reference_to_what_no_object_can_be_is_refused_with_its_place(name: str) -> None:
+    """The API server takes most of them in a pod's template."""
+    for source in ("secretKeyRef", "configMapKeyRef"):
+        entry = {"name": "CLUSTER_BASIC_AUTH_USERNAME", "valueFrom": {source: {"name": name, "key": "password"}}}
+        spec: Json = {"containers": [container(env=[entry])]}
+        with pytest.raises(InvalidInput, match="env CLUSTER_BASIC_AUTH_USERNAME of Weaviate's container"):
+            config_map_names(spec) if source == "configMapKeyRef" else view(container(env=[entry]))
+    for source, names in (("secretRef", secret_names), ("configMapRef", config_map_names)):
+        with pytest.raises(InvalidInput, match=f"envFrom.{source}"):
+            names({"containers": [container(envFrom=[{source: {"name": name}}])]})
+    claim = {"name": "data", "persistentVolumeClaim": {"claimName": name}}
+    with pytest.raises(InvalidInput, match="volume data"):
+        claim_names([{"spec": {"volumes": [claim]}}])
+
+
+def test_a_reference_to_a_key_that_none_can_be_is_refused() -> None:
+    entry = {"name": "PASSWORD", "valueFrom": {"secretKeyRef": {"name": "auth", "key": "../tls.key"}}}
+    with pytest.raises(InvalidInput, match=r"'auth/\.\./tls\.key'"):
+        view(container(env=[entry]))
+
+
+@pytest.mark.parametrize("name", ["../weaviate-0", "a/b", "_store-0", ".", "a b", "%2e", "a\x00", "a" * 64], ids=ascii)
+def test_a_node_s_name_is_a_word(name: str) -> None:
+    """It becomes a folder of the backup and a key of a Secret; `_store-0` is a worker of ours."""
+    with pytest.raises(InvalidInput, match="CLUSTER_HOSTNAME of pod weaviate-0"):
+        view(container(env=[{"name": "CLUSTER_HOSTNAME", "value": name}]))
+
+
+@pytest.mark.parametrize("name", ["ca", "store-0", "Node_1.local"])
+def test_any_word_may_be_a_node_s_name(name: str) -> None:
+    assert view(container(env=[{"name": "CLUSTER_HOSTNAME", "value": name}])).nodes[0].name == name

@@ -8,6 +8,7 @@ from collections.abc import Callable, Iterable
 from typing import Any
 
 from weaviate_backup.api.model import ApiModel, dump
+from weaviate_backup.errors import printable
 
 STATUS_LIMIT_BYTES = 100 * 1024
 NAMES_BUDGET_BYTES = 20 * 1024
@@ -17,13 +18,28 @@ Json = dict[str, Any]
 
 
 def status_json(status: ApiModel) -> Json:
-    """The status as API JSON below the limit, with the least needed detail dropped first if it must be."""
-    made = dump(status)
+    """The status as API JSON below the limit, with the least needed detail dropped first if it must be.
+
+    Parts of it were said by others, so that every string is made printable.
+    """
+    made: Json = _printable(dump(status))
     for give_way in _STEPS:
         if size_bytes(made) <= STATUS_LIMIT_BYTES:
             break
         give_way(made)
     return made
+
+
+def _printable(value: Any) -> Any:
+    match value:
+        case str():
+            return value if value.isprintable() else printable(value)
+        case dict():
+            return {key: _printable(child) for key, child in value.items()}
+        case list():
+            return [_printable(child) for child in value]
+        case _:
+            return value
 
 
 def size_bytes(value: Json) -> int:

@@ -5,14 +5,16 @@ from typing import Annotated, Any
 
 from pydantic import ConfigDict, Field
 
-from weaviate_backup.api.model import ApiModel, Name
-from weaviate_backup.api.rules import explained_by, rule
+from weaviate_backup.api.model import ApiModel, Name, NoOrName
+from weaviate_backup.api.patterns import DATA_KEY, FREE_TEXT, IDENTIFIER, NO_OR_WORD, PLAIN
+from weaviate_backup.api.rules import explained_by, rule, shaped
 
 PATH_RULE = explained_by(
     rule(
         r"!self.matches('(^|/)\\.\\.(/|$)')",
         "path may not hold '..'; name the place itself",
-    )
+    ),
+    shape=PLAIN,
 )
 Path = Annotated[str, Field(max_length=512, json_schema_extra=PATH_RULE)]
 CUSTOMER_KEY = "SSE_CUSTOMER_KEY"
@@ -28,25 +30,56 @@ _HOST = explained_by(
         "self.matches('^(https?://)?[^/?#@ ]+/?$')",
         "s3.endpoint is host[:port], with or without http:// or https:// in front, and without a path; the bucket and "
         "the path have fields of their own",
-    )
+    ),
+    shape=PLAIN,
 )
 _URL = explained_by(
     rule(
         "self.matches('^https?://[^/?#@ ]+(/[^?#@ ]*)?$')",
         "endpoint is a URL such as https://host:port, without a query or credentials; those belong into the Secret",
-    )
+    ),
+    shape=PLAIN,
 )
 _ACCOUNT = explained_by(
     rule(
         "self.matches('^[a-z0-9]{3,24}$')",
         "azure.account is a storage account's name: 3 to 24 lower case letters or digits",
     ),
+    shape=PLAIN,
 )
-_NAMES = explained_by(rule("self.all(name, size(name) > 0 && size(name) <= 128)", "a name has 1 to 128 characters"))
+_BUCKET = explained_by(
+    rule(
+        "self.matches('^[A-Za-z0-9][A-Za-z0-9._-]*$')",
+        "bucket is the bucket's name alone, without a scheme and without a path; path is a field of its own",
+    ),
+    shape=PLAIN,
+)
+_CONTAINER = explained_by(
+    rule(
+        "self.matches('^[$a-z0-9][a-z0-9-]*$')",
+        "azure.container is the container's name alone: lower case letters, digits and dashes; path is a field of its "
+        "own",
+    ),
+    shape=PLAIN,
+)
+_NAMES = explained_by(
+    rule(
+        f"self.all(name, size(name) > 0 && size(name) <= 128 && name.matches(r'{FREE_TEXT}'))",
+        "a name has 1 to 128 characters, does not begin with a dot, and holds no percent sign or backslash",
+    )
+)
+Word = Annotated[str, Field(max_length=64, json_schema_extra=shaped(NO_OR_WORD))]
+"""A region, a storage class."""
 Endpoint = Annotated[str, Field(max_length=512, json_schema_extra=_URL)]
-Tags = Annotated[dict[str, Annotated[str, Field(max_length=256)]], Field(max_length=10, json_schema_extra=_NAMES)]
+Tags = Annotated[
+    dict[str, Annotated[str, Field(max_length=256, json_schema_extra=shaped(FREE_TEXT))]],
+    Field(max_length=10, json_schema_extra=_NAMES),
+]
 """Index tags of every object."""
-Metadata = Annotated[dict[str, Annotated[str, Field(max_length=1024)]], Field(max_length=32, json_schema_extra=_NAMES)]
+Metadata = Annotated[
+    dict[str, Annotated[str, Field(max_length=1024, json_schema_extra=shaped(FREE_TEXT))]],
+    Field(max_length=32, json_schema_extra=_NAMES),
+]
 """Metadata of every object, beside its content."""
 _SCHEME_RULE = rule(
     "!has(self.endpoint) || !has(self.useSSL) || !self.endpoint.contains('://') || "
@@ -72,7 +105,7 @@ class SecretReference(ApiModel):
 
 class SecretKeyReference(ApiModel):
     name: Name
-    key: Annotated[str, Field(min_length=1, max_length=253)]
+    key: Annotated[str, Field(min_length=1, max_length=253, json_schema_extra=shaped(DATA_KEY))]
 
 
 _KEYS_ONCE = explained_by(
@@ -94,8 +127,8 @@ class ServerSideEncryption(ApiModel):
 
     model_config = ConfigDict(json_schema_extra=explained_by(_KEY_RULE, _KEY_NAME_RULE))
 
-    algorithm: Annotated[str, Field(max_length=32)] = "AES256"
-    kms_key_id: Annotated[str | None, Field(max_length=2048)] = None
+    algorithm: Annotated[str, Field(max_length=32, json_schema_extra=shaped(IDENTIFIER))] = "AES256"
+    kms_key_id: Annotated[str | None, Field(max_length=2048, json_schema_extra=shaped(IDENTIFIER))] = None
     customer_key_secret_ref: SecretKeyReference | None = None
     """Key SSE_CUSTOMER_KEY of a Secret: S3 uses it but never keeps it (SSE-C), 32 bytes in base64. Whoever reads a
     backup needs it. It goes over TLS, to AWS and to hosts that the installer lists."""
@@ -122,12 +155,12 @@ class S3Location(ApiModel):
 
     model_config = ConfigDict(json_schema_extra=explained_by(_SCHEME_RULE))
 
-    bucket: Annotated[str, Field(min_length=3, max_length=63)]
+    bucket: Annotated[str, Field(min_length=3, max_length=63, json_schema_extra=_BUCKET)]
     path: Path = ""
     """Prefix of all backups in the bucket, without leading or trailing slash. Empty: the bucket itself."""
     endpoint: Annotated[str | None, Field(max_length=512, json_schema_extra=_HOST)] = None
     """host[:port] of the store; a scheme in front decides what useSSL decides else. Absent: AWS's own of the region."""
-    region: Annotated[str | None, Field(max_length=64)] = None
+    region: Word | None = None
     use_ssl: bool | None = None
     """Talk TLS to the endpoint. Absent: as the endpoint's scheme says, and TLS when it has none."""
     force_path_style: bool = False
@@ -140,7 +173,7 @@ class S3Location(ApiModel):
     ca_secret_ref: SecretKeyReference | None = None
     """Certificate authority of the endpoint, PEM, when it is not a public one."""
     server_side_encryption: ServerSideEncryption | None = None
-    storage_class: Annotated[str | None, Field(max_length=64)] = None
+    storage_class: Word | None = None
     """Storage class of every object, such as STANDARD_IA. Absent: the bucket's default."""
     object_lock: ObjectLock | None = None
     """Keep the objects of completed backups from being deleted or replaced. The bucket must have Object Lock, and the
@@ -166,10 +199,10 @@ class S3Location(ApiModel):
 class GcsLocation(ApiModel):
     """Google Cloud Storage."""
 
-    bucket: Annotated[str, Field(min_length=3, max_length=222)]
+    bucket: Annotated[str, Field(min_length=3, max_length=222, json_schema_extra=_BUCKET)]
     path: Path = ""
     """Prefix of all backups in the bucket, without leading or trailing slash. Empty: the bucket itself."""
-    project: Annotated[str | None, Field(max_length=128)] = None
+    project: Annotated[str | None, Field(max_length=128, json_schema_extra=shaped(IDENTIFIER))] = None
     """Project of the bucket, as Weaviate is told it. No request of a backup depends on it."""
     endpoint: Endpoint | None = None
     """URL of another server that speaks the protocol. Tokens go over https, to Google and to hosts that the installer
@@ -181,9 +214,9 @@ class GcsLocation(ApiModel):
     Absent: the identity of the agents' service account or node."""
     ca_secret_ref: SecretKeyReference | None = None
     """Certificate authority of the endpoint, PEM, when it is not a public one."""
-    storage_class: Annotated[str | None, Field(max_length=64)] = None
+    storage_class: Word | None = None
     """Storage class of every object, such as NEARLINE. Absent: the bucket's default."""
-    kms_key_name: Annotated[str | None, Field(max_length=512)] = None
+    kms_key_name: Annotated[str | None, Field(max_length=512, json_schema_extra=shaped(IDENTIFIER))] = None
     """Cloud KMS key of every object, projects/.../cryptoKeys/NAME. Absent: the bucket's default."""
     metadata: Metadata = Field(default_factory=dict)
     """Metadata of every object."""
@@ -192,7 +225,7 @@ class GcsLocation(ApiModel):
 class AzureLocation(ApiModel):
     """Azure Blob Storage."""
 
-    container: Annotated[str, Field(min_length=3, max_length=63)]
+    container: Annotated[str, Field(min_length=3, max_length=63, json_schema_extra=_CONTAINER)]
     path: Path = ""
     """Prefix of all backups in the container, without leading or trailing slash. Empty: the container itself."""
     account: Annotated[str | None, Field(max_length=24, json_schema_extra=_ACCOUNT)] = None
@@ -207,7 +240,7 @@ class AzureLocation(ApiModel):
     """Single keys of further Secrets, when the credentials lie in several; they go before credentialsSecretRef."""
     ca_secret_ref: SecretKeyReference | None = None
     """Certificate authority of the endpoint, PEM, when it is not a public one."""
-    access_tier: Annotated[str | None, Field(max_length=64)] = None
+    access_tier: Word | None = None
     """Access tier of every blob, such as Cool. Absent: the account's default."""
     tags: Tags = Field(default_factory=dict)
     """Index tags of every blob. The identity then needs the right to tag."""
@@ -238,7 +271,7 @@ class LocationSpec(ApiModel):
     gcs: GcsLocation | None = None
     azure: AzureLocation | None = None
     filesystem: FilesystemLocation | None = None
-    service_account_name: Annotated[str | None, Field(max_length=253)] = None
+    service_account_name: NoOrName | None = None
     """Service account of the agents that use this location, for cloud identities. Their API token is never mounted."""
     read_only: bool = False
     """Restores only: nothing is ever written to or deleted from this location."""

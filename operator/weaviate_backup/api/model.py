@@ -4,10 +4,23 @@ Fields are snake_case here and camelCase in JSON, with Kubernetes' spelling of i
 `blockSizeMiB`). Reading is lenient, so that an object of a newer schema can be read; strictness is the API server's.
 """
 
+from collections.abc import Callable
 from datetime import UTC, datetime
 from typing import Annotated, Any
 
-from pydantic import AwareDatetime, BaseModel, ConfigDict, Field, PlainSerializer, WithJsonSchema
+from pydantic import (
+    AwareDatetime,
+    BaseModel,
+    BeforeValidator,
+    ConfigDict,
+    Field,
+    PlainSerializer,
+    WithJsonSchema,
+)
+
+from weaviate_backup.api import patterns
+from weaviate_backup.api.rules import shaped
+from weaviate_backup.errors import excerpt
 
 _INITIALISMS = {"id": "ID", "uid": "UID", "ssl": "SSL", "mib": "MiB", "sha256": "SHA256"}
 
@@ -40,6 +53,11 @@ def rfc3339(moment: datetime) -> str:
     return moment.astimezone(UTC).replace(microsecond=0, tzinfo=None).isoformat() + "Z"
 
 
+def _shown(limit: int) -> Callable[[Any], Any]:
+    """A status that holds what others said can always be written."""
+    return lambda value: excerpt(value, limit) if isinstance(value, str) else value
+
+
 Time = Annotated[
     AwareDatetime,
     PlainSerializer(rfc3339, return_type=str, when_used="json"),
@@ -47,15 +65,22 @@ Time = Annotated[
 ]
 """An instant; naive ones are refused."""
 
-Name = Annotated[str, Field(min_length=1, max_length=253)]
+Name = Annotated[
+    str,
+    Field(min_length=1, max_length=patterns.MAX_NAME_LENGTH, json_schema_extra=shaped(patterns.OBJECT_NAME)),
+]
 """Name of a Kubernetes object."""
-NodeName = Annotated[str, Field(min_length=1, max_length=63)]
+NoOrName = Annotated[
+    str, Field(max_length=patterns.MAX_NAME_LENGTH, json_schema_extra=shaped(patterns.NO_OR_OBJECT_NAME))
+]
+"""Where an empty name is none."""
+NodeName = Annotated[str, Field(min_length=1, max_length=63, json_schema_extra=shaped(patterns.WORD))]
 """Name of a Weaviate node, which is its pod's name."""
 CollectionName = Annotated[str, Field(min_length=1, max_length=255)]
-Text = Annotated[str, Field(max_length=64)]
-"""A short word or identifier in a status."""
-Message = Annotated[str, Field(max_length=256)]
-"""A sentence about one node or one finding in a status."""
+Text = Annotated[str, BeforeValidator(_shown(64)), Field(max_length=64)]
+"""A short word or identifier in a status; what others said in it is cut and made printable."""
+Message = Annotated[str, BeforeValidator(_shown(256)), Field(max_length=256)]
+"""A sentence about one node or one finding in a status; what others said in it is cut and made printable."""
 Count = Annotated[int, Field(ge=0)]
 """A number of things or bytes."""
 _DECIMAL = r"(([0-9]+(\.[0-9]*)?)|(\.[0-9]+))"

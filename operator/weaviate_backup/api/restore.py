@@ -16,6 +16,8 @@ from weaviate_backup.api.operation_spec import (
     TargetReference,
     Timeout,
 )
+from weaviate_backup.api.patterns import WORD
+from weaviate_backup.api.rules import shaped_keys
 from weaviate_backup.api.status import (
     MAX_COLLECTIONS,
     MAX_NAMES,
@@ -25,6 +27,8 @@ from weaviate_backup.api.status import (
     PlannedNode,
     Sha256,
 )
+
+_NODES = shaped_keys(WORD, 63, "nodeMapping names nodes: letters, digits, '-', '_' and '.', at most 63 of them")
 
 
 class RestorePhase(StrEnum):
@@ -69,7 +73,9 @@ class RestoreSpec(ApiModel):
     exclude: NamePatterns = ()
     """Collections of the backup to leave out, with the wildcards * and ?. Not together with include."""
     config: RestoreOptions = RestoreOptions()
-    node_mapping: Annotated[dict[str, NodeName], Field(default_factory=dict, max_length=MAX_NODES)]
+    node_mapping: Annotated[
+        dict[str, NodeName], Field(default_factory=dict, max_length=MAX_NODES, json_schema_extra=_NODES)
+    ]
     """Node names of the backup to node names of the target. Empty: they are the same."""
     overwrite_alias: bool = False
     """Let an alias of the backup replace one of the same name that points elsewhere."""

@@ -10,6 +10,8 @@ from typing import Any
 from pydantic import BaseModel
 from pydantic.fields import FieldInfo
 
+from weaviate_backup.api.patterns import PLAIN
+
 JsonSchema = dict[str, Any]
 SchemaChange = Callable[[JsonSchema], None]
 
@@ -30,18 +32,37 @@ def ranged(field: str, low: int, high: int, cure: str) -> SchemaChange:
 
 def matching(pattern: str, message: str) -> SchemaChange:
     """A pattern with a message of its own."""
-    return explained_by(rule(f"self.matches('{pattern}')", message), replacing=("pattern",))
+    return explained_by(rule(f"self.matches('{pattern}')", message), replacing=("pattern",), shape=PLAIN)
 
 
-def explained_by(*explanations: dict[str, str], replacing: Iterable[str] = ()) -> SchemaChange:
-    """A change, for `json_schema_extra`, that puts the rules in the place of schema keywords."""
+def explained_by(*explanations: dict[str, str], replacing: Iterable[str] = (), shape: str = "") -> SchemaChange:
+    """A change, for `json_schema_extra`, that puts the rules in the place of schema keywords.
+
+    `shape`: a looser pattern beside them, which nobody breaks by accident: rules say nothing where a pattern fails.
+    """
 
     def change(schema: JsonSchema) -> None:
         for keyword in replacing:
             schema.pop(keyword, None)
         schema["x-kubernetes-validations"] = list(explanations)
+        if shape:
+            schema["pattern"] = shape
 
     return change
+
+
+def shaped(pattern: str) -> SchemaChange:
+    """A pattern in the schema alone: an object that was stored under an older schema can still be read."""
+
+    def change(schema: JsonSchema) -> None:
+        schema["pattern"] = pattern
+
+    return change
+
+
+def shaped_keys(pattern: str, limit: int, message: str) -> SchemaChange:
+    """A map's keys, which a structural schema cannot describe."""
+    return explained_by(rule(f"self.all(key, size(key) <= {limit} && key.matches(r'{pattern}'))", message))
 
 
 def exclusive_lists(first: str, second: str) -> dict[str, str]:

@@ -160,7 +160,7 @@ class AccessStatus(ApiModel):
 class Finding(ApiModel):
     """A cause or a caveat: one CamelCase word and a sentence."""
 
-    reason: Annotated[str, Field(min_length=1, max_length=64)]
+    reason: Annotated[Text, Field(min_length=1)]
     message: Message = ""
 
 

@@ -27,13 +27,16 @@ _TYPES = frozenset({"object", "array", "string", "integer", "number", "boolean"}
 
 
 def spec_schema(model: type[BaseModel]) -> JsonSchema:
-    """Schema of what users write: with defaults and rules."""
-    return _structural_of(model)
+    """Schema of what users write: with defaults and rules, and a shape for every string."""
+    schema = _structural_of(model)
+    _check_shapes(schema, "")
+    return schema
 
 
 def status_schema(model: type[BaseModel]) -> JsonSchema:
-    """Schema of what only we write: no defaults, which would appear out of nowhere, and no rules."""
-    schema: JsonSchema = _without(_structural_of(model), frozenset({"default", "x-kubernetes-validations"}))
+    """Schema of what only we write: no defaults, which would appear out of nowhere, and nothing that others' words in
+    it could break but its bounds."""
+    schema: JsonSchema = _without(_structural_of(model), frozenset({"default", "pattern", "x-kubernetes-validations"}))
     return schema
 
 
@@ -123,6 +126,22 @@ def _check(schema: JsonSchema, path: str) -> None:
     }
     if unbounded.get(kind, False):
         raise ValueError(f"{where} is a {kind} without a bound")
+
+
+def _check_shapes(schema: JsonSchema, path: str) -> None:
+    """A string that people write becomes a part of a path, a key, a header: each says which it may be, a map's keys
+    by a rule, which is all that a structural schema has for them."""
+    is_text = schema.get("type") == "string" or schema.get("x-kubernetes-int-or-string")
+    if is_text and not {"pattern", "enum", "format"} & schema.keys():
+        raise ValueError(f"{path or 'the root'} is a string of any shape; give it a pattern")
+    if "additionalProperties" in schema:
+        if "x-kubernetes-validations" not in schema:
+            raise ValueError(f"{path or 'the root'} is a map with keys of any shape; give it a rule")
+        _check_shapes(schema["additionalProperties"], f"{path}.*")
+    if "items" in schema:
+        _check_shapes(schema["items"], f"{path}[]")
+    for name, child in schema.get("properties", {}).items():
+        _check_shapes(child, f"{path}.{name}")
 
 
 def _without(schema: Any, keywords: frozenset[str]) -> Any:

@@ -41,7 +41,8 @@ class Owner:
 
     @property
     def short(self) -> str:
-        return self.uid[:8]
+        """Half of the uid: a pod's name stays readable, and no two operations share it."""
+        return self.uid.replace("-", "")[:16]
 
     @property
     def labels(self) -> dict[str, str]:
@@ -72,7 +73,12 @@ class AgentImage:
 
 def pod_name(owner: Owner, node: str, nodes: tuple[str, ...]) -> str:
     """`wvb-<uid>-<position>`; a store worker is `wvb-<uid>-store-0`."""
-    return f"wvb-{owner.short}-{node if node in PROBING_WORKERS else nodes.index(node)}"
+    return f"wvb-{owner.short}-{node[1:] if node in PROBING_WORKERS else nodes.index(node)}"
+
+
+def leaf_keys(node: str) -> tuple[str, str]:
+    """Under which an agent's certificate and key lie in the operation's Secret; a node may be called `ca`."""
+    return f"agent-{node}.crt", f"agent-{node}.key"
 
 
 def agent_pod(
@@ -229,11 +235,8 @@ def _pod(
 
 
 def _volumes(owner: Owner, node_name: str, location: LocationSpec) -> tuple[list[Json], list[Json]]:
-    items = [
-        {"key": "ca.crt", "path": "ca.crt"},
-        {"key": f"{node_name}.crt", "path": "tls.crt"},
-        {"key": f"{node_name}.key", "path": "tls.key"},
-    ]
+    paths = {"ca.crt": "ca.crt", **dict(zip(leaf_keys(node_name), ("tls.crt", "tls.key"), strict=True))}
+    items = [{"key": key, "path": path} for key, path in paths.items()]
     volumes: list[Json] = [
         {"name": "tls", "secret": {"secretName": owner.secret_name, "items": items}},
         {"name": "tmp", "emptyDir": {}},

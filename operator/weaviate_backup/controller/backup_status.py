@@ -24,7 +24,7 @@ from weaviate_backup.api.status import (
 )
 from weaviate_backup.controller.node_status import remember_nodes, show_nodes, show_progress
 from weaviate_backup.core.backup_machine import BackupState
-from weaviate_backup.core.orders import Outcome, PlannedBackup, Reports, ServerRun
+from weaviate_backup.core.orders import STORE_WORKER, Outcome, PlannedBackup, Reports, ServerRun
 from weaviate_backup.core.server_following import ServerSight
 from weaviate_backup.core.session import AccessCounts, Audited, Frozen, NodeReport, Step
 
@@ -210,7 +210,7 @@ def _conditions(
             before.conditions, reason=reason, message=message or str(phase), generation=generation, now=now
         )
     if phase is not BackupPhase.PENDING or not message:
-        nodes = sum(1 for node in state.nodes if not node.name.startswith("store-"))
+        nodes = sum(1 for node in state.nodes if node.name != STORE_WORKER)
         by_server = backup.spec.method is Method.SERVER
         message = (SERVER_SAYING if by_server else SAYING)[phase].format(nodes=nodes, message=state.message)
         trouble = sight.notes.get("server") or (state.message if phase is BackupPhase.PREPARING else "")

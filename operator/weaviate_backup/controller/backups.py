@@ -10,19 +10,21 @@ import time
 from datetime import UTC, datetime
 
 from weaviate_backup import metrics
-from weaviate_backup.api.backup import Backup, BackupPhase, DeletionPolicy
+from weaviate_backup.api.backup import Backup, BackupPhase, BackupStatus, DeletionPolicy
 from weaviate_backup.api.bounds import status_json
 from weaviate_backup.api.durations import parse_duration
 from weaviate_backup.api.names import API_VERSION, BACKUP_KIND
 from weaviate_backup.api.operation_spec import Method
+from weaviate_backup.api.reading import check_shapes, read_object
 from weaviate_backup.controller import events, leases
-from weaviate_backup.controller.agent_pods import Owner
+from weaviate_backup.controller.agent_pods import Owner, pod_name
 from weaviate_backup.controller.backup_status import Sight, remember_backup, show_backup
 from weaviate_backup.controller.cluster_view import ask_weaviate, read_cluster, schema_of
 from weaviate_backup.controller.leases import LeaseView
 from weaviate_backup.controller.location_gate import read_location
 from weaviate_backup.controller.operation_secrets import Plan
-from weaviate_backup.controller.operations import OperationRequest, OperationRuntime
+from weaviate_backup.controller.operations import Json, OperationRequest, OperationRuntime
+from weaviate_backup.controller.refusing import end_refused
 from weaviate_backup.controller.server_operations import ServerLine, ServerTask, place_of
 from weaviate_backup.core.backup_machine import (
     BackupDecision,
@@ -39,13 +41,14 @@ from weaviate_backup.core.server_gaps import gaps_of, open_gaps, refuse_level
 from weaviate_backup.core.session import BackupOrder, Failure, SessionOrder, StoreOrder
 from weaviate_backup.core.stepping import Agents
 from weaviate_backup.core.topology import ClusterView
-from weaviate_backup.errors import BackupError, Permanent, Transient
+from weaviate_backup.errors import BackupError, InvalidInput, Permanent, Transient
 from weaviate_backup.kube import BACKUPS, Kube
 from weaviate_backup.settings import OperatorSettings
 
 MIB = 1024 * 1024
 SHOW_SECONDS = 1.0
 """Between two writes that only show progress."""
+CURE = "create a new WeaviateBackup"
 log = logging.getLogger(__name__)
 
 
@@ -73,8 +76,17 @@ class BackupDriver:
             return None
         if body["metadata"].get("deletionTimestamp") and not self.deleting:
             return None  # the deletion handler goes on from here
-        backup = Backup.model_validate(body)
+        try:
+            return await self._turn(body)
+        except InvalidInput as error:
+            await end_refused(self._runtime, BACKUPS, body, BackupStatus, error)
+            return None
+
+    async def _turn(self, body: Json) -> float | None:
+        backup = read_object(Backup, body, cure=CURE)
         state = remember_backup(backup.status)
+        if state.phase is BackupPhase.PENDING:
+            check_shapes(backup.spec, cure=CURE)
         effects = _effects(backup, lease_seconds=self._settings.agent_lease_seconds)
         agents = await self._runtime.look(effects)
         world = await self._look(backup, state, effects, agents)
@@ -181,7 +193,7 @@ class BackupDriver:
     ) -> bool:
         """Whether the status is as it should be now; progress alone may wait for the next second."""
         plan = self._runtime.plan
-        pods = {node: f"wvb-{self._owner.short}-{_position(node, plan)}" for node in agents.pods}
+        pods = {node: pod_name(self._owner, node, plan.nodes if plan else ()) for node in agents.pods}
         notes = {**self._runtime.notes, "server": self._line.note}
         sight = Sight(reports=agents.reports, pods=pods, notes=notes, server=server)
         status = show_backup(
@@ -292,10 +304,6 @@ def _effects(backup: Backup, *, lease_seconds: int) -> OperationRequest:
         timeout_seconds=parse_duration(spec.timeout),
         order=order,
     )
-
-
-def _position(node: str, plan: Plan | None) -> str:
-    return node if plan is None or node == STORE_WORKER else str(plan.nodes.index(node))
 
 
 def _refusal(error: BackupError) -> Failure:

@@ -74,6 +74,7 @@ async def read_cluster(kube: Kube, namespace: str, stateful_set: str) -> Cluster
     secrets = await _get_all(kube, SECRETS, namespace, frozenset().union(*map(secret_names, specs)))
     claims = await _get_all(kube, CLAIMS, namespace, claim_names(pods))
     return view_cluster(
+        namespace=namespace,
         stateful_set=found,
         pods=pods,
         claims={claim["metadata"]["name"]: claim for claim in claims},

@@ -9,10 +9,12 @@ from dataclasses import dataclass
 from weaviate_backup.api.conditions import READY, RECONCILING, find
 from weaviate_backup.api.location import LocationSpec
 from weaviate_backup.api.location_status import LocationStatus
+from weaviate_backup.api.reading import check_shapes, read_object
 from weaviate_backup.core.admission import Passing
 from weaviate_backup.core.location_watch import PROBING, SUSPENDED
 from weaviate_backup.core.orders import conflict
 from weaviate_backup.core.session import Failure
+from weaviate_backup.errors import InvalidInput
 from weaviate_backup.kube import LOCATIONS, SECRETS, Kube
 
 NOT_TRIED = "LocationNotReady"
@@ -39,13 +41,16 @@ class Secrets:
 
 
 async def read_location(kube: Kube, namespace: str, name: str, *, writing: bool, path: str | None) -> LocationView:
-    """With `path`, the location is used at that path instead of its own."""
+    """With `path`, the location is used at that path instead of its own. Raises `InvalidInput` when it names what
+    cannot be, or cannot be read."""
     found = await kube.get(LOCATIONS, namespace, name)
     if found is None:
         message = f"there is no WeaviateBackupLocation {name!r} in namespace {namespace}"
         return LocationView(None, (_passing("LocationNotFound", message),))
-    spec = LocationSpec.model_validate(found["spec"])
-    status = LocationStatus.model_validate(found.get("status") or {})
+    where, cure = f"WeaviateBackupLocation {name}", "correct the location"
+    spec = read_object(LocationSpec, found.get("spec"), where=f"{where}: spec", cure=cure)
+    check_shapes(spec, where=f"{where}: spec", cure=cure)
+    status = read_object(LocationStatus, found.get("status") or {}, where=f"{where}: status", cure=cure)
     secrets = await read_secrets(kube, namespace, spec)
     generation = found["metadata"].get("generation")
     refusals = refuse_use(name, spec, status, generation=generation, secrets_version=secrets.version, writing=writing)
@@ -92,7 +97,10 @@ async def read_secrets(kube: Kube, namespace: str, spec: LocationSpec) -> Secret
     """A Secret that is missing would leave an agent's pod in ContainerCreating for ever. Keys are agents' to miss."""
     versions, missing = [], []
     for name, field in spec.secrets.items():
-        version = await kube.version(SECRETS, namespace, name)
+        try:
+            version = await kube.version(SECRETS, namespace, name)
+        except InvalidInput as error:
+            raise InvalidInput(error.reason, f"{field}: {error.message}") from None
         versions.append(f"{name}:{version}")
         if version is None:
             message = f"there is no Secret {name!r} in namespace {namespace}, which {field} names; create it"

@@ -10,11 +10,14 @@ import logging
 from dataclasses import dataclass
 from datetime import UTC, datetime
 
+from pydantic import ValidationError
+
 from weaviate_backup.api import conditions
 from weaviate_backup.api.bounds import status_json
 from weaviate_backup.api.location import LocationSpec
 from weaviate_backup.api.location_status import LocationStatus
 from weaviate_backup.api.names import API_VERSION, LOCATION_KIND
+from weaviate_backup.api.reading import check_shapes, read_object
 from weaviate_backup.controller import events, location_view
 from weaviate_backup.controller.agent_pods import Owner
 from weaviate_backup.controller.location_gate import Secrets, read_secrets
@@ -23,14 +26,15 @@ from weaviate_backup.controller.location_wishes import wanted_since
 from weaviate_backup.core.location_verdict import Sight, Verdict, judge
 from weaviate_backup.core.location_watch import PROBING, SUSPENDED, due_in_seconds
 from weaviate_backup.core.session import Failure
-from weaviate_backup.errors import BackupError, Permanent, Transient
-from weaviate_backup.kube import LOCATIONS, Kube
+from weaviate_backup.errors import BackupError, InvalidInput, Permanent, Transient
+from weaviate_backup.kube import LOCATIONS, Json, Kube
 from weaviate_backup.settings import OperatorSettings
 
 LOOK_SECONDS = 20.0
 """How soon a changed Secret is noticed."""
 ANXIOUS_LOOK_SECONDS = 3.0
 """The same while the location does not work."""
+CURE = "correct it"
 log = logging.getLogger(__name__)
 
 
@@ -63,13 +67,12 @@ class LocationDriver:
         body = await self._kube.get(LOCATIONS, self._owner.namespace, self._owner.name)
         if body is None or body["metadata"]["uid"] != self._owner.uid or body["metadata"].get("deletionTimestamp"):
             return None
-        spec = LocationSpec.model_validate(body["spec"])
-        seen = _Seen(
-            spec=spec,
-            status=LocationStatus.model_validate(body.get("status") or {}),
-            generation=int(body["metadata"]["generation"]),
-            secrets=await read_secrets(self._kube, self._owner.namespace, spec),
-        )
+        try:
+            seen = await self._see(body)
+        except InvalidInput as error:
+            await self._refuse(_status_of(body), error, generation=int(body["metadata"]["generation"]))
+            return LOOK_SECONDS
+        spec = seen.spec
         location_view.measure(self._owner, seen.status)
         pause = await self._pause(seen)
         if pause > 0:
@@ -77,6 +80,28 @@ class LocationDriver:
             return min(pause, LOOK_SECONDS if ready or spec.suspend else ANXIOUS_LOOK_SECONDS)
         await self._try(seen)
         return 0.0
+
+    async def _see(self, body: Json) -> _Seen:
+        """Raises `InvalidInput` for a spec that was stored under another schema and can never be used."""
+        spec = read_object(LocationSpec, body.get("spec"), where="spec", cure=CURE)
+        check_shapes(spec, cure=CURE)
+        return _Seen(
+            spec=spec,
+            status=_status_of(body),
+            generation=int(body["metadata"]["generation"]),
+            secrets=await read_secrets(self._kube, self._owner.namespace, spec),
+        )
+
+    async def _refuse(self, before: LocationStatus, error: InvalidInput, *, generation: int) -> None:
+        """Said once, until the spec changes."""
+        known, now = conditions.find(before.conditions, conditions.READY), datetime.now(UTC)
+        stalled = conditions.stalled(
+            before.conditions, reason=error.reason, message=error.message, generation=generation, now=now
+        )
+        if known is not None and known == conditions.find(stalled, conditions.READY):
+            return
+        await self._write(LocationStatus(observed_generation=generation, conditions=stalled))
+        await events.record(self._kube, self._owner, reason=error.reason, message=error.message, warning=True, now=now)
 
     async def _pause(self, seen: _Seen) -> float:
         """Seconds until the next try; 0 or less: now."""
@@ -160,6 +185,14 @@ class LocationDriver:
                 await events.record(
                     self._kube, self._owner, reason=warning.reason, message=warning.message, warning=True, now=now
                 )
+
+
+def _status_of(body: Json) -> LocationStatus:
+    """Ours to write: what cannot be read is written anew."""
+    try:
+        return LocationStatus.model_validate(body.get("status") or {})
+    except ValidationError:
+        return LocationStatus()
 
 
 def _refuse(seen: _Seen) -> None:

@@ -15,7 +15,7 @@ from typing import Any
 from pydantic import TypeAdapter, ValidationError
 
 from weaviate_backup.agent_client import ClientIdentity
-from weaviate_backup.controller.agent_pods import MANAGED_BY, Owner, metadata_of
+from weaviate_backup.controller.agent_pods import MANAGED_BY, Owner, leaf_keys, metadata_of
 from weaviate_backup.controller.certificates import OperationCertificates
 from weaviate_backup.core.orders import PlannedBackup, PlannedRestore
 from weaviate_backup.core.session import Wire
@@ -57,7 +57,7 @@ def mounted_by_agents(certificates: OperationCertificates, cluster_auth: Cluster
     """The authority, a leaf per agent, and credentials that the StatefulSet states in the clear."""
     data = {"ca.crt": certificates.ca_pem.decode()}
     for node, leaf in certificates.agents.items():
-        data[f"{node}.crt"], data[f"{node}.key"] = leaf.certificate_pem.decode(), leaf.key_pem.decode()
+        data |= zip(leaf_keys(node), (leaf.certificate_pem.decode(), leaf.key_pem.decode()), strict=True)
     values = {"username": cluster_auth.username, "password": cluster_auth.password} if cluster_auth else {}
     return data | {f"cluster.{key}": value for key, value in values.items() if isinstance(value, str)}
 

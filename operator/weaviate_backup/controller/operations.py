@@ -91,8 +91,7 @@ class OperationRuntime:
             secret = await self._read_secret()
         if self.memory is None and secret is not None:
             self.memory = self._remembered(secret, request)
-        listed = await self.kube.list(PODS, self.owner.namespace, labels={"app.kubernetes.io/instance": self.owner.uid})
-        self.pods = {pod["metadata"]["name"]: pod for pod in listed if _owned(pod, self.owner.uid)}
+        self.pods = await self._own_pods()
         self.remains = self.remains or bool(self.pods) or secret is not None
         names = self._names()
         states = {node: agent_pod_state(self.pods.get(name)) for node, name in names.items()}
@@ -107,6 +106,15 @@ class OperationRuntime:
             await self.links.follow(addresses, self._tls)
         troubles, self.troubles = self.troubles, {}
         return Agents(operation_uid=self.owner.uid, pods=states, reports=self.links.reports(), troubles=troubles)
+
+    async def _own_pods(self) -> dict[str, Json]:
+        listed = await self.kube.list(PODS, self.owner.namespace, labels={"app.kubernetes.io/instance": self.owner.uid})
+        return {pod["metadata"]["name"]: pod for pod in listed if _owned(pod, self.owner.uid)}
+
+    async def discard(self) -> None:
+        """Lets go of pods and Secrets, also when the plan cannot be read."""
+        self.pods = await self._own_pods()
+        await self._remove_agents()
 
     async def refusals(self) -> tuple[Failure, ...]:
         """What forbids to plan: without a plan of ours, a Secret of our name beside the object is not ours."""

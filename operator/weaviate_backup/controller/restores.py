@@ -14,7 +14,8 @@ from weaviate_backup.api.durations import parse_duration
 from weaviate_backup.api.location import LocationSpec
 from weaviate_backup.api.names import API_VERSION, RESTORE_KIND
 from weaviate_backup.api.operation_spec import Method
-from weaviate_backup.api.restore import Restore, RestorePhase
+from weaviate_backup.api.reading import check_shapes, read_object
+from weaviate_backup.api.restore import Restore, RestorePhase, RestoreStatus
 from weaviate_backup.controller import events, leases
 from weaviate_backup.controller.agent_pods import Owner, pod_name
 from weaviate_backup.controller.backup_status import Sight
@@ -22,7 +23,8 @@ from weaviate_backup.controller.cluster_view import ask_weaviate, read_cluster, 
 from weaviate_backup.controller.leases import LeaseView
 from weaviate_backup.controller.location_gate import read_location, read_secrets
 from weaviate_backup.controller.operation_secrets import Plan
-from weaviate_backup.controller.operations import OperationRequest, OperationRuntime
+from weaviate_backup.controller.operations import Json, OperationRequest, OperationRuntime
+from weaviate_backup.controller.refusing import end_refused
 from weaviate_backup.controller.restore_status import remember_restore, show_restore
 from weaviate_backup.controller.server_operations import ServerLine, ServerTask, place_of
 from weaviate_backup.core.orders import STORE_WORKER, Lease, PlannedRestore
@@ -39,11 +41,12 @@ from weaviate_backup.core.server_restore import BY_SERVER
 from weaviate_backup.core.session import Failure, RestoreOrder, SessionOrder, StoreOrder
 from weaviate_backup.core.stepping import Agents
 from weaviate_backup.core.topology import ClusterView
-from weaviate_backup.errors import BackupError, Permanent, Transient
+from weaviate_backup.errors import BackupError, InvalidInput, Permanent, Transient
 from weaviate_backup.kube import BACKUPS, RESTORES, Kube
 from weaviate_backup.settings import OperatorSettings
 
 SHOW_SECONDS = 1.0
+CURE = "create a new WeaviateRestore"
 log = logging.getLogger(__name__)
 
 
@@ -79,8 +82,17 @@ class RestoreDriver:
             return None
         if body["metadata"].get("deletionTimestamp") and not self.deleting:
             return None  # the deletion handler goes on from here
-        restore = Restore.model_validate(body)
+        try:
+            return await self._turn(body)
+        except InvalidInput as error:
+            await end_refused(self._runtime, RESTORES, body, RestoreStatus, error)
+            return None
+
+    async def _turn(self, body: Json) -> float | None:
+        restore = read_object(Restore, body, cure=CURE)
         state = remember_restore(restore.status)
+        if state.phase is RestorePhase.PENDING:
+            check_shapes(restore.spec, cure=CURE)
         effects = _effects(restore, lease_seconds=self._settings.agent_lease_seconds)
         agents = await self._runtime.look(effects)
         world = await self._look(restore, state, effects, agents)
@@ -208,7 +220,7 @@ class RestoreDriver:
         if body is None:
             message = f"there is no WeaviateBackup {source.backup_ref.name!r} in namespace {namespace}"
             return Source(None, "", (Failure(reason="BackupNotFound", message=message, transient=True),))
-        status = Backup.model_validate(body).status
+        status = read_object(Backup, body, where=f"backup {source.backup_ref.name}", cure=CURE).status
         if status.phase is not BackupPhase.COMPLETED or status.location is None or status.backup_id is None:
             passing = not status.phase.is_terminal
             message = f"WeaviateBackup {source.backup_ref.name} is {status.phase}, not Completed"

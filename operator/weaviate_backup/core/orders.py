@@ -17,9 +17,10 @@ from weaviate_backup.api.location import LocationSpec
 from weaviate_backup.api.status import NodePhase
 from weaviate_backup.core.session import Failure, NodeReport, StepCommand, Wire
 
-STORE_WORKER = "store-0"
-"""Name of the agent without a Weaviate node: it verifies a single node, and replaces verifying agents that are lost."""
-PROBING_WORKERS = (STORE_WORKER, "store-1")
+STORE_WORKER = "_store-0"
+"""Name of the agent without a Weaviate node: it verifies a single node, and replaces verifying agents that are lost.
+No node's name begins with `_`, so a StatefulSet may well be called `store`."""
+PROBING_WORKERS = (STORE_WORKER, "_store-1")
 """Who tries a location: two, so that a store which only one node sees is found out."""
 AGENT_START_SECONDS = 300
 """An agent pod that has not answered after this long is given up."""

@@ -10,15 +10,17 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, fields
 from typing import Any
 
+from weaviate_backup.api.patterns import DATA_KEY, MAX_NAME_LENGTH, OBJECT_NAME, WORD, fits
 from weaviate_backup.core.pod_addresses import pod_address, port_of, scheme_of
 from weaviate_backup.core.session import WeaviateEndpoint
-from weaviate_backup.errors import Permanent, Transient
+from weaviate_backup.errors import InvalidInput, Permanent, Transient, excerpt
 
 Json = Mapping[str, Any]
 DEFAULT_DATA_PATH = "/var/lib/weaviate"
 CONTAINER_NAME = "weaviate"
 MOST_REPLICAS = 256
 """Every one is looked for by its name, and asked; Weaviate's clusters are of some tens."""
+MAX_NODE_NAME = 63
 
 
 @dataclass(frozen=True)
@@ -166,12 +168,16 @@ class ClusterView:
 
 def view_cluster(
     *,
+    namespace: str,
     stateful_set: Json,
     pods: Sequence[Json],
     claims: Mapping[str, Json],
     sources: Sources,
 ) -> ClusterView:
-    """The view, by the running pods; raises `Permanent` for what can never work and `Transient` for what may pass."""
+    """The view, by the running pods; raises `Permanent` for what can never work and `Transient` for what may pass.
+
+    `namespace`: the one that was looked into, whatever an object says of itself.
+    """
     metadata = stateful_set["metadata"]
     replicas = int(stateful_set["spec"].get("replicas", 1))
     if replicas == 0:
@@ -195,7 +201,7 @@ def view_cluster(
     if len(set(node_names)) != len(node_names):
         raise Permanent("NodeNamesNotUnique", f"CLUSTER_HOSTNAME gives several pods one node name: {node_names}")
     return ClusterView(
-        namespace=metadata["namespace"],
+        namespace=namespace,
         stateful_set=metadata["name"],
         uid=metadata["uid"],
         replicas=replicas,
@@ -258,27 +264,44 @@ def owned_pods(stateful_set: Json, pods: Sequence[Json]) -> list[Json]:
 def secret_names(pod_spec: Json) -> frozenset[str]:
     """Secrets whose keys become variables, so that their names must be known."""
     container = weaviate_container(pod_spec)
-    return frozenset(each["secretRef"]["name"] for each in container.get("envFrom") or () if "secretRef" in each)
+    return frozenset(
+        _referenced(each["secretRef"], "envFrom.secretRef")
+        for each in container.get("envFrom") or ()
+        if "secretRef" in each
+    )
 
 
 def config_map_names(pod_spec: Json) -> frozenset[str]:
     """ConfigMaps that must be read before the environment is complete."""
     container = weaviate_container(pod_spec)
-    names = {source["configMapRef"]["name"] for source in container.get("envFrom") or () if "configMapRef" in source}
+    names = {
+        _referenced(source["configMapRef"], "envFrom.configMapRef")
+        for source in container.get("envFrom") or ()
+        if "configMapRef" in source
+    }
     for entry in container.get("env") or ():
         reference = (entry.get("valueFrom") or {}).get("configMapKeyRef")
         if reference:
-            names.add(reference["name"])
+            names.add(_referenced(reference, f"env {entry['name']}"))
     return frozenset(names)
 
 
 def claim_names(pods: Sequence[Json]) -> frozenset[str]:
     return frozenset(
-        volume["persistentVolumeClaim"]["claimName"]
+        _referenced({"name": volume["persistentVolumeClaim"]["claimName"]}, f"volume {volume['name']}")
         for pod in pods
         for volume in pod["spec"].get("volumes") or ()
         if "persistentVolumeClaim" in volume
     )
+
+
+def _referenced(reference: Json, what: str) -> str:
+    """The name that a pod's reference holds. The API server does not look at all of them."""
+    name, key = str(reference.get("name") or ""), reference.get("key")
+    if len(name) > MAX_NAME_LENGTH or not fits(OBJECT_NAME, name) or (key is not None and not fits(DATA_KEY, key)):
+        said = excerpt(repr(name if key is None else f"{name}/{key}"), 80)
+        raise InvalidInput("ReferenceInvalid", f"{what} of Weaviate's container names {said}, which no object can be")
+    return name
 
 
 def read_environment(container: Json, sources: Sources) -> dict[str, str | SecretKey]:
@@ -296,7 +319,8 @@ def read_environment(container: Json, sources: Sources) -> dict[str, str | Secre
         value_from = entry.get("valueFrom") or {}
         if "secretKeyRef" in value_from:
             reference = value_from["secretKeyRef"]
-            environment[entry["name"]] = SecretKey(secret=reference["name"], key=reference["key"])
+            secret = _referenced(reference, f"env {entry['name']}")
+            environment[entry["name"]] = SecretKey(secret=secret, key=reference["key"])
         elif "configMapKeyRef" in value_from:
             reference = value_from["configMapKeyRef"]
             values = sources.config_maps.get(reference["name"], {})
@@ -410,11 +434,14 @@ def _security(spec: Json, container: Json) -> PodSecurity:
 
 
 def _node_name(environment: Mapping[str, str | SecretKey], pod: Json) -> str:
-    name = _text(environment, "CLUSTER_HOSTNAME")
-    if not name:
-        return str(pod["spec"].get("hostname") or pod["metadata"]["name"])
+    name = _text(environment, "CLUSTER_HOSTNAME") or str(pod["spec"].get("hostname") or pod["metadata"]["name"])
     match = re.fullmatch(r"\$\(field:metadata\.(name|uid|namespace)\)", name)
-    return str(pod["metadata"][match.group(1)]) if match else name
+    name = str(pod["metadata"][match.group(1)]) if match else name
+    if len(name) > MAX_NODE_NAME or not fits(WORD, name):
+        said = f"CLUSTER_HOSTNAME of pod {pod['metadata']['name']} is {excerpt(repr(name), 80)}"
+        message = f"{said}; a node's name has at most {MAX_NODE_NAME} letters, digits, '-', '_' and '.'"
+        raise InvalidInput("NodeNameInvalid", message)
+    return name
 
 
 def _ports(container: Json, environment: Mapping[str, str | SecretKey]) -> Ports:

@@ -14,6 +14,7 @@ from pydantic import ValidationError
 
 from weaviate_backup.api.backup import Backup, BackupPhase
 from weaviate_backup.api.location import CREDENTIAL_KEYS, CUSTOMER_KEY, LocationSpec, SecretKeyReference
+from weaviate_backup.api.reading import read_object
 from weaviate_backup.core.copy_plan import place_of
 from weaviate_backup.core.credential_reach import NOBODY, TrustedHosts
 from weaviate_backup.core.secret_purpose import check_customer_key
@@ -77,7 +78,7 @@ async def location_of_backup(
     if found is None:
         message = f"there is no WeaviateBackup {name!r} in namespace {namespace}; with a backup's ID, say --from"
         raise Permanent("BackupNotFound", message)
-    status = Backup.model_validate(found).status
+    status = read_object(Backup, found, where=f"backup {name}", cure="say --from instead").status
     if status.phase is not BackupPhase.COMPLETED or status.location is None or status.backup_id is None:
         message = f"WeaviateBackup {name!r} is {status.phase}, and only a Completed one is copied"
         raise Permanent("BackupNotCompleted", message)

@@ -12,6 +12,7 @@ from kubernetes.aio import client
 from tests.ports import free_port
 from yarl import URL
 
+from weaviate_backup import kube
 from weaviate_backup.controller.leases import lease_name
 from weaviate_backup.errors import InvalidInput, Permanent
 from weaviate_backup.kube import BACKUPS, LEASES, SECRETS, Kube, Resource

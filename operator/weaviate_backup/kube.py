@@ -5,13 +5,12 @@ by server-side apply with our field manager, or compare-and-set with a resourceV
 is `Transient`, what was refused is `Permanent`. No retries here; who asks looks again anyway.
 """
 
-import json
 import os
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from types import TracebackType
-from typing import Any, Self, cast
+from typing import Any, Self
 from urllib.parse import quote, urlencode
 
 import aiohttp
@@ -25,13 +24,14 @@ from weaviate_backup.api.names import (
     RESTORE_PLURAL,
     VERSION,
 )
+from weaviate_backup.api.reading import Json, brief, brief_metadata, read_json
 from weaviate_backup.errors import BackupError, Permanent, Transient, excerpt
 
 TIMEOUT_SECONDS = 30
+LIST_CHUNK = 20
+"""Objects in one answer of a list."""
 METADATA_ONLY = "application/json;as=PartialObjectMetadata;g=meta.k8s.io;v=v1"
 SERVICE_ACCOUNT_TOKEN = Path("/var/run/secrets/kubernetes.io/serviceaccount/token")
-
-Json = dict[str, Any]
 
 
 @dataclass(frozen=True)
@@ -131,7 +131,8 @@ class Kube:
         status, body = await self._call("GET", resource.path(namespace, name))
         if status == 404:
             return None
-        return _checked(status, body, what=f"get {resource.plural} {namespace}/{name}")
+        found = _checked(status, body, what=f"get {resource.plural} {namespace}/{name}")
+        return {**found, "metadata": brief_metadata(found["metadata"])} if resource.root == _OURS else found
 
     async def version(self, resource: Resource, namespace: str, name: str) -> str | None:
         """Changes with the object, None when there is none. Its content is not sent, so a Secret stays one."""
@@ -149,14 +150,22 @@ class Kube:
         labels: Mapping[str, str] | None = None,
         fields: Mapping[str, str] | None = None,
     ) -> list[Json]:
+        """Of our own kinds in brief: which there are, and where they stand."""
         query = {
             name: ",".join(f"{key}={value}" for key, value in wanted.items())
             for name, wanted in (("labelSelector", labels), ("fieldSelector", fields))
             if wanted
         }
-        status, body = await self._call("GET", resource.path(namespace), query=query)
-        answer = _checked(status, body, what=f"list {resource.plural} in {namespace}")
-        return cast("list[Json]", answer.get("items") or [])
+        query["limit"] = str(LIST_CHUNK)
+        found: list[Json] = []
+        while True:
+            status, body = await self._call("GET", resource.path(namespace), query=query)
+            answer = _checked(status, body, what=f"list {resource.plural} in {namespace}")
+            items = answer.get("items") or []
+            found += [brief(item) for item in items] if resource.root == _OURS else items
+            query["continue"] = str((answer.get("metadata") or {}).get("continue") or "")
+            if not query["continue"]:
+                return found
 
     async def create(self, resource: Resource, body: Json) -> Json:
         """Raises `AlreadyExists` when the name is taken."""
@@ -213,7 +222,7 @@ class Kube:
         except (TimeoutError, aiohttp.ClientError, OSError) as error:
             raise Transient("ApiServerUnavailable", f"{method} {path}: {excerpt(str(error)) or 'timeout'}") from error
         try:
-            return answer.status, json.loads(text) if text else {}
+            return answer.status, read_json(text) if text else {}
         except ValueError:
             return answer.status, {"message": excerpt(text.decode(errors="replace"))}
 

@@ -116,6 +116,7 @@ async def stage(
         health_port=0,
         agent_lease_seconds=30,
         trusted_store_hosts=TRUSTED,
+        allow_host_path_volumes=True,
     )
     script = Script()
     async with HandKubelet(api_server, namespace, script) as kubelet:

@@ -10,11 +10,12 @@ import time
 from datetime import UTC, datetime
 
 from weaviate_backup import metrics
-from weaviate_backup.api.backup import Backup, BackupPhase, DeletionPolicy
+from weaviate_backup.api.backup import Backup, BackupPhase, BackupStatus, DeletionPolicy
 from weaviate_backup.api.bounds import status_json
 from weaviate_backup.api.durations import parse_duration
 from weaviate_backup.api.names import API_VERSION, BACKUP_KIND
 from weaviate_backup.api.operation_spec import Method
+from weaviate_backup.api.reading import read_spec
 from weaviate_backup.controller import events, leases
 from weaviate_backup.controller.agent_pods import Owner
 from weaviate_backup.controller.backup_status import Sight, remember_backup, show_backup
@@ -23,6 +24,7 @@ from weaviate_backup.controller.leases import LeaseView
 from weaviate_backup.controller.location_gate import read_location
 from weaviate_backup.controller.operations import OperationRequest, OperationRuntime, Plan
 from weaviate_backup.controller.server_operations import ServerLine, ServerTask, place_of
+from weaviate_backup.controller.unreadable import end_unreadable
 from weaviate_backup.core.backup_machine import (
     BackupDecision,
     BackupRequest,
@@ -72,7 +74,11 @@ class BackupDriver:
             return None
         if body["metadata"].get("deletionTimestamp") and not self.deleting:
             return None  # the deletion handler goes on from here
-        backup = Backup.model_validate(body)
+        try:
+            backup = read_spec(Backup, body)
+        except Permanent as error:
+            await end_unreadable(self._runtime, BACKUPS, body, BackupStatus, error)
+            return None
         state = remember_backup(backup.status)
         effects = _effects(backup, lease_seconds=self._settings.agent_lease_seconds)
         agents = await self._runtime.look()
@@ -103,7 +109,12 @@ class BackupDriver:
         lease, native, proposal = LeaseView(Lease.UNKNOWN), None, None
         spec = backup.spec
         location = await read_location(
-            self._kube, self._owner.namespace, spec.location_ref.name, writing=True, path=spec.config.path
+            self._kube,
+            self._owner.namespace,
+            spec.location_ref.name,
+            writing=True,
+            path=spec.config.path,
+            allow_host_path=self._settings.allow_host_path_volumes,
         )
         refusals += location.refusals
         if spec.deletion_policy is DeletionPolicy.DELETE:

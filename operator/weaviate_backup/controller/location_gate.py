@@ -9,10 +9,13 @@ from dataclasses import dataclass
 from weaviate_backup.api.conditions import READY, RECONCILING, find
 from weaviate_backup.api.location import LocationSpec
 from weaviate_backup.api.location_status import LocationStatus
+from weaviate_backup.api.reading import read_or_new, read_spec
 from weaviate_backup.core.admission import Passing
 from weaviate_backup.core.location_watch import PROBING, SUSPENDED
 from weaviate_backup.core.orders import conflict
 from weaviate_backup.core.session import Failure
+from weaviate_backup.core.store_volume import refuse_volume
+from weaviate_backup.errors import Permanent
 from weaviate_backup.kube import LOCATIONS, SECRETS, Kube
 
 NOT_TRIED = "LocationNotReady"
@@ -38,14 +41,20 @@ class Secrets:
     missing: tuple[Failure, ...]
 
 
-async def read_location(kube: Kube, namespace: str, name: str, *, writing: bool, path: str | None) -> LocationView:
+async def read_location(
+    kube: Kube, namespace: str, name: str, *, writing: bool, path: str | None, allow_host_path: bool
+) -> LocationView:
     """With `path`, the location is used at that path instead of its own."""
     found = await kube.get(LOCATIONS, namespace, name)
     if found is None:
         message = f"there is no WeaviateBackupLocation {name!r} in namespace {namespace}"
         return LocationView(None, (_passing("LocationNotFound", message),))
-    spec = LocationSpec.model_validate(found["spec"])
-    status = LocationStatus.model_validate(found.get("status") or {})
+    try:
+        spec = read_spec(LocationSpec, found["spec"], at="spec")
+        refuse_volume(spec, allow_host_path=allow_host_path)
+    except Permanent as error:
+        return LocationView(None, (_passing(error.reason, f"location {name} cannot be used: {error.message}"),))
+    status = read_or_new(LocationStatus, found.get("status") or {})
     secrets = await read_secrets(kube, namespace, spec)
     generation = found["metadata"].get("generation")
     refusals = refuse_use(name, spec, status, generation=generation, secrets_version=secrets.version, writing=writing)

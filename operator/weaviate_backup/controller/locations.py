@@ -15,6 +15,7 @@ from weaviate_backup.api.bounds import status_json
 from weaviate_backup.api.location import LocationSpec
 from weaviate_backup.api.location_status import LocationStatus
 from weaviate_backup.api.names import API_VERSION, LOCATION_KIND
+from weaviate_backup.api.reading import read_or_new, read_spec
 from weaviate_backup.controller import events, location_view
 from weaviate_backup.controller.agent_pods import Owner
 from weaviate_backup.controller.location_gate import Secrets, read_secrets
@@ -23,6 +24,7 @@ from weaviate_backup.controller.location_wishes import wanted_since
 from weaviate_backup.core.location_verdict import Sight, Verdict, judge
 from weaviate_backup.core.location_watch import PROBING, SUSPENDED, due_in_seconds
 from weaviate_backup.core.session import Failure
+from weaviate_backup.core.store_volume import refuse_volume
 from weaviate_backup.errors import BackupError, Permanent, Transient
 from weaviate_backup.kube import LOCATIONS, Kube
 from weaviate_backup.settings import OperatorSettings
@@ -31,6 +33,8 @@ LOOK_SECONDS = 20.0
 """How soon a changed Secret is noticed."""
 ANXIOUS_LOOK_SECONDS = 3.0
 """The same while the location does not work."""
+UNREADABLE_LOOK_SECONDS = 300.0
+"""The same while its spec cannot be read; whoever changes it need not wait."""
 log = logging.getLogger(__name__)
 
 
@@ -63,11 +67,16 @@ class LocationDriver:
         body = await self._kube.get(LOCATIONS, self._owner.namespace, self._owner.name)
         if body is None or body["metadata"]["uid"] != self._owner.uid or body["metadata"].get("deletionTimestamp"):
             return None
-        spec = LocationSpec.model_validate(body["spec"])
+        status, generation = read_or_new(LocationStatus, body.get("status") or {}), int(body["metadata"]["generation"])
+        try:
+            spec = read_spec(LocationSpec, body["spec"], at="spec")
+        except Permanent as error:
+            await self._refuse_unread(status, error, generation=generation)
+            return UNREADABLE_LOOK_SECONDS
         seen = _Seen(
             spec=spec,
-            status=LocationStatus.model_validate(body.get("status") or {}),
-            generation=int(body["metadata"]["generation"]),
+            status=status,
+            generation=generation,
             secrets=await read_secrets(self._kube, self._owner.namespace, spec),
         )
         location_view.measure(self._owner, seen.status)
@@ -81,6 +90,8 @@ class LocationDriver:
     async def _pause(self, seen: _Seen) -> float:
         """Seconds until the next try; 0 or less: now."""
         known = location_view.known_of(seen.status)
+        if known.ready and not seen.spec.suspend and _forbidden(seen, self._settings):
+            return 0.0
         wanted_at = None
         if not known.ready and not seen.spec.suspend:
             wanted_at = await wanted_since(self._kube, self._owner)
@@ -99,7 +110,7 @@ class LocationDriver:
         began_at = datetime.now(UTC)
         sights: tuple[Sight, ...] = ()
         try:
-            _refuse(seen)
+            _refuse(seen, self._settings)
             sights = await self._probe(seen)
             verdict = judge(sights, address=seen.spec.address, kind=seen.spec.kind, read_only=seen.spec.read_only)
         except BackupError as error:
@@ -118,6 +129,14 @@ class LocationDriver:
         )
         await self._write(status)
         await self._tell(seen.status, status, verdict, now)
+
+    async def _refuse_unread(self, before: LocationStatus, error: Permanent, *, generation: int) -> None:
+        """Says once what is wrong with the spec; nothing else is known of such a location."""
+        now = datetime.now(UTC)
+        status = location_view.unreadable(before, error, generation=generation, now=now)
+        if status.conditions != before.conditions or before.observed_generation != generation:
+            await self._write(status)
+            await self._tell(before, status, Verdict(error.reason, error.message, {}), now)
 
     async def _probe(self, seen: _Seen) -> tuple[Sight, ...]:
         """A location that was judged as it is keeps its verdict meanwhile, good or bad."""
@@ -162,10 +181,20 @@ class LocationDriver:
                 )
 
 
-def _refuse(seen: _Seen) -> None:
+def _refuse(seen: _Seen, settings: OperatorSettings) -> None:
     """What needs no pod to be known."""
     if seen.spec.suspend:
         raise Permanent(SUSPENDED, "spec.suspend is set; the location is not tried")
+    refuse_volume(seen.spec, allow_host_path=settings.allow_host_path_volumes)
     if seen.secrets.missing:
         missing = seen.secrets.missing
         raise Transient(missing[0].reason, "; ".join(refusal.message for refusal in missing))
+
+
+def _forbidden(seen: _Seen, settings: OperatorSettings) -> bool:
+    """The operator's settings may have changed since the location was tried."""
+    try:
+        refuse_volume(seen.spec, allow_host_path=settings.allow_host_path_volumes)
+    except Permanent:
+        return True
+    return False

@@ -35,6 +35,7 @@ from weaviate_backup.core.orders import (
 )
 from weaviate_backup.core.session import Failure, SessionOrder
 from weaviate_backup.core.stepping import Agents
+from weaviate_backup.core.store_volume import refuse_volume
 from weaviate_backup.core.topology import ClusterView
 from weaviate_backup.errors import BackupError, Permanent, Transient
 from weaviate_backup.kube import PODS, SECRETS, AlreadyExists, Kube
@@ -212,6 +213,7 @@ class OperationRuntime:
 
     def _manifest(self, node: str, name: str, cluster: ClusterView | None, request: OperationRequest) -> Json:
         assert self.plan is not None
+        refuse_volume(self.plan.location, allow_host_path=self.settings.allow_host_path_volumes)
         told = self.settings
         image = AgentImage(told.agent_image, told.agent_image_pull_policy, told.trusted_store_hosts)
         lease = self.settings.agent_lease_seconds
@@ -260,6 +262,12 @@ class OperationRuntime:
         await self.kube.delete(SECRETS, self.settings.namespace, self.owner.client_secret_name)
         await self.kube.delete(SECRETS, self.owner.namespace, self.owner.secret_name)
         self.remains = await self._anything_left()
+
+    async def let_go(self) -> None:
+        """Removes agents and Secrets of an operation that cannot be read."""
+        listed = await self.kube.list(PODS, self.owner.namespace, labels={"app.kubernetes.io/instance": self.owner.uid})
+        self.pods = {pod["metadata"]["name"]: pod for pod in listed if _owned(pod, self.owner.uid)}
+        await self._remove_agents()
 
     async def _anything_left(self) -> bool:
         labels = {"app.kubernetes.io/instance": self.owner.uid}

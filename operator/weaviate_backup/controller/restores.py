@@ -7,14 +7,15 @@ from dataclasses import dataclass, replace
 from datetime import UTC, datetime
 
 from weaviate_backup import metrics
-from weaviate_backup.api.backup import Backup, BackupPhase
+from weaviate_backup.api.backup import BackupPhase, BackupStatus
 from weaviate_backup.api.bounds import status_json
 from weaviate_backup.api.config import RestoreOption
 from weaviate_backup.api.durations import parse_duration
 from weaviate_backup.api.location import LocationSpec
 from weaviate_backup.api.names import API_VERSION, RESTORE_KIND
 from weaviate_backup.api.operation_spec import Method
-from weaviate_backup.api.restore import Restore, RestorePhase
+from weaviate_backup.api.reading import read_spec
+from weaviate_backup.api.restore import Restore, RestorePhase, RestoreStatus
 from weaviate_backup.controller import events, leases
 from weaviate_backup.controller.agent_pods import Owner, pod_name
 from weaviate_backup.controller.backup_status import Sight
@@ -24,7 +25,8 @@ from weaviate_backup.controller.location_gate import read_location, read_secrets
 from weaviate_backup.controller.operations import OperationRequest, OperationRuntime, Plan
 from weaviate_backup.controller.restore_status import remember_restore, show_restore
 from weaviate_backup.controller.server_operations import ServerLine, ServerTask, place_of
-from weaviate_backup.core.orders import STORE_WORKER, Lease, PlannedRestore
+from weaviate_backup.controller.unreadable import end_unreadable
+from weaviate_backup.core.orders import STORE_WORKER, Lease, PlannedRestore, conflict
 from weaviate_backup.core.restore_machine import (
     RestoreDecision,
     RestoreRequest,
@@ -37,6 +39,7 @@ from weaviate_backup.core.server_following import Recovered, ServerSight
 from weaviate_backup.core.server_restore import BY_SERVER
 from weaviate_backup.core.session import Failure, RestoreOrder, SessionOrder, StoreOrder
 from weaviate_backup.core.stepping import Agents
+from weaviate_backup.core.store_volume import refuse_volume
 from weaviate_backup.core.topology import ClusterView
 from weaviate_backup.errors import BackupError, Permanent, Transient
 from weaviate_backup.kube import BACKUPS, RESTORES, Kube
@@ -78,7 +81,11 @@ class RestoreDriver:
             return None
         if body["metadata"].get("deletionTimestamp") and not self.deleting:
             return None  # the deletion handler goes on from here
-        restore = Restore.model_validate(body)
+        try:
+            restore = read_spec(Restore, body)
+        except Permanent as error:
+            await end_unreadable(self._runtime, RESTORES, body, RestoreStatus, error)
+            return None
         state = remember_restore(restore.status)
         effects = _effects(restore, lease_seconds=self._settings.agent_lease_seconds)
         agents = await self._runtime.look()
@@ -201,13 +208,21 @@ class RestoreDriver:
         namespace = self._owner.namespace
         if source.backup_ref is None:
             name = source.location_ref.name if source.location_ref else ""
-            view = await read_location(self._kube, namespace, name, writing=False, path=path)
+            allowed = self._settings.allow_host_path_volumes
+            view = await read_location(self._kube, namespace, name, writing=False, path=path, allow_host_path=allowed)
             return Source(view.spec, source.backup_id or "", view.refusals)
         body = await self._kube.get(BACKUPS, namespace, source.backup_ref.name)
         if body is None:
             message = f"there is no WeaviateBackup {source.backup_ref.name!r} in namespace {namespace}"
             return Source(None, "", (Failure(reason="BackupNotFound", message=message, transient=True),))
-        status = Backup.model_validate(body).status
+        try:
+            status = read_spec(BackupStatus, body.get("status") or {}, at="status")
+            if status.location is not None:
+                refuse_volume(status.location, allow_host_path=self._settings.allow_host_path_volumes)
+        except Permanent as error:
+            return Source(
+                None, "", (conflict(error.reason, f"WeaviateBackup {source.backup_ref.name}: {error.message}"),)
+            )
         if status.phase is not BackupPhase.COMPLETED or status.location is None or status.backup_id is None:
             passing = not status.phase.is_terminal
             message = f"WeaviateBackup {source.backup_ref.name} is {status.phase}, not Completed"

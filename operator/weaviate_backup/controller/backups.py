@@ -77,8 +77,7 @@ class BackupDriver:
         try:
             backup = read_spec(Backup, body)
         except Permanent as error:
-            await end_unreadable(self._runtime, BACKUPS, body, BackupStatus, error)
-            return None
+            return await end_unreadable(self._runtime, BACKUPS, body, BackupStatus, error)
         state = remember_backup(backup.status)
         effects = _effects(backup, lease_seconds=self._settings.agent_lease_seconds)
         agents = await self._runtime.look()

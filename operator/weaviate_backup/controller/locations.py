@@ -21,6 +21,7 @@ from weaviate_backup.controller.agent_pods import Owner
 from weaviate_backup.controller.location_gate import Secrets, read_secrets
 from weaviate_backup.controller.location_probe import probe_location
 from weaviate_backup.controller.location_wishes import wanted_since
+from weaviate_backup.controller.unreadable import UNREADABLE_LOOK_SECONDS
 from weaviate_backup.core.location_verdict import Sight, Verdict, judge
 from weaviate_backup.core.location_watch import PROBING, SUSPENDED, due_in_seconds
 from weaviate_backup.core.session import Failure
@@ -33,8 +34,6 @@ LOOK_SECONDS = 20.0
 """How soon a changed Secret is noticed."""
 ANXIOUS_LOOK_SECONDS = 3.0
 """The same while the location does not work."""
-UNREADABLE_LOOK_SECONDS = 300.0
-"""The same while its spec cannot be read; whoever changes it need not wait."""
 log = logging.getLogger(__name__)
 
 
@@ -135,7 +134,10 @@ class LocationDriver:
         now = datetime.now(UTC)
         status = location_view.unreadable(before, error, generation=generation, now=now)
         if status.conditions != before.conditions or before.observed_generation != generation:
-            await self._write(status)
+            try:
+                await self._write(status)
+            except BackupError as refused:  # as for operations: an event has to do
+                log.warning("%s has no status: %s", self.name, refused)
             await self._tell(before, status, Verdict(error.reason, error.message, {}), now)
 
     async def _probe(self, seen: _Seen) -> tuple[Sight, ...]:

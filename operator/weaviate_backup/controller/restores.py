@@ -84,8 +84,7 @@ class RestoreDriver:
         try:
             restore = read_spec(Restore, body)
         except Permanent as error:
-            await end_unreadable(self._runtime, RESTORES, body, RestoreStatus, error)
-            return None
+            return await end_unreadable(self._runtime, RESTORES, body, RestoreStatus, error)
         state = remember_restore(restore.status)
         effects = _effects(restore, lease_seconds=self._settings.agent_lease_seconds)
         agents = await self._runtime.look()

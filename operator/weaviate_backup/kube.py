@@ -24,7 +24,7 @@ from weaviate_backup.api.names import (
     RESTORE_PLURAL,
     VERSION,
 )
-from weaviate_backup.api.reading import Json, brief, brief_metadata, read_json
+from weaviate_backup.api.stored_objects import Json, brief, brief_metadata, read_json
 from weaviate_backup.errors import BackupError, Permanent, Transient, excerpt
 
 TIMEOUT_SECONDS = 30

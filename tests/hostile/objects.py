@@ -10,7 +10,7 @@ from tests.api_server import ADMIN_TOKEN, ApiServer
 
 from weaviate_backup.api.crd import definitions
 from weaviate_backup.api.names import API_VERSION, GROUP, VERSION
-from weaviate_backup.api.reading import read_json
+from weaviate_backup.api.stored_objects import read_json
 
 NAMESPACE = "mallory"
 PLURALS = {crd["spec"]["names"]["kind"]: crd["spec"]["names"]["plural"] for crd in definitions().values()}
@@ -69,7 +69,6 @@ def stored_before() -> Iterator[Bad]:
     for kind in ("WeaviateBackup", "WeaviateRestore"):
         changes: dict[str, Json] = {
             "long-target": {"target": {"statefulSet": "x" * 100_000}},
-            "wrong-timeout": {"timeout": "soon"},
             "many-collections": {"include": ["C"] * 3_000},
         }
         for name, change in changes.items():
@@ -77,7 +76,7 @@ def stored_before() -> Iterator[Bad]:
 
 
 def of_other_types() -> Iterator[Bad]:
-    """The same, of a type with which the API server refuses every write of the object."""
+    """The same, of a type or a value with which the API server refuses every write of the object."""
     location = "WeaviateBackupLocation"
     odd = {"filesystem": {"volume": {"nfs": {"server": 5, "path": ["/"]}}}}
     yield Bad(location, "odd-volume", body(location, "odd-volume", odd))
@@ -85,6 +84,7 @@ def of_other_types() -> Iterator[Bad]:
         changes: dict[str, Json] = {
             "odd-target": {"target": ["weaviate"]},
             "odd-timeout": {"timeout": 7},
+            "no-timeout": {"timeout": "soon"},
             "odd-agent": {"agent": {"resources": {"limits": []}}},
             "odd-cancel": {"cancel": {}},
         }

@@ -67,5 +67,11 @@ Timeout = Annotated[
     str, Field(min_length=2, max_length=32, pattern=r"^([0-9]+(ms|s|m|h))+$", json_schema_extra=_POSITIVE)
 ]
 NamePattern = Annotated[str, Field(min_length=1, max_length=255)]
-NamePatterns = Annotated[tuple[NamePattern, ...], Field(max_length=1000)]
+_IN_ALL = explained_by(
+    rule(
+        "self.map(name, size(name)).sum() <= 32768",
+        "include and exclude may have 32768 characters each, in all; name several collections by a pattern with * or ?",
+    )
+)
+NamePatterns = Annotated[tuple[NamePattern, ...], Field(max_length=1000, json_schema_extra=_IN_ALL)]
 """Names of collections; `*` stands for any characters, `?` for one."""

@@ -15,7 +15,7 @@ from weaviate_backup.api.bounds import status_json
 from weaviate_backup.api.durations import parse_duration
 from weaviate_backup.api.names import API_VERSION, BACKUP_KIND
 from weaviate_backup.api.operation_spec import Method
-from weaviate_backup.api.reading import read_spec
+from weaviate_backup.api.stored_objects import read_spec
 from weaviate_backup.controller import events, leases
 from weaviate_backup.controller.agent_pods import Owner
 from weaviate_backup.controller.backup_status import Sight, remember_backup, show_backup

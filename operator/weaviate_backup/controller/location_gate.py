@@ -9,7 +9,7 @@ from dataclasses import dataclass
 from weaviate_backup.api.conditions import READY, RECONCILING, find
 from weaviate_backup.api.location import LocationSpec
 from weaviate_backup.api.location_status import LocationStatus
-from weaviate_backup.api.reading import read_or_new, read_spec
+from weaviate_backup.api.stored_objects import read_or_new, read_spec
 from weaviate_backup.core.admission import Passing
 from weaviate_backup.core.location_watch import PROBING, SUSPENDED
 from weaviate_backup.core.orders import conflict

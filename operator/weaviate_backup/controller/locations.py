@@ -15,7 +15,7 @@ from weaviate_backup.api.bounds import status_json
 from weaviate_backup.api.location import LocationSpec
 from weaviate_backup.api.location_status import LocationStatus
 from weaviate_backup.api.names import API_VERSION, LOCATION_KIND
-from weaviate_backup.api.reading import read_or_new, read_spec
+from weaviate_backup.api.stored_objects import read_or_new, read_spec
 from weaviate_backup.controller import events, location_view
 from weaviate_backup.controller.agent_pods import Owner
 from weaviate_backup.controller.location_gate import Secrets, read_secrets

@@ -14,8 +14,8 @@ from weaviate_backup.api.durations import parse_duration
 from weaviate_backup.api.location import LocationSpec
 from weaviate_backup.api.names import API_VERSION, RESTORE_KIND
 from weaviate_backup.api.operation_spec import Method
-from weaviate_backup.api.reading import read_spec
 from weaviate_backup.api.restore import Restore, RestorePhase, RestoreStatus
+from weaviate_backup.api.stored_objects import read_spec
 from weaviate_backup.controller import events, leases
 from weaviate_backup.controller.agent_pods import Owner, pod_name
 from weaviate_backup.controller.backup_status import Sight

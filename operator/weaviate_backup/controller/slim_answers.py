@@ -11,7 +11,7 @@ from typing import Any, cast
 import aiohttp
 
 from weaviate_backup.api.names import BACKUP_KIND, LOCATION_KIND, RESTORE_KIND
-from weaviate_backup.api.reading import Json, brief, read_json
+from weaviate_backup.api.stored_objects import Json, brief, read_json
 
 KINDS = frozenset({BACKUP_KIND, RESTORE_KIND, LOCATION_KIND, "Pod"})
 """Other kinds (definitions, namespaces) are the framework's own business."""

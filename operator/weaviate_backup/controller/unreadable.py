@@ -12,9 +12,9 @@ from weaviate_backup.api import conditions
 from weaviate_backup.api.backup import BackupStatus
 from weaviate_backup.api.bounds import status_json
 from weaviate_backup.api.names import API_VERSION
-from weaviate_backup.api.reading import Json, read_or_new
 from weaviate_backup.api.restore import RestoreStatus
 from weaviate_backup.api.status import Finding, WeaviateStatus
+from weaviate_backup.api.stored_objects import Json, read_or_new
 from weaviate_backup.controller import events
 from weaviate_backup.controller.operations import OperationRuntime
 from weaviate_backup.errors import BackupError, Permanent, excerpt

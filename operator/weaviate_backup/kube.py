@@ -24,7 +24,7 @@ from weaviate_backup.api.names import (
     RESTORE_PLURAL,
     VERSION,
 )
-from weaviate_backup.api.stored_objects import Json, brief, brief_metadata, read_json
+from weaviate_backup.api.stored_objects import brief, brief_metadata, read_json
 from weaviate_backup.errors import BackupError, Permanent, Transient, excerpt
 
 TIMEOUT_SECONDS = 30
@@ -32,6 +32,8 @@ LIST_CHUNK = 20
 """Objects in one answer of a list."""
 METADATA_ONLY = "application/json;as=PartialObjectMetadata;g=meta.k8s.io;v=v1"
 SERVICE_ACCOUNT_TOKEN = Path("/var/run/secrets/kubernetes.io/serviceaccount/token")
+
+Json = dict[str, Any]
 
 
 @dataclass(frozen=True)

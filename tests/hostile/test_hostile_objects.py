@@ -97,7 +97,7 @@ def judged(server: ApiServer, operator: OperatorProcess, wanted: dict[tuple[str,
         assert time.monotonic() < deadline, f"{late}; {operator.log.read_text()[-4000:]}"
         for (namespace, kind, name), reason in list(left.items()):
             found[namespace, kind, name] = said = reason_of(look(server, kind, name, namespace))
-            if said == reason or (said and not reason):
+            if said and (said == reason or not reason):
                 del left[namespace, kind, name]
         time.sleep(0.2)
 

@@ -18,21 +18,19 @@ log = logging.getLogger(__name__)
 
 async def run_operator(settings: OperatorSettings, *, stop: threading.Event | None = None) -> None:
     """Until a signal, or until `stop` is set."""
-    heart, ready = Heart(), asyncio.Event()
+    heart, ready, stop = Heart(), asyncio.Event(), stop or threading.Event()
     beating = asyncio.create_task(heart.beat())
     runner = web.AppRunner(health_app(heart, ready), access_log=None)
     await runner.setup()
     try:
         await web.TCPSite(runner, port=settings.health_port).start()
-        stop = stop or threading.Event()
         async with await Kube.connect() as kube:
             watched = ", ".join(settings.namespaces) or "all namespaces"
             log.info("operator in %s, watching %s, agents from %s", settings.namespace, watched, settings.agent_image)
             registry = make_registry(Operations(kube=kube, settings=settings))
             await run_kopf(registry, settings, stop=stop, ready=ready)
     finally:
-        if stop is not None:
-            stop.set()  # a thread of kopf's waits for it, and the loop for that thread
+        stop.set()  # a thread of kopf's waits for it, and the loop's end for that thread
         beating.cancel()
         await asyncio.gather(beating, return_exceptions=True)
         await runner.cleanup()

@@ -37,7 +37,8 @@ async def end_unreadable(
     known = read_or_new(model, body.get("status") or {})
     generation = int(body["metadata"]["generation"])
     changes: Json = {"cleaned_up": True, "observed_generation": generation}
-    if not known.phase.is_terminal:
+    ended = known.phase.is_terminal
+    if not ended:
         changes |= {
             "phase": type(known.phase)("Failed"),
             "completion_time": now,
@@ -51,12 +52,15 @@ async def end_unreadable(
     status = status_json(known.model_copy(update=changes))
     manifest = {"apiVersion": API_VERSION, "kind": owner.kind, "metadata": metadata, "status": status}
     log.warning("%s %s/%s: %s", owner.kind, owner.namespace, owner.name, error)
-    await events.record(runtime.kube, owner, reason=error.reason, message=error.message, warning=True, now=now)
+    if not ended:
+        await events.record(runtime.kube, owner, reason=error.reason, message=error.message, warning=True, now=now)
     try:
         await runtime.kube.apply(resource, manifest, subresource="status")
     except BackupError as refused:
         log.warning("%s %s/%s has no status: %s", owner.kind, owner.namespace, owner.name, refused)
         return UNREADABLE_LOOK_SECONDS
+    if ended:
+        return None
     kind = "backup" if model is BackupStatus else "restore"
     metrics.OPERATIONS.labels(kind=kind, phase="Failed", reason=error.reason).inc()
     return None

@@ -107,5 +107,6 @@ def _cut(text: bytes) -> bytes:
                 kept.append(b"null")
                 start = token.end()
             depth -= 1
-    kept.append(text[start:])
+    if depth <= MAX_DEPTH:  # else it ends within, and is no JSON
+        kept.append(text[start:])
     return b"".join(kept)

@@ -1,27 +1,30 @@
 """Volumes that no agent is given, each refused with field, value and cure."""
 
+from typing import Any
+
 import pytest
 
 from weaviate_backup.api.location import LocationSpec
 from weaviate_backup.core.store_volume import refuse_volume
 from weaviate_backup.errors import Permanent
 
-CLAIM = {"persistentVolumeClaim": {"claimName": "backups"}}
-HOST = {"hostPath": {"path": "/etc", "type": "Directory"}}
+Json = dict[str, Any]
+CLAIM: Json = {"persistentVolumeClaim": {"claimName": "backups"}}
+HOST: Json = {"hostPath": {"path": "/etc", "type": "Directory"}}
 
 
-def on(volume: dict[str, object]) -> LocationSpec:
+def on(volume: Json) -> LocationSpec:
     return LocationSpec.model_validate({"filesystem": {"volume": volume}})
 
 
 @pytest.mark.parametrize(
     "volume", [CLAIM, {"nfs": {"server": "nas", "path": "/"}}, {"csi": {"driver": "nfs.csi.k8s.io"}}]
 )
-def test_what_lies_on_no_node_is_given_to_agents(volume: dict[str, object]) -> None:
+def test_what_lies_on_no_node_is_given_to_agents(volume: Json) -> None:
     assert on(volume).secrets == {}
     refuse_volume(on(volume), allow_host_path=False)
     assert on(volume).filesystem is not None
-    assert on(volume).filesystem.volume.source == volume  # type: ignore[union-attr]
+    assert on(volume).filesystem.volume.source == volume
 
 
 def test_directories_of_the_nodes_are_the_operator_s_decision() -> None:
@@ -36,7 +39,7 @@ def test_directories_of_the_nodes_are_the_operator_s_decision() -> None:
 @pytest.mark.parametrize(
     "volume", [{}, {"emptyDir": {}}, {"secret": {"secretName": "a"}}, {"projected": {}}, CLAIM | HOST]
 )
-def test_what_an_older_schema_kept_is_refused(volume: dict[str, object]) -> None:
+def test_what_an_older_schema_kept_is_refused(volume: Json) -> None:
     with pytest.raises(Permanent, match=r"VolumeUnsupported: spec\.filesystem\.volume is to be exactly one of"):
         refuse_volume(on(volume), allow_host_path=True)
 

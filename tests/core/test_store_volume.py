@@ -21,10 +21,11 @@ def on(volume: Json) -> LocationSpec:
     "volume", [CLAIM, {"nfs": {"server": "nas", "path": "/"}}, {"csi": {"driver": "nfs.csi.k8s.io"}}]
 )
 def test_what_lies_on_no_node_is_given_to_agents(volume: Json) -> None:
-    assert on(volume).secrets == {}
-    refuse_volume(on(volume), allow_host_path=False)
-    assert on(volume).filesystem is not None
-    assert on(volume).filesystem.volume.source == volume
+    location = on(volume)
+    refuse_volume(location, allow_host_path=False)
+    assert location.secrets == {}
+    assert location.filesystem is not None
+    assert location.filesystem.volume.source == volume
 
 
 def test_directories_of_the_nodes_are_the_operator_s_decision() -> None:

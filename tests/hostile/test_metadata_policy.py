@@ -12,13 +12,13 @@ pytestmark = pytest.mark.kubernetes
 NAMESPACE = "bounded"
 KINDS = ("ValidatingAdmissionPolicy", "ValidatingAdmissionPolicyBinding")
 OWNER: Json = {"apiVersion": "v1", "kind": "ConfigMap", "name": "n", "uid": "u"}
-WITHIN: dict[str, Json] = {
+WITHIN: Json = {
     "annotations": {"a": "x" * 40_000, "b": "x" * 25_534},
     "labels": {f"a{number}": "" for number in range(64)},
     "finalizers": [f"a/b{number}" for number in range(16)],
     "ownerReferences": [{**OWNER, "uid": str(number)} for number in range(16)],
 }
-BEYOND: dict[str, Json] = {
+BEYOND: Json = {
     "annotations": {"a": "x" * 40_000, "b": "x" * 25_535},
     "labels": {f"a{number}": "" for number in range(65)},
     "finalizers": [f"a/b{number}" for number in range(17)],

@@ -68,7 +68,7 @@ def read_json(text: bytes) -> Any:
 
 def brief(body: Json) -> Json:
     """The object as far as somebody is to know that it is there and where it stands: a few kilobytes at most."""
-    made = {name: body[name] for name in ("apiVersion", "kind") if name in body}
+    made: Json = {name: body[name] for name in ("apiVersion", "kind") if name in body}
     status = body.get("status") or {}
     return {
         **made,

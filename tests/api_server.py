@@ -315,6 +315,8 @@ def _die_with_parent() -> None:
 def _decoded(body: bytes) -> Json:
     try:
         value = json.loads(body)
+    except RecursionError:
+        return {"message": "deeper than Python reads"}
     except ValueError:
         return {"message": body.decode(errors="replace")}
     return value if isinstance(value, dict) else {"value": value}

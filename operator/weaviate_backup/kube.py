@@ -12,7 +12,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from types import TracebackType
-from typing import Any, Self, cast
+from typing import Any, Self
 from urllib.parse import quote, urlencode
 
 import aiohttp
@@ -28,11 +28,15 @@ from weaviate_backup.api.names import (
     VERSION,
 )
 from weaviate_backup.api.patterns import MAX_NAME_LENGTH, OBJECT_NAME, fits
+from weaviate_backup.api.stored_objects import brief, brief_metadata, shallow
 from weaviate_backup.errors import BackupError, InvalidInput, Permanent, Transient, excerpt
+from weaviate_backup.layout.json_bounds import TooDeep
 
 TIMEOUT_SECONDS = 30
 MAX_SAID = 400
 """Of a refusal: an admission policy names itself and its binding before it says why."""
+LIST_CHUNK = 20
+"""Objects in one answer of a list."""
 METADATA_ONLY = "application/json;as=PartialObjectMetadata;g=meta.k8s.io;v=v1"
 SERVICE_ACCOUNT_TOKEN = Path("/var/run/secrets/kubernetes.io/serviceaccount/token")
 
@@ -159,7 +163,8 @@ class Kube:
         if status == 404:
             return None
         what = f"get {resource.plural} {namespace}/{name}"
-        return _identified(_checked(status, body, what=what), namespace, name, what=what)
+        found = _identified(_checked(status, body, what=what), namespace, name, what=what)
+        return {**found, "metadata": brief_metadata(found["metadata"])} if resource.root == _OURS else found
 
     async def version(self, resource: Resource, namespace: str, name: str) -> str | None:
         """Changes with the object, None when there is none. Its content is not sent, so a Secret stays one."""
@@ -179,15 +184,22 @@ class Kube:
         labels: Mapping[str, str] | None = None,
         fields: Mapping[str, str] | None = None,
     ) -> list[Json]:
+        """Of our own kinds in brief: which there are, and where they stand."""
         query = {
             name: ",".join(f"{key}={value}" for key, value in wanted.items())
             for name, wanted in (("labelSelector", labels), ("fieldSelector", fields))
             if wanted
         }
-        status, body = await self._call("GET", resource.path(namespace), query=query)
-        what = f"list {resource.plural} in {namespace}"
-        items = cast("list[Json]", _checked(status, body, what=what).get("items") or [])
-        return [_identified(item, namespace, None, what=what) for item in items]
+        query["limit"] = str(LIST_CHUNK)
+        what, found = f"list {resource.plural} in {namespace}", list[Json]()
+        while True:
+            status, body = await self._call("GET", resource.path(namespace), query=query)
+            answer = _checked(status, body, what=what)
+            items = [_identified(item, namespace, None, what=what) for item in answer.get("items") or ()]
+            found += [brief(item) for item in items] if resource.root == _OURS else items
+            query["continue"] = str((answer.get("metadata") or {}).get("continue") or "")
+            if not query["continue"]:
+                return found
 
     async def create(self, resource: Resource, body: Json) -> Json:
         """Raises `AlreadyExists` when the name is taken."""
@@ -250,7 +262,7 @@ class Kube:
         except (TimeoutError, aiohttp.ClientError, OSError) as error:
             raise Transient("ApiServerUnavailable", f"{what}: {excerpt(str(error)) or 'timeout'}") from error
         try:
-            found = answers.parse(content, answers.OBJECTS, what=what) if content else {}
+            found = _parsed(content, what=what) if content else {}
         except Permanent as error:
             if error.reason != "UnexpectedAnswer":
                 raise
@@ -260,6 +272,16 @@ class Kube:
         if answer.status < 300:
             raise Permanent("UnexpectedAnswer", f"{what}: the API server's answer is no JSON object")
         return answer.status, {"message": excerpt(content[:1024].decode(errors="replace"))}
+
+
+def _parsed(content: bytes, *, what: str) -> Any:
+    """Objects are as deep as somebody made them (no schema bounds their metadata), and lie beside others in a list."""
+    try:
+        return answers.parse(content, answers.OBJECTS, what=what)
+    except Permanent as error:
+        if not isinstance(error.__cause__, TooDeep):
+            raise
+    return answers.parse(shallow(content), answers.OBJECTS, what=what)
 
 
 def _no_redirects() -> aiohttp.TraceConfig:

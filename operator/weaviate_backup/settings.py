@@ -87,6 +87,8 @@ class OperatorSettings(BaseSettings):
     """How often a location that works is tried again."""
     trusted_store_hosts: HostList = ""
     """Stores that may be sent tokens, shared access signatures and customers' keys, beside the providers' own."""
+    allow_host_path_volumes: bool = False
+    """Filesystem locations may name a directory of the nodes, which agents then mount as root."""
 
     @property
     def namespaces(self) -> tuple[str, ...]:

@@ -56,7 +56,7 @@ def test_there_is_no_other_level() -> None:
         ({"s3": {"bucket": "bkt", "path": "all/backups"}}, None, "all/backups"),
         ({"s3": {"bucket": "bkt", "path": "all/backups"}}, "other", "other"),
         ({"s3": {"bucket": "bkt"}}, "other/place", "other/place"),
-        ({"filesystem": {"path": "mine", "volume": {"emptyDir": {}}}}, "other", "other"),
+        ({"filesystem": {"path": "mine", "volume": {"nfs": {"server": "nas", "path": "/"}}}}, "other", "other"),
         ({"gcs": {"bucket": "bkt", "path": "mine"}}, "other", "other"),
         ({"azure": {"container": "con", "path": "mine"}}, "other", "other"),
     ],

@@ -33,7 +33,7 @@ LOCATIONS: dict[str, Json] = {
     "s3": {"bucket": "backups", "endpoint": "minio:9000", "useSSL": False},
     "gcs": {"bucket": "backups", "endpoint": "https://gcs.example.com", "useAuth": False},
     "azure": {"container": "backups", "endpoint": "https://azure.example.com", "account": "mine"},
-    "filesystem": {"volume": {"emptyDir": {}}},
+    "filesystem": {"volume": {"persistentVolumeClaim": {"claimName": "backups"}}},
 }
 
 

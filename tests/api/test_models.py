@@ -73,7 +73,7 @@ def test_there_are_three_terminal_phases() -> None:
         (FULL["WeaviateBackupLocation"], "s3://backups/weaviate/prod", "backup-s3"),
         ({"gcs": {"bucket": "backups", "path": "/a/"}}, "gs://backups/a", None),
         ({"azure": {"container": "backups", "credentialsSecretRef": {"name": "az"}}}, "azure://backups", "az"),
-        ({"filesystem": {"volume": {"nfs": {}}, "path": "x"}}, "file://nfs/x", None),
+        ({"filesystem": {"volume": {"nfs": {"server": "nas", "path": "/"}}, "path": "x"}}, "file://nfs/x", None),
         ({}, "", None),
     ],
 )

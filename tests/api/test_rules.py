@@ -32,6 +32,28 @@ class Case:
 GCS: Json = {"s3": None, "gcs": {"bucket": "backups"}}
 AZURE: Json = {"s3": None, "azure": {"container": "backups"}}
 DISK: Json = {"s3": None, "filesystem": {"volume": {"nfs": {"server": "10.0.0.1", "path": "/exports"}}}}
+VOLUMES: list[Json] = [
+    {"persistentVolumeClaim": {"claimName": "backups", "readOnly": True}},
+    {"nfs": {"server": "fd00::1", "path": "/"}},
+    {"nfs": {"server": "nas.example.org", "path": "/exports/of us", "readOnly": False}},
+    {
+        "csi": {
+            "driver": "nfs.csi.k8s.io",
+            "fsType": "nfs4",
+            "readOnly": False,
+            "volumeAttributes": {"share": "/backups", "csi.storage.k8s.io/x": ""},
+            "nodePublishSecretRef": {"name": "nas"},
+        }
+    },
+    {"hostPath": {"path": "/mnt/share", "type": "Directory"}},
+]
+OTHER_VOLUMES = ("secret", "configMap", "projected", "downwardAPI", "emptyDir", "ephemeral", "image", "cephfs")
+
+
+def on(volume: Json) -> Json:
+    return {"s3": None, "filesystem": {"volume": volume}}
+
+
 CUSTOMER_KEY: Json = {"customerKeySecretRef": {"name": "keys", "key": "SSE_CUSTOMER_KEY"}}
 KEYS: list[Json] = [{"name": "one", "key": "AWS_ACCESS_KEY_ID"}, {"name": "two", "key": "AWS_SECRET_ACCESS_KEY"}]
 ENDPOINTS: list[Json] = [
@@ -57,6 +79,7 @@ ACCEPTED = [
     Case(BACKUP, {"include": ["A"], "exclude": []}, "include or exclude"),
     Case(BACKUP, {"exclude": ["A", "B*"]}, "include or exclude"),
     Case(RESTORE, {"include": [], "exclude": ["B?"]}, "include or exclude"),
+    *(Case(kind, {"include": ["C" * 32] * 1000}, "32768 characters") for kind in (BACKUP, RESTORE)),
     Case(BACKUP, {"config": {"cpuPercentage": 1}}, "cpuPercentage"),
     Case(BACKUP, {"config": {"cpuPercentage": 80}}, "cpuPercentage"),
     Case(RESTORE, {"config": {"cpuPercentage": 80}}, "cpuPercentage"),
@@ -73,6 +96,9 @@ ACCEPTED = [
     Case(LOCATION, GCS, "exactly one of"),
     Case(LOCATION, AZURE, "exactly one of"),
     Case(LOCATION, DISK, "exactly one of"),
+    *(Case(LOCATION, on(volume), "exactly one of persistentVolumeClaim") for volume in VOLUMES),
+    Case(LOCATION, on({"nfs": {"server": "nas", "path": "/a/..b/c.."}}), "is absolute and may not hold '..'"),
+    Case(LOCATION, on({"csi": {"driver": "d", "volumeAttributes": {"a" * 128: "x"}}}), "volumeAttributes has 1 to 128"),
     Case(LOCATION, {"s3": {"path": "a/..b"}}, "may not hold '..'"),
     *(Case(LOCATION, {"s3": each}, "s3.endpoint") for each in ENDPOINTS),
     *(Case(LOCATION, each, "endpoint is a URL") for each in URLS),
@@ -97,6 +123,7 @@ REFUSED = [
     Case(BACKUP, {}, "may not hold dots", name="nightly.1"),
     Case(BACKUP, {"include": ["A"], "exclude": ["B"]}, "include or exclude"),
     Case(RESTORE, {"include": ["A"], "exclude": ["B"]}, "include or exclude"),
+    *(Case(kind, {"exclude": ["C" * 33] * 1000}, "32768 characters") for kind in (BACKUP, RESTORE)),
     Case(BACKUP, {"config": {"cpuPercentage": 0}}, "cpuPercentage"),
     Case(BACKUP, {"config": {"cpuPercentage": 81}}, "cpuPercentage"),
     Case(RESTORE, {"config": {"cpuPercentage": 81}}, "cpuPercentage"),
@@ -115,6 +142,19 @@ REFUSED = [
     Case(RESTORE, {"source": {"backupRef": None, "locationRef": {"name": "bucket"}}}, "belong together"),
     Case(LOCATION, {"gcs": {"bucket": "backups"}}, "exactly one of"),
     Case(LOCATION, {"s3": None}, "exactly one of"),
+    *(Case(LOCATION, on(volume), "exactly one of persistentVolumeClaim") for volume in ({}, VOLUMES[0] | VOLUMES[2])),
+    *(
+        Case(LOCATION, on(volume), "is absolute and may not hold '..'")
+        for volume in (
+            {"nfs": {"server": "nas", "path": "/.."}},
+            {"nfs": {"server": "nas", "path": "/a/../b"}},
+            {"hostPath": {"path": "/a/.."}},
+        )
+    ),
+    *(
+        Case(LOCATION, on({"csi": {"driver": "d", "volumeAttributes": {name: "x"}}}), "volumeAttributes has 1 to 128")
+        for name in ("", "a" * 129, "a b")
+    ),
     Case(LOCATION, {"s3": {"path": "../other"}}, "may not hold '..'"),
     Case(LOCATION, merged(GCS, {"gcs": {"path": "a/.."}}), "may not hold '..'"),
     Case(LOCATION, merged(AZURE, {"azure": {"path": ".."}}), "may not hold '..'"),
@@ -162,8 +202,28 @@ REFUSED_BY_SCHEMA = [
     Case(BACKUP, {"agent": {"resources": {"limits": {"memory": "plenty"}}}}, "should match"),
     Case(RESTORE, {"config": {"rolesOptions": "some"}}, 'supported values: "noRestore", "all"'),
     Case(LOCATION, {"s3": {"bucket": "ab"}}, "at least 3 chars long"),
-    Case(LOCATION, {"s3": None, "filesystem": {"volume": {}}}, "at least 1 properties"),
-    Case(LOCATION, merged(DISK, {"filesystem": {"volume": {"hostPath": {}}}}), "at most 1"),
+    *(Case(LOCATION, on({kind: {}}), f'unknown field "spec.filesystem.volume.{kind}"') for kind in OTHER_VOLUMES),
+    Case(
+        LOCATION,
+        on({"nfs": {"server": "nas", "path": "/", "mode": {}}}),
+        'unknown field "spec.filesystem.volume.nfs.mode',
+    ),
+    Case(LOCATION, on({"nfs": {"server": "nas"}}), "volume.nfs.path: Required"),
+    *(
+        Case(LOCATION, on({"nfs": {"server": server, "path": "/"}}), "volume.nfs.server in body should match")
+        for server in ("-oacl", "nas/x", "nas ", "a,b")
+    ),
+    *(
+        Case(LOCATION, on({kind: {"server": "nas", "path": path}}), f"volume.{kind}.path in body should match")
+        for kind, path in (("nfs", "exports"), ("nfs", "/a\nb"))
+    ),
+    Case(LOCATION, on({"hostPath": {"path": "etc"}}), "volume.hostPath.path in body should match"),
+    Case(LOCATION, on({"hostPath": {"path": "/", "type": "Socket"}}), 'supported values: "Directory"'),
+    Case(LOCATION, on({"persistentVolumeClaim": {"claimName": "../x"}}), "claimName in body should match"),
+    Case(
+        LOCATION, on({"csi": {"driver": "d", "volumeAttributes": dict.fromkeys(map(str, range(33)), "")}}), "Too many"
+    ),
+    Case(LOCATION, on({"csi": {"driver": "d", "nodePublishSecretRef": {"name": "A"}}}), "should match"),
     Case(BACKUP, {"configuration": {}}, 'unknown field "spec.configuration"'),
 ]
 

@@ -103,6 +103,7 @@ def test_a_status_has_no_defaults() -> None:
         ({"type": "array", "items": {"type": "integer"}}, "without a bound"),
         ({"type": "object"}, "without a bound"),
         ({"type": "object", "additionalProperties": {"type": "integer"}}, "without a bound"),
+        ({"type": "object", "maxProperties": 1, "x-kubernetes-preserve-unknown-fields": True}, "keeps unknown fields"),
         ({"description": "anything"}, "has no type"),
         ({"anyOf": [{"type": "integer"}, {"type": "string"}]}, "is a union"),
     ],

@@ -252,6 +252,23 @@ def test_the_volume_under_a_filesystem_s_path_is_found_where_it_is_mounted() -> 
     }
 
 
+def test_a_directory_of_the_nodes_is_taken_where_the_operator_takes_them() -> None:
+    """What a Pod looks for before it mounts one is known of directories only; another check is left out."""
+    mount = {"extraVolumeMounts": [{"name": "share", "mountPath": "/share"}]}
+    store = {"filesystem": {"enabled": True, "envconfig": {"BACKUP_FILESYSTEM_PATH": "/share"}}}
+    for kept, kind in (({"type": "Directory"}, "Directory"), ({}, ""), ({}, "Socket")):
+        volume = {"name": "share", "hostPath": {"path": "/mnt", "type": kind}}
+        values = {**mount, "extraVolumes": [volume], "backups": store}
+        done = helm("template", "wvb", CHART, "--api-versions", KNOWN[0], values=values)
+        assert done.returncode != 0
+        assert "hostPath /mnt is a directory of the nodes" in done.stderr
+        assert "operator.allowHostPathVolumes: true" in done.stderr
+        allowed = {**values, "operator": {"allowHostPathVolumes": True}}
+        assert the(render(allowed, api_versions=KNOWN), LOCATION)["spec"] == {
+            "filesystem": {"volume": {"hostPath": {"path": "/mnt", **kept}}}
+        }
+
+
 REFUSED: list[tuple[str, Json, str]] = [
     ("s3", {"envconfig": {"BACKUP_S3_ENDPOINT": "http://minio", "BACKUP_S3_USE_SSL": True}}, "contradict each other"),
     ("s3", {"envconfig": {"BACKUP_S3_AUTH_PROXY_ENDPOINT": "http://broker"}}, "BACKUP_S3_AUTH_PROXY_ENDPOINT asks"),
@@ -270,14 +287,18 @@ REFUSED: list[tuple[str, Json, str]] = [
         {"envconfig": {"BACKUP_FILESYSTEM_PATH": "/cache/backups"}},
         "/cache/backups is a directory of each",
     ),
+    ("filesystem", {"envconfig": {"BACKUP_FILESYSTEM_PATH": "/old"}}, "/old is a directory of each"),
 ]
 
 
 @pytest.mark.parametrize(("kind", "block", "complaint"), REFUSED)
 def test_what_cannot_be_taken_over_is_said(kind: str, block: Json, complaint: str) -> None:
     values: Json = {
-        "extraVolumeMounts": [{"name": "cache", "mountPath": "/cache"}],
-        "extraVolumes": [{"name": "cache", "emptyDir": {}}],
+        "extraVolumeMounts": [{"name": "cache", "mountPath": "/cache"}, {"name": "old", "mountPath": "/old"}],
+        "extraVolumes": [
+            {"name": "cache", "emptyDir": {}},
+            {"name": "old", "glusterfs": {"endpoints": "e", "path": "p"}},
+        ],
         "backups": {kind: {"enabled": True, **block}},
     }
     done = helm("template", "wvb", CHART, "--api-versions", KNOWN[0], values=values)

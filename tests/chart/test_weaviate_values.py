@@ -100,7 +100,7 @@ TYPOS: Json = {
         "filesystem": {
             "envconfig": {"BACKUP_FILESYSTEM_PATH": "backups"},
             "volumes": {},
-            "volume": {"nfs": {}, "hostPath": {}},
+            "volume": {"nfs": {"server": "nas"}, "emptyDir": {}},
         },
     },
 }
@@ -123,6 +123,8 @@ COMPLAINTS = (
     "at '/backups/filesystem/envconfig/BACKUP_FILESYSTEM_PATH': 'backups' does not match pattern",
     "at '/backups/filesystem': additional properties 'volumes' not allowed",
     "at '/backups/filesystem/volume': maxProperties: got 2, want 1",
+    "at '/backups/filesystem/volume': additional properties 'emptyDir' not allowed",
+    "at '/backups/filesystem/volume/nfs': missing property 'path'",
 )
 
 

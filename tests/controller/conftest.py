@@ -130,6 +130,7 @@ async def staged(server: ApiServer, node: WeaviateNode, *, home: str) -> AsyncIt
         metrics_port=0,
         agent_lease_seconds=30,
         trusted_store_hosts=TRUSTED,
+        allow_host_path_volumes=True,
     )
     script = Script()
     async with HandKubelet(server, namespace, script) as kubelet:

@@ -25,6 +25,8 @@ pytestmark = [
 ]
 BUCKET = "backups"
 STORE = "weaviatebackuplocations/store"
+OF_ONE_NODE: Json = {"persistentVolumeClaim": {"claimName": "of-one-node"}}
+"""The workers' own program finds an empty directory of its own there."""
 
 
 @pytest.fixture(scope="module")
@@ -90,7 +92,7 @@ async def test_it_is_tried_from_two_nodes_and_again_when_its_secret_changes(
 
 async def test_a_volume_that_is_not_shared_is_found_out(real_stage: Stage, tmp_path: Path) -> None:
     async with real_stage.operator():
-        await real_stage.apply("WeaviateBackupLocation", "store", {"filesystem": {"volume": {"emptyDir": {}}}})
+        await real_stage.apply("WeaviateBackupLocation", "store", {"filesystem": {"volume": OF_ONE_NODE}})
         refused = await verdict(real_stage, "LocationNotShared")
         assert "spec.filesystem.volume" in refused["message"]
         assert {"node-0", "node-1"} <= set(refused["message"].replace(";", " ").split())

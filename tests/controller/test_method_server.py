@@ -138,7 +138,7 @@ async def test_a_claim_that_agents_cannot_share_is_no_obstacle(stage: Stage, sto
 
 async def test_a_module_that_is_not_enabled_is_named(stage: Stage, store: Surroundings) -> None:
     async with stage.operator():
-        volume: Json = {"emptyDir": {}}
+        volume: Json = {"persistentVolumeClaim": {"claimName": "backups"}}
         await stage.apply("WeaviateBackupLocation", "directory", {"filesystem": {"volume": volume}})
         await start(stage, store, "no-module", locationRef={"name": "directory"})
         failed = await stage.phase("no-module", "Failed")

@@ -38,7 +38,7 @@ DOCUMENT = {"type": "service_account", "client_email": "saver@project.iam", "pri
             "a shared access signature",
         ),
         (AZURE, {}, "the cloud identity of service account default, or of the node"),
-        ({"filesystem": {"volume": {"nfs": {}}}}, {}, "user 65532:0"),
+        ({"filesystem": {"volume": {"nfs": {"server": "nas", "path": "/"}}}}, {}, "user 65532:0"),
     ],
 )
 def test_identity(spec: dict[str, object], credentials: dict[str, str], said: str) -> None:

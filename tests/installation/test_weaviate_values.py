@@ -22,8 +22,8 @@ READY_SECONDS = 60
 OURS = {
     f"operator.image.{name}": value
     for name, value in {"repository": OPERATOR_REPOSITORY, "tag": OPERATOR_TAG, "pullPolicy": "Never"}.items()
-}
-"""What a user adds: where our image is."""
+} | {"operator.allowHostPathVolumes": "true"}
+"""What a user adds: where our image is, and that the share is a directory of the nodes."""
 
 
 def secret_of(key: str) -> str:

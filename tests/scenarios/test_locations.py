@@ -56,7 +56,7 @@ def test_a_volume_of_one_node_is_no_location(world: World) -> None:
         "apiVersion": manifests.API_VERSION,
         "kind": "WeaviateBackupLocation",
         "metadata": {"name": name},
-        "spec": {"filesystem": {"volume": {"emptyDir": {}}}},
+        "spec": {"filesystem": {"volume": {"hostPath": {"path": f"/run/{name}", "type": "DirectoryOrCreate"}}}},
     }
     world.kubectl.apply(location)
     began = time.monotonic()

@@ -21,7 +21,7 @@ LIBRARIES = {"boto3", "google.cloud.storage", "azure.storage.blob", "azure.ident
         ({"s3": {"bucket": "abc"}}, {"boto3"}),
         ({"gcs": {"bucket": "abc", "useAuth": False}}, {"google.cloud.storage"}),
         ({"azure": {"container": "abc"}}, {"azure.storage.blob"}),
-        ({"filesystem": {"volume": {"nfs": {}}}}, set()),
+        ({"filesystem": {"volume": {"nfs": {"server": "nas", "path": "/"}}}}, set()),
     ],
 )
 def test_only_the_library_in_use_is_loaded(spec: dict[str, object], expected: set[str]) -> None:

@@ -135,10 +135,10 @@ WeaviateBackupLocation and the `data` of the Secret that it needs.
 {{- $_ := set $filesystem "volume" (omit . "name") }}
 {{- end }}
 {{- end }}
-{{- $own := list "emptyDir" "ephemeral" "configMap" "secret" "projected" "downwardAPI" }}
+{{- $known := list "persistentVolumeClaim" "nfs" "csi" "hostPath" }}
 {{- $shared := not (hasKey $mount "subPathExpr") }}
 {{- range keys (default dict $filesystem.volume) }}
-{{- $shared = and $shared (not (has . $own)) }}
+{{- $shared = and $shared (has . $known) }}
 {{- end }}
 {{- if not (and $filesystem.volume $shared) }}
 {{- fail (printf "backups.filesystem: BACKUP_FILESYSTEM_PATH %s is a directory of each Weaviate pod, out of reach for agents. Say which volume is meant, one that every agent can mount, such as backups.filesystem.volume: {persistentVolumeClaim: {claimName: backups}}; or mount it there with extraVolumes and extraVolumeMounts; or switch this store off with backups.filesystem.enabled: false" $path) }}
@@ -147,6 +147,14 @@ WeaviateBackupLocation and the `data` of the Secret that it needs.
 {{- if $within }}
 {{- $_ := set $filesystem "path" $within }}
 {{- end }}
+{{- end }}
+{{- with $filesystem.volume.hostPath }}
+{{- if not $.root.Values.operator.allowHostPathVolumes }}
+{{- fail (printf "backups.filesystem: hostPath %s is a directory of the nodes, which the operator gives to agents only with operator.allowHostPathVolumes: true. Set that, or name another volume, such as backups.filesystem.volume: {persistentVolumeClaim: {claimName: backups}}" .path) }}
+{{- end }}
+{{- /* What a Pod checks for before it mounts, which a location knows of directories only. */}}
+{{- $type := has .type (list "Directory" "DirectoryOrCreate") | ternary (dict "type" .type) dict }}
+{{- $_ := set $filesystem "volume" (dict "hostPath" (merge (dict "path" .path) $type)) }}
 {{- end }}
 {{- dict "spec" (dict "filesystem" $filesystem) "data" dict | toYaml }}
 {{- end }}

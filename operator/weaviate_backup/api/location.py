@@ -1,13 +1,14 @@
 """WeaviateBackupLocation: where backups lie, and how they are reached. Exactly one kind is set."""
 
 from enum import StrEnum
-from typing import Annotated, Any
+from typing import Annotated
 
 from pydantic import ConfigDict, Field
 
 from weaviate_backup.api.model import ApiModel, Name, NoOrName
 from weaviate_backup.api.patterns import DATA_KEY, FREE_TEXT, IDENTIFIER, NO_OR_WORD, PLAIN
 from weaviate_backup.api.rules import explained_by, rule, shaped
+from weaviate_backup.api.volume import Volume
 
 PATH_RULE = explained_by(
     rule(
@@ -257,11 +258,14 @@ class FilesystemLocation(ApiModel):
 
     path: Path = ""
     """Directory of all backups within the volume. Empty: the volume's root."""
-    volume: Annotated[
-        dict[str, Any],
-        Field(min_length=1, max_length=1, json_schema_extra={"x-kubernetes-preserve-unknown-fields": True}),
-    ]
-    """Any Kubernetes volume source, without a name: persistentVolumeClaim (ReadWriteMany), nfs, hostPath, ..."""
+    volume: Volume
+    """One that all nodes share, in a Pod's words but without a name: persistentVolumeClaim, nfs, csi or hostPath."""
+
+    @property
+    def publish_secret(self) -> str | None:
+        """Name of the Secret that a CSI driver is given."""
+        csi = self.volume.csi
+        return csi.node_publish_secret_ref.name if csi and csi.node_publish_secret_ref else None
 
 
 class LocationSpec(ApiModel):
@@ -320,6 +324,7 @@ class LocationSpec(ApiModel):
             "credentialsSecretRef": self.credentials_secret,
             "caSecretRef": self.authority.name if self.authority else None,
             "serverSideEncryption.customerKeySecretRef": self.customer_key.name if self.customer_key else None,
+            "volume.csi.nodePublishSecretRef": self.filesystem.publish_secret if self.filesystem else None,
         }
         found: dict[str, str] = {}
         for field, name in named.items():
@@ -340,7 +345,7 @@ class LocationSpec(ApiModel):
             case LocationSpec(azure=AzureLocation(container=root, path=path)):
                 return _address("azure", root, path)
             case LocationSpec(filesystem=FilesystemLocation(path=path, volume=volume)):
-                return _address("file", next(iter(volume), ""), path)
+                return _address("file", volume.kind, path)
             case _:
                 return ""
 

@@ -77,5 +77,11 @@ _POSITIVE = explained_by(
 """An error within a rule would keep us from writing the status of an object that was stored before."""
 Timeout = Annotated[str, Field(min_length=2, max_length=32, pattern=_DURATION, json_schema_extra=_POSITIVE)]
 NamePattern = Annotated[str, Field(min_length=1, max_length=255, json_schema_extra=shaped(COLLECTION_PATTERN))]
-NamePatterns = Annotated[tuple[NamePattern, ...], Field(max_length=1000)]
+_IN_ALL = explained_by(
+    rule(
+        "self.map(name, size(name)).sum() <= 32768",
+        "include and exclude may have 32768 characters each, in all; name several collections by a pattern with * or ?",
+    )
+)
+NamePatterns = Annotated[tuple[NamePattern, ...], Field(max_length=1000, json_schema_extra=_IN_ALL)]
 """Names of collections; `*` stands for any characters, `?` for one."""

@@ -23,6 +23,7 @@ _ORDER = (
     "additionalProperties",
     "properties",
 )
+OPEN = "x-kubernetes-preserve-unknown-fields"
 _TYPES = frozenset({"object", "array", "string", "integer", "number", "boolean"})
 
 
@@ -110,8 +111,13 @@ def _tidy_bounds(schema: JsonSchema) -> None:
 
 
 def _check(schema: JsonSchema, path: str) -> None:
-    """Every node has a type, and everything that can grow has a bound: rules and etcd depend on it."""
+    """Every node has a type, and everything that can grow has a bound: rules, etcd and our own memory depend on it.
+
+    Unknown fields would be values of any shape and depth.
+    """
     where = path or "the root"
+    if OPEN in schema:
+        raise ValueError(f"{where} keeps unknown fields; name each of them")
     if schema.get("x-kubernetes-int-or-string"):
         return
     kind = schema.get("type")
@@ -120,9 +126,7 @@ def _check(schema: JsonSchema, path: str) -> None:
     unbounded = {
         "string": "maxLength" not in schema and "enum" not in schema and "format" not in schema,
         "array": "maxItems" not in schema or "items" not in schema,
-        "object": "maxProperties" not in schema
-        and "properties" not in schema
-        and not schema.get("x-kubernetes-preserve-unknown-fields"),
+        "object": "maxProperties" not in schema and "properties" not in schema,
     }
     if unbounded.get(kind, False):
         raise ValueError(f"{where} is a {kind} without a bound")

@@ -251,7 +251,7 @@ def _volumes(owner: Owner, node_name: str, location: LocationSpec) -> tuple[list
         volumes.append({"name": "ca", "secret": source})
         mounts.append(_mounted("ca", CA_MOUNT))
     if location.filesystem:
-        volumes.append({"name": "store", **location.filesystem.volume})
+        volumes.append({"name": "store", **location.filesystem.volume.source})
         mounts.append({"name": "store", "mountPath": FILESYSTEM_MOUNT})
     return volumes, mounts
 

@@ -79,8 +79,7 @@ class BackupDriver:
         try:
             return await self._turn(body)
         except InvalidInput as error:
-            await end_refused(self._runtime, BACKUPS, body, BackupStatus, error)
-            return None
+            return await end_refused(self._runtime, BACKUPS, body, BackupStatus, error)
 
     async def _turn(self, body: Json) -> float | None:
         backup = read_object(Backup, body, cure=CURE)
@@ -116,7 +115,12 @@ class BackupDriver:
         lease, native, proposal = LeaseView(Lease.UNKNOWN), None, None
         spec = backup.spec
         location = await read_location(
-            self._kube, self._owner.namespace, spec.location_ref.name, writing=True, path=spec.config.path
+            self._kube,
+            self._owner.namespace,
+            spec.location_ref.name,
+            writing=True,
+            path=spec.config.path,
+            allow_host_path=self._settings.allow_host_path_volumes,
         )
         refusals += (*location.refusals, *await self._runtime.refusals())
         if spec.deletion_policy is DeletionPolicy.DELETE:

@@ -12,6 +12,7 @@ from collections.abc import Callable
 from dataclasses import dataclass, field
 from typing import Any
 
+import aiohttp
 import kopf
 
 from weaviate_backup.api.names import (
@@ -30,11 +31,14 @@ from weaviate_backup.controller.backups import BackupDriver
 from weaviate_backup.controller.driving import drive
 from weaviate_backup.controller.locations import LocationDriver
 from weaviate_backup.controller.restores import RestoreDriver
+from weaviate_backup.controller.slim_answers import SlimResponse
 from weaviate_backup.kube import Kube, in_cluster
 from weaviate_backup.settings import OperatorSettings
 
 DELETION_SLICE_SECONDS = 30.0
 """A deletion handler works this long, then asks to be called again."""
+LIST_CHUNK = 5
+"""Objects in one answer of a list: parsed, an object of the largest size that etcd keeps takes some 25 MiB."""
 log = logging.getLogger(__name__)
 
 
@@ -198,10 +202,24 @@ def _owner(kind: str, body: kopf.Body) -> Owner:
     return Owner(kind=kind, name=metadata["name"], namespace=metadata["namespace"], uid=metadata["uid"])
 
 
-def _login(**kwargs: Any) -> kopf.ConnectionInfo | None:
-    if in_cluster():
-        return kopf.login_with_service_account(**kwargs)
-    return kopf.login_with_kubeconfig(**kwargs)
+async def _login(**kwargs: Any) -> kopf.AiohttpSession | None:
+    found = kopf.login_with_service_account(**kwargs) if in_cluster() else kopf.login_with_kubeconfig(**kwargs)
+    if found is None:
+        return None
+    session = aiohttp.ClientSession(
+        connector=aiohttp.TCPConnector(limit=0, ssl=found.as_ssl_context()),
+        headers=found.as_http_headers(),
+        proxy=found.proxy_url,
+        trust_env=found.trust_env,
+        response_class=SlimResponse,
+    )
+    return kopf.AiohttpSession(
+        aiohttp_session=session,
+        server=found.server,
+        default_namespace=found.default_namespace,
+        priority=found.priority,
+        expiration=found.expiration,
+    )
 
 
 def _configure(settings: kopf.OperatorSettings, **_: Any) -> None:
@@ -211,6 +229,7 @@ def _configure(settings: kopf.OperatorSettings, **_: Any) -> None:
     settings.watching.server_timeout = 600
     settings.watching.client_timeout = 630
     settings.watching.reconnect_backoff = 1
+    settings.watching.chunk_size = LIST_CHUNK
     settings.networking.request_timeout = 30
     settings.networking.connect_timeout = 5
     settings.networking.error_backoffs = [1, 2, 3, 5, 5, 5, 5, 5, 5, 5]

@@ -10,11 +10,13 @@ from weaviate_backup.api.conditions import READY, RECONCILING, find
 from weaviate_backup.api.location import LocationSpec
 from weaviate_backup.api.location_status import LocationStatus
 from weaviate_backup.api.reading import check_shapes, read_object
+from weaviate_backup.api.stored_objects import read_or_new
 from weaviate_backup.core.admission import Passing
 from weaviate_backup.core.location_watch import PROBING, SUSPENDED
 from weaviate_backup.core.orders import conflict
 from weaviate_backup.core.session import Failure
-from weaviate_backup.errors import InvalidInput
+from weaviate_backup.core.store_volume import refuse_volume
+from weaviate_backup.errors import InvalidInput, Permanent
 from weaviate_backup.kube import LOCATIONS, SECRETS, Kube
 
 NOT_TRIED = "LocationNotReady"
@@ -40,7 +42,9 @@ class Secrets:
     missing: tuple[Failure, ...]
 
 
-async def read_location(kube: Kube, namespace: str, name: str, *, writing: bool, path: str | None) -> LocationView:
+async def read_location(
+    kube: Kube, namespace: str, name: str, *, writing: bool, path: str | None, allow_host_path: bool
+) -> LocationView:
     """With `path`, the location is used at that path instead of its own. Raises `InvalidInput` when it names what
     cannot be, or cannot be read."""
     found = await kube.get(LOCATIONS, namespace, name)
@@ -50,7 +54,11 @@ async def read_location(kube: Kube, namespace: str, name: str, *, writing: bool,
     where, cure = f"WeaviateBackupLocation {name}", "correct the location"
     spec = read_object(LocationSpec, found.get("spec"), where=f"{where}: spec", cure=cure)
     check_shapes(spec, where=f"{where}: spec", cure=cure)
-    status = read_object(LocationStatus, found.get("status") or {}, where=f"{where}: status", cure=cure)
+    try:
+        refuse_volume(spec, allow_host_path=allow_host_path)
+    except Permanent as error:
+        return LocationView(None, (_passing(error.reason, f"location {name} cannot be used: {error.message}"),))
+    status = read_or_new(LocationStatus, found.get("status") or {})
     secrets = await read_secrets(kube, namespace, spec)
     generation = found["metadata"].get("generation")
     refusals = refuse_use(name, spec, status, generation=generation, secrets_version=secrets.version, writing=writing)

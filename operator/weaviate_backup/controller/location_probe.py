@@ -32,6 +32,7 @@ from weaviate_backup.core.session import (
     StepPhase,
     StoreOrder,
 )
+from weaviate_backup.core.store_volume import refuse_volume
 from weaviate_backup.errors import BackupError, Transient
 from weaviate_backup.kube import PODS, AlreadyExists, Kube
 from weaviate_backup.settings import OperatorSettings
@@ -233,6 +234,7 @@ async def _create(
     names: dict[str, str],
     made: OperationCertificates,
 ) -> None:
+    refuse_volume(spec, allow_host_path=settings.allow_host_path_volumes)
     image = AgentImage(settings.agent_image, settings.agent_image_pull_policy, settings.trusted_store_hosts)
     try:
         await operation_secrets.provide(kube, owner, operation_secrets.mounted_by_agents(made, None))

@@ -12,7 +12,7 @@ from weaviate_backup.controller.agent_pods import Owner
 from weaviate_backup.core.location_verdict import Sight, Verdict
 from weaviate_backup.core.location_watch import SUSPENDED, Known
 from weaviate_backup.core.session import Failure, ProbeAction
-from weaviate_backup.errors import excerpt
+from weaviate_backup.errors import BackupError, excerpt
 
 
 def known_of(status: LocationStatus) -> Known:
@@ -54,6 +54,16 @@ def judged(
         capabilities=_capabilities(verdict),
         warnings=tuple(_finding(warning) for warning in verdict.warnings[:8]),
         secrets_version=secrets_version,
+    )
+
+
+def unreadable(before: LocationStatus, error: BackupError, *, generation: int, now: datetime) -> LocationStatus:
+    """The status of a location whose spec is none."""
+    return LocationStatus(
+        observed_generation=generation,
+        conditions=conditions.stalled(
+            before.conditions, reason=error.reason, message=error.message, generation=generation, now=now
+        ),
     )
 
 

@@ -10,22 +10,23 @@ import logging
 from dataclasses import dataclass
 from datetime import UTC, datetime
 
-from pydantic import ValidationError
-
 from weaviate_backup.api import conditions
 from weaviate_backup.api.bounds import status_json
 from weaviate_backup.api.location import LocationSpec
 from weaviate_backup.api.location_status import LocationStatus
 from weaviate_backup.api.names import API_VERSION, LOCATION_KIND
 from weaviate_backup.api.reading import check_shapes, read_object
+from weaviate_backup.api.stored_objects import read_or_new
 from weaviate_backup.controller import events, location_view
 from weaviate_backup.controller.agent_pods import Owner
 from weaviate_backup.controller.location_gate import Secrets, read_secrets
 from weaviate_backup.controller.location_probe import probe_location
 from weaviate_backup.controller.location_wishes import wanted_since
+from weaviate_backup.controller.refusing import UNREADABLE_LOOK_SECONDS
 from weaviate_backup.core.location_verdict import Sight, Verdict, judge
 from weaviate_backup.core.location_watch import PROBING, SUSPENDED, due_in_seconds
 from weaviate_backup.core.session import Failure
+from weaviate_backup.core.store_volume import refuse_volume
 from weaviate_backup.errors import BackupError, InvalidInput, Permanent, Transient
 from weaviate_backup.kube import LOCATIONS, Json, Kube
 from weaviate_backup.settings import OperatorSettings
@@ -70,8 +71,9 @@ class LocationDriver:
         try:
             seen = await self._see(body)
         except InvalidInput as error:
-            await self._refuse(_status_of(body), error, generation=int(body["metadata"]["generation"]))
-            return LOOK_SECONDS
+            before = read_or_new(LocationStatus, body.get("status") or {})
+            await self._refuse_unread(before, error, generation=int(body["metadata"]["generation"]))
+            return UNREADABLE_LOOK_SECONDS
         spec = seen.spec
         location_view.measure(self._owner, seen.status)
         pause = await self._pause(seen)
@@ -87,25 +89,16 @@ class LocationDriver:
         check_shapes(spec, cure=CURE)
         return _Seen(
             spec=spec,
-            status=_status_of(body),
+            status=read_or_new(LocationStatus, body.get("status") or {}),
             generation=int(body["metadata"]["generation"]),
             secrets=await read_secrets(self._kube, self._owner.namespace, spec),
         )
 
-    async def _refuse(self, before: LocationStatus, error: InvalidInput, *, generation: int) -> None:
-        """Said once, until the spec changes."""
-        known, now = conditions.find(before.conditions, conditions.READY), datetime.now(UTC)
-        stalled = conditions.stalled(
-            before.conditions, reason=error.reason, message=error.message, generation=generation, now=now
-        )
-        if known is not None and known == conditions.find(stalled, conditions.READY):
-            return
-        await self._write(LocationStatus(observed_generation=generation, conditions=stalled))
-        await events.record(self._kube, self._owner, reason=error.reason, message=error.message, warning=True, now=now)
-
     async def _pause(self, seen: _Seen) -> float:
         """Seconds until the next try; 0 or less: now."""
         known = location_view.known_of(seen.status)
+        if known.ready and not seen.spec.suspend and _forbidden(seen, self._settings):
+            return 0.0
         wanted_at = None
         if not known.ready and not seen.spec.suspend:
             wanted_at = await wanted_since(self._kube, self._owner)
@@ -124,7 +117,7 @@ class LocationDriver:
         began_at = datetime.now(UTC)
         sights: tuple[Sight, ...] = ()
         try:
-            _refuse(seen)
+            _refuse(seen, self._settings)
             sights = await self._probe(seen)
             verdict = judge(sights, address=seen.spec.address, kind=seen.spec.kind, read_only=seen.spec.read_only)
         except BackupError as error:
@@ -143,6 +136,17 @@ class LocationDriver:
         )
         await self._write(status)
         await self._tell(seen.status, status, verdict, now)
+
+    async def _refuse_unread(self, before: LocationStatus, error: Permanent, *, generation: int) -> None:
+        """Says once what is wrong with the spec; nothing else is known of such a location."""
+        now = datetime.now(UTC)
+        status = location_view.unreadable(before, error, generation=generation, now=now)
+        if status.conditions != before.conditions or before.observed_generation != generation:
+            try:
+                await self._write(status)
+            except BackupError as refused:  # as for operations: an event has to do
+                log.warning("%s has no status: %s", self.name, refused)
+            await self._tell(before, status, Verdict(error.reason, error.message, {}), now)
 
     async def _probe(self, seen: _Seen) -> tuple[Sight, ...]:
         """A location that was judged as it is keeps its verdict meanwhile, good or bad."""
@@ -187,18 +191,20 @@ class LocationDriver:
                 )
 
 
-def _status_of(body: Json) -> LocationStatus:
-    """Ours to write: what cannot be read is written anew."""
-    try:
-        return LocationStatus.model_validate(body.get("status") or {})
-    except ValidationError:
-        return LocationStatus()
-
-
-def _refuse(seen: _Seen) -> None:
+def _refuse(seen: _Seen, settings: OperatorSettings) -> None:
     """What needs no pod to be known."""
     if seen.spec.suspend:
         raise Permanent(SUSPENDED, "spec.suspend is set; the location is not tried")
+    refuse_volume(seen.spec, allow_host_path=settings.allow_host_path_volumes)
     if seen.secrets.missing:
         missing = seen.secrets.missing
         raise Transient(missing[0].reason, "; ".join(refusal.message for refusal in missing))
+
+
+def _forbidden(seen: _Seen, settings: OperatorSettings) -> bool:
+    """The operator's settings may have changed since the location was tried."""
+    try:
+        refuse_volume(seen.spec, allow_host_path=settings.allow_host_path_volumes)
+    except Permanent:
+        return True
+    return False

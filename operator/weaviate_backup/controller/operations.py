@@ -35,6 +35,7 @@ from weaviate_backup.core.orders import (
 )
 from weaviate_backup.core.session import Failure, SessionOrder
 from weaviate_backup.core.stepping import Agents
+from weaviate_backup.core.store_volume import refuse_volume
 from weaviate_backup.core.topology import ClusterView
 from weaviate_backup.errors import Permanent, Transient
 from weaviate_backup.kube import PODS, SECRETS, STATEFUL_SETS, AlreadyExists, Kube
@@ -244,6 +245,7 @@ class OperationRuntime:
 
     def _manifest(self, node: str, name: str, cluster: ClusterView | None, request: OperationRequest) -> Json:
         plan = self._known().plan
+        refuse_volume(plan.location, allow_host_path=self.settings.allow_host_path_volumes)
         told = self.settings
         image = AgentImage(told.agent_image, told.agent_image_pull_policy, told.trusted_store_hosts)
         lease = self.settings.agent_lease_seconds

@@ -37,6 +37,7 @@ async def run_operator(settings: OperatorSettings, *, stop: threading.Event | No
             registry = make_registry(Operations(kube=kube, settings=settings))
             await run_kopf(registry, settings, stop=stop, ready=ready)
     finally:
+        stop.set()  # a thread of kopf's waits for it, and the loop's end for that thread
         beating.cancel()
         await asyncio.gather(beating, return_exceptions=True)
         await asyncio.gather(*(runner.cleanup() for runner in runners))

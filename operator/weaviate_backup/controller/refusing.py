@@ -1,11 +1,11 @@
 """Ends an operation that no machine can decide on: its object, its plan, or a name in them can never be used.
 
-It lets go of what it holds and says which field is wrong, once.
+It lets go of what it holds and says which field is wrong, once. The API server refuses every write of an object with a
+field of another type than its schema's, its status included: then there is an event alone.
 """
 
+import logging
 from datetime import UTC, datetime
-
-from pydantic import ValidationError
 
 from weaviate_backup import metrics
 from weaviate_backup.api import conditions
@@ -14,11 +14,15 @@ from weaviate_backup.api.bounds import status_json
 from weaviate_backup.api.names import API_VERSION
 from weaviate_backup.api.restore import RestorePhase, RestoreStatus
 from weaviate_backup.api.status import Finding, WeaviateStatus
+from weaviate_backup.api.stored_objects import read_or_new
 from weaviate_backup.controller import events
 from weaviate_backup.controller.operations import Json, OperationRuntime
 from weaviate_backup.core.orders import Outcome
-from weaviate_backup.errors import InvalidInput
+from weaviate_backup.errors import BackupError, InvalidInput
 from weaviate_backup.kube import Resource
+
+UNREADABLE_LOOK_SECONDS = 300.0
+log = logging.getLogger(__name__)
 
 
 async def end_refused(
@@ -27,28 +31,26 @@ async def end_refused(
     body: Json,
     status_type: type[BackupStatus] | type[RestoreStatus],
     error: InvalidInput,
-) -> None:
-    """Failed, unless it had ended before."""
+) -> float | None:
+    """Failed, unless it had ended before. When to look again, should its status not take that."""
     await runtime.discard()
     kube, owner, now = runtime.kube, runtime.owner, datetime.now(UTC)
-    before = _status_of(body, status_type)
+    before = read_or_new(status_type, body.get("status") or {})
     ended = before.phase.is_terminal
     after = before.model_copy(update={"cleaned_up": True} if ended else _failed(before, body, error, now))
     metadata = {"name": owner.name, "namespace": owner.namespace}
     shown = {"apiVersion": API_VERSION, "kind": owner.kind, "metadata": metadata, "status": status_json(after)}
-    await kube.apply(resource, shown, subresource="status")
     if not ended:
         await events.record(kube, owner, reason=error.reason, message=error.message, warning=True, now=now)
+    try:
+        await kube.apply(resource, shown, subresource="status")
+    except BackupError as refused:
+        log.warning("%s %s/%s has no status: %s", owner.kind, owner.namespace, owner.name, refused)
+        return UNREADABLE_LOOK_SECONDS
+    if not ended:
         kind = "backup" if status_type is BackupStatus else "restore"
         metrics.OPERATIONS.labels(kind=kind, phase=str(after.phase), reason=error.reason).inc()
-
-
-def _status_of(body: Json, status_type: type[BackupStatus] | type[RestoreStatus]) -> BackupStatus | RestoreStatus:
-    """Its own last status, if that can be read."""
-    try:
-        return status_type.model_validate(body.get("status") or {})
-    except ValidationError:
-        return status_type()
+    return None
 
 
 def _failed(before: BackupStatus | RestoreStatus, body: Json, error: InvalidInput, now: datetime) -> dict[str, object]:

@@ -27,7 +27,7 @@ from weaviate_backup.controller.operations import Json, OperationRequest, Operat
 from weaviate_backup.controller.refusing import end_refused
 from weaviate_backup.controller.restore_status import remember_restore, show_restore
 from weaviate_backup.controller.server_operations import ServerLine, ServerTask, place_of
-from weaviate_backup.core.orders import STORE_WORKER, Lease, PlannedRestore
+from weaviate_backup.core.orders import STORE_WORKER, Lease, PlannedRestore, conflict
 from weaviate_backup.core.restore_machine import (
     RestoreDecision,
     RestoreRequest,
@@ -40,6 +40,7 @@ from weaviate_backup.core.server_following import Recovered, ServerSight
 from weaviate_backup.core.server_restore import BY_SERVER
 from weaviate_backup.core.session import Failure, RestoreOrder, SessionOrder, StoreOrder
 from weaviate_backup.core.stepping import Agents
+from weaviate_backup.core.store_volume import refuse_volume
 from weaviate_backup.core.topology import ClusterView
 from weaviate_backup.errors import BackupError, InvalidInput, Permanent, Transient
 from weaviate_backup.kube import BACKUPS, RESTORES, Kube
@@ -85,8 +86,7 @@ class RestoreDriver:
         try:
             return await self._turn(body)
         except InvalidInput as error:
-            await end_refused(self._runtime, RESTORES, body, RestoreStatus, error)
-            return None
+            return await end_refused(self._runtime, RESTORES, body, RestoreStatus, error)
 
     async def _turn(self, body: Json) -> float | None:
         restore = read_object(Restore, body, cure=CURE)
@@ -214,13 +214,20 @@ class RestoreDriver:
         namespace = self._owner.namespace
         if source.backup_ref is None:
             name = source.location_ref.name if source.location_ref else ""
-            view = await read_location(self._kube, namespace, name, writing=False, path=path)
+            allowed = self._settings.allow_host_path_volumes
+            view = await read_location(self._kube, namespace, name, writing=False, path=path, allow_host_path=allowed)
             return Source(view.spec, source.backup_id or "", view.refusals)
         body = await self._kube.get(BACKUPS, namespace, source.backup_ref.name)
         if body is None:
             message = f"there is no WeaviateBackup {source.backup_ref.name!r} in namespace {namespace}"
             return Source(None, "", (Failure(reason="BackupNotFound", message=message, transient=True),))
         status = read_object(Backup, body, where=f"backup {source.backup_ref.name}", cure=CURE).status
+        try:
+            if status.location is not None:
+                refuse_volume(status.location, allow_host_path=self._settings.allow_host_path_volumes)
+        except Permanent as error:
+            message = f"WeaviateBackup {source.backup_ref.name}: {error.message}"
+            return Source(None, "", (conflict(error.reason, message),))
         if status.phase is not BackupPhase.COMPLETED or status.location is None or status.backup_id is None:
             passing = not status.phase.is_terminal
             message = f"WeaviateBackup {source.backup_ref.name} is {status.phase}, not Completed"

@@ -99,13 +99,22 @@ def _in_a_directory(
             f"Weaviate backs up to a file system only with a single node, and there are {nodes}; use another kind of "
             "location, or method: Agent",
         )
-    mount = next((each for each in mounts if dict(each.source) == location.volume), None)
+    wanted = _essence(location.volume.source)
+    mount = next((each for each in mounts if _essence(each.source) == wanted), None)
     if mount is None:
         raise Permanent(
             "ServerModuleMismatch",
-            f"the location's volume ({', '.join(location.volume)}) is not mounted in Weaviate's pod; mount it there, "
+            f"the location's volume ({location.volume.kind}) is not mounted in Weaviate's pod; mount it there, "
             "or use method: Agent",
         )
     path = "/".join(part for part in (mount.mount_path.rstrip("/"), location.path.strip("/")) if part)
     own = str(module.get("backupsPath") or "").rstrip("/")
     return ServerPlace("filesystem", path=None if path == own else path)
+
+
+def _essence(source: Mapping[str, Any]) -> Json:
+    """What says which volume it is, and not how it is mounted."""
+    return {
+        kind: {name: value for name, value in fields.items() if value and name not in ("readOnly", "type")}
+        for kind, fields in source.items()
+    }

@@ -8,6 +8,7 @@ import pytest
 from aiohttp import web
 from hypothesis import given
 from hypothesis import strategies as st
+from kubernetes.aio import client
 from tests.ports import free_port
 from yarl import URL
 
@@ -75,9 +76,9 @@ async def answering(body: dict[str, Any]) -> AsyncIterator[Kube]:
     runner, port = web.AppRunner(app), free_port()
     await runner.setup()
     await web.TCPSite(runner, "127.0.0.1", port).start()
-    settings = kube.client.Configuration(host=f"http://127.0.0.1:{port}")
+    settings = client.Configuration(host=f"http://127.0.0.1:{port}")
     try:
-        async with Kube(kube.client.ApiClient(configuration=settings)) as connected:
+        async with Kube(client.ApiClient(configuration=settings)) as connected:
             yield connected
     finally:
         await runner.cleanup()

@@ -7,6 +7,7 @@ from pydantic import Field
 
 from weaviate_backup.api.location import PATH_RULE
 from weaviate_backup.api.model import ApiModel
+from weaviate_backup.api.patterns import FREE_TEXT
 from weaviate_backup.api.rules import matching, ranged
 
 BACKUP_ID_PATTERN = r"^[a-z0-9_-]+$"
@@ -55,7 +56,7 @@ BackupID = Annotated[
     ),
 ]
 ModuleAddresses = Annotated[
-    tuple[Annotated[str, Field(min_length=1, max_length=MAX_ADDRESS, pattern=r"^[^\x00-\x1f\x7f]+$")], ...],
+    tuple[Annotated[str, Field(min_length=1, max_length=MAX_ADDRESS, pattern=FREE_TEXT)], ...],
     Field(max_length=64),
 ]
 LocationPath = Annotated[str, Field(min_length=1, max_length=512, json_schema_extra=PATH_RULE)]

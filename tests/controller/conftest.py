@@ -6,7 +6,6 @@ import threading
 from collections.abc import AsyncIterator, Callable
 from contextlib import asynccontextmanager
 from dataclasses import dataclass
-from pathlib import Path
 from typing import Any
 
 import pytest
@@ -45,6 +44,11 @@ class Stage:
         status, answer = await asyncio.to_thread(self.server.apply, body)
         assert status in (200, 201), answer
         return answer
+
+    async def at_home(self, name: str) -> Json:
+        """A Secret in the operator's own namespace."""
+        path = f"/api/v1/namespaces/{self.settings.namespace}/secrets/{name}"
+        return (await asyncio.to_thread(self.server.request, "GET", path))[1]
 
     async def get(self, path: str) -> tuple[int, Json]:
         root = f"/apis/{API_VERSION}" if path.startswith("weaviate") else "/api/v1"
@@ -102,24 +106,34 @@ async def weaviate_node(tmp_path_factory: pytest.TempPathFactory) -> AsyncIterat
 
 @pytest.fixture
 async def stage(
-    api_server: ApiServer, weaviate_node: WeaviateNode, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+    api_server: ApiServer, weaviate_node: WeaviateNode, monkeypatch: pytest.MonkeyPatch
 ) -> AsyncIterator[Stage]:
-    namespace = f"controller-{next(_numbers)}"
-    _create(api_server, {"apiVersion": "v1", "kind": "Namespace", "metadata": {"name": namespace}})
-    _create(api_server, {"apiVersion": "v1", "kind": "ServiceAccount", "metadata": _named("default", namespace)})
-    show_weaviate(api_server, namespace, weaviate_node)
+    home = f"operator-{next(_numbers)}"
+    _create(api_server, {"apiVersion": "v1", "kind": "Namespace", "metadata": {"name": home}})
     monkeypatch.setenv("KUBECONFIG", str(api_server.kubeconfig))
+    async with staged(api_server, weaviate_node, home=home) as found:
+        yield found
+
+
+@asynccontextmanager
+async def staged(server: ApiServer, node: WeaviateNode, *, home: str) -> AsyncIterator[Stage]:
+    """A namespace of its own for Weaviate, beside the operator's home."""
+    namespace = f"controller-{next(_numbers)}"
+    _create(server, {"apiVersion": "v1", "kind": "Namespace", "metadata": {"name": namespace}})
+    _create(server, {"apiVersion": "v1", "kind": "ServiceAccount", "metadata": _named("default", namespace)})
+    show_weaviate(server, namespace, node)
     settings = OperatorSettings(
-        namespace=namespace,
+        namespace=home,
         agent_image="agent",
         watch_namespaces=namespace,
         health_port=0,
+        metrics_port=0,
         agent_lease_seconds=30,
         trusted_store_hosts=TRUSTED,
     )
     script = Script()
-    async with HandKubelet(api_server, namespace, script) as kubelet:
-        yield Stage(api_server, namespace, script, kubelet, settings)
+    async with HandKubelet(server, namespace, script) as kubelet:
+        yield Stage(server, namespace, script, kubelet, settings)
 
 
 async def _operate(settings: OperatorSettings, stop: threading.Event) -> None:
@@ -144,14 +158,18 @@ def show_weaviate(server: ApiServer, namespace: str, node: WeaviateNode) -> None
         "CLUSTER_GOSSIP_BIND_PORT": str(node.gossip_port),
         "CLUSTER_DATA_BIND_PORT": str(node.data_port),
         "RAFT_INTERNAL_RPC_PORT": str(node.raft_rpc_port),
-        "AUTHENTICATION_ANONYMOUS_ACCESS_ENABLED": "true",
     }
+    settings = {"AUTHENTICATION_ANONYMOUS_ACCESS_ENABLED": "true"}
+    _create(
+        server, {"apiVersion": "v1", "kind": "ConfigMap", "metadata": _named("settings", namespace), "data": settings}
+    )
     pod_spec: dict[str, Any] = {
         "containers": [
             {
                 "name": "weaviate",
                 "image": "weaviate",
                 "args": ["--port", str(node.rest_port), "--scheme", "http"],
+                "envFrom": [{"configMapRef": {"name": "settings"}}],
                 "env": [{"name": key, "value": value} for key, value in environment.items()],
                 "volumeMounts": [{"name": "weaviate-data", "mountPath": "/var/lib/weaviate"}],
             }

@@ -1,11 +1,9 @@
-"""Builds an operation's Pods and Secrets as plain manifests. Pure; deterministic names make every creation idempotent.
+"""Builds an operation's Pods as plain manifests. Pure; deterministic names make every creation idempotent.
 
 An agent runs where its Weaviate pod runs, as the same user, on the same volume at the same path, with nothing more: no
 API token, no capabilities, a read-only root. It never carries `app: weaviate`, or it would become Weaviate's endpoint.
 """
 
-import base64
-from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any
 
@@ -13,7 +11,6 @@ from weaviate_backup.api.location import CREDENTIAL_KEYS, LocationSpec
 from weaviate_backup.api.model import dump
 from weaviate_backup.api.names import API_VERSION
 from weaviate_backup.api.operation_spec import AgentOptions
-from weaviate_backup.controller.certificates import OperationCertificates
 from weaviate_backup.core.orders import PROBING_WORKERS, STORE_WORKER
 from weaviate_backup.core.secret_purpose import check_customer_key
 from weaviate_backup.core.session import (
@@ -28,7 +25,6 @@ from weaviate_backup.core.topology import ClusterAuth, NodeView, SecretKey
 
 Json = dict[str, Any]
 MANAGED_BY = {"app.kubernetes.io/managed-by": "weaviate-backup-operator"}
-PLAN_KEY = "plan.json"
 STORE_WORKER_UID = 65532
 """Of a worker that touches no one's data."""
 DEFAULT_RESOURCES: Json = {"requests": {"cpu": "250m", "memory": "256Mi"}, "limits": {"memory": "1Gi"}}
@@ -77,28 +73,6 @@ class AgentImage:
 def pod_name(owner: Owner, node: str, nodes: tuple[str, ...]) -> str:
     """`wvb-<uid>-<position>`; a store worker is `wvb-<uid>-store-0`."""
     return f"wvb-{owner.short}-{node if node in PROBING_WORKERS else nodes.index(node)}"
-
-
-def operation_secret(
-    owner: Owner, certificates: OperationCertificates, *, plan_json: bytes, cluster_auth: ClusterAuth | None
-) -> Json:
-    """The agents' certificates and the plan; an agent mounts its own leaf only."""
-    data = {PLAN_KEY: plan_json, "ca.crt": certificates.ca_pem, **_literals(cluster_auth)}
-    for node, leaf in certificates.agents.items():
-        data[f"{node}.crt"], data[f"{node}.key"] = leaf.certificate_pem, leaf.key_pem
-    return {
-        **_secret(owner.namespace, owner.secret_name, owner.labels, data),
-        "immutable": True,
-        "metadata": _metadata(owner, owner.secret_name),
-    }
-
-
-def client_secret(owner: Owner, certificates: OperationCertificates, *, namespace: str) -> Json:
-    """The operator's own leaf, in its own namespace; no owner reaches across namespaces, so it is deleted by name."""
-    identity = certificates.client
-    data = {"ca.crt": identity.ca_pem, "tls.crt": identity.certificate_pem, "tls.key": identity.key_pem}
-    labels = {**MANAGED_BY, "app.kubernetes.io/component": "client", "app.kubernetes.io/instance": owner.uid}
-    return _secret(namespace, owner.client_secret_name, labels, data)
 
 
 def agent_pod(
@@ -193,12 +167,6 @@ def store_worker_pod(
     return pod
 
 
-def _literals(auth: ClusterAuth | None) -> dict[str, bytes]:
-    """Credentials that the StatefulSet states in the clear: they are mounted from the operation's Secret."""
-    values = {"username": auth.username, "password": auth.password} if auth else {}
-    return {f"cluster.{key}": value.encode() for key, value in values.items() if isinstance(value, str)}
-
-
 def _pod(
     owner: Owner,
     *,
@@ -249,7 +217,7 @@ def _pod(
         spec["serviceAccountName"] = location.service_account_name
     if options.node_selector:
         spec["nodeSelector"] = dict(options.node_selector)
-    metadata = _metadata(owner, name)
+    metadata = metadata_of(owner, name)
     metadata["annotations"] = {
         "cluster-autoscaler.kubernetes.io/safe-to-evict": "false",
         "linkerd.io/inject": "disabled",
@@ -329,7 +297,8 @@ def _apart(owner: Owner) -> Json:
     return {"podAntiAffinity": {"preferredDuringSchedulingIgnoredDuringExecution": [preferred]}}
 
 
-def _metadata(owner: Owner, name: str) -> Json:
+def metadata_of(owner: Owner, name: str) -> Json:
+    """Of what lies beside the owner and goes with it."""
     return {
         "name": name,
         "namespace": owner.namespace,
@@ -344,15 +313,6 @@ def _metadata(owner: Owner, name: str) -> Json:
                 "blockOwnerDeletion": True,
             }
         ],
-    }
-
-
-def _secret(namespace: str, name: str, labels: Mapping[str, str], data: Mapping[str, bytes]) -> Json:
-    return {
-        "apiVersion": "v1",
-        "kind": "Secret",
-        "metadata": {"name": name, "namespace": namespace, "labels": dict(labels)},
-        "data": {key: base64.b64encode(value).decode() for key, value in data.items()},
     }
 
 

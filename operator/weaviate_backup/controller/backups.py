@@ -21,7 +21,8 @@ from weaviate_backup.controller.backup_status import Sight, remember_backup, sho
 from weaviate_backup.controller.cluster_view import ask_weaviate, read_cluster, schema_of
 from weaviate_backup.controller.leases import LeaseView
 from weaviate_backup.controller.location_gate import read_location
-from weaviate_backup.controller.operations import OperationRequest, OperationRuntime, Plan
+from weaviate_backup.controller.operation_secrets import Plan
+from weaviate_backup.controller.operations import OperationRequest, OperationRuntime
 from weaviate_backup.controller.server_operations import ServerLine, ServerTask, place_of
 from weaviate_backup.core.backup_machine import (
     BackupDecision,
@@ -75,7 +76,7 @@ class BackupDriver:
         backup = Backup.model_validate(body)
         state = remember_backup(backup.status)
         effects = _effects(backup, lease_seconds=self._settings.agent_lease_seconds)
-        agents = await self._runtime.look()
+        agents = await self._runtime.look(effects)
         world = await self._look(backup, state, effects, agents)
         now = datetime.now(UTC)
         request = _request(backup, self._settings, deleting=self.deleting, seen_at=self._runtime.seen_at)
@@ -105,7 +106,7 @@ class BackupDriver:
         location = await read_location(
             self._kube, self._owner.namespace, spec.location_ref.name, writing=True, path=spec.config.path
         )
-        refusals += location.refusals
+        refusals += (*location.refusals, *await self._runtime.refusals())
         if spec.deletion_policy is DeletionPolicy.DELETE:
             message = "deletionPolicy Delete is not available; use Retain, and delete the objects in the store yourself"
             refusals.append(conflict("DeletionPolicyUnsupported", message))

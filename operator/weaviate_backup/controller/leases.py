@@ -4,11 +4,12 @@ It does not run out by the clock: its holder is an operation, which may be slow,
 free when its holder is finished or gone, which is looked up, and it is taken by compare-and-set.
 """
 
+import re
 from dataclasses import dataclass
 
 from weaviate_backup.controller.agent_pods import MANAGED_BY, Owner
-from weaviate_backup.core.orders import Lease
-from weaviate_backup.errors import Transient
+from weaviate_backup.core.orders import UID_PATTERN, Lease
+from weaviate_backup.errors import Permanent, Transient, excerpt
 from weaviate_backup.kube import BACKUPS, LEASES, RESTORES, AlreadyExists, Conflict, Kube
 
 
@@ -21,6 +22,9 @@ class LeaseView:
 
 
 def lease_name(stateful_set_uid: str) -> str:
+    """Raises `Permanent` for what no API server gives as a uid."""
+    if not re.fullmatch(UID_PATTERN, stateful_set_uid):
+        raise Permanent("UidInvalid", f"{excerpt(stateful_set_uid)!r} is no uid of a StatefulSet")
     return f"wvb-{stateful_set_uid}"
 
 

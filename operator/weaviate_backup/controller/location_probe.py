@@ -16,7 +16,7 @@ from typing import Any
 from weaviate_backup.agent_client import AgentClient
 from weaviate_backup.api.location import LocationSpec
 from weaviate_backup.api.operation_spec import AgentOptions
-from weaviate_backup.controller import agent_pods, certificates, pod_events
+from weaviate_backup.controller import agent_pods, certificates, operation_secrets, pod_events
 from weaviate_backup.controller.agent_pods import AgentImage, Owner
 from weaviate_backup.controller.certificates import OperationCertificates
 from weaviate_backup.controller.pod_state import agent_address, agent_pod_state
@@ -33,7 +33,7 @@ from weaviate_backup.core.session import (
     StoreOrder,
 )
 from weaviate_backup.errors import BackupError, Transient
-from weaviate_backup.kube import PODS, SECRETS, AlreadyExists, Kube
+from weaviate_backup.kube import PODS, AlreadyExists, Kube
 from weaviate_backup.settings import OperatorSettings
 
 PROBE_SECONDS = 150
@@ -235,7 +235,7 @@ async def _create(
 ) -> None:
     image = AgentImage(settings.agent_image, settings.agent_image_pull_policy, settings.trusted_store_hosts)
     try:
-        await kube.create(SECRETS, agent_pods.operation_secret(owner, made, plan_json=b"{}", cluster_auth=None))
+        await operation_secrets.provide(kube, owner, operation_secrets.mounted_by_agents(made, None))
         for worker, name in names.items():
             pod = agent_pods.store_worker_pod(
                 owner,
@@ -260,7 +260,7 @@ async def _remove(kube: Kube, owner: Owner, names: Iterable[str]) -> list[str]:
         if pod is not None:
             left.append(name)
             await kube.delete(PODS, owner.namespace, name, uid=pod["metadata"]["uid"])
-    await kube.delete(SECRETS, owner.namespace, owner.secret_name)
+    await operation_secrets.withdraw(kube, owner)
     return left
 
 

@@ -5,7 +5,6 @@ the next look; what was refused for good comes back as a trouble of that node, f
 """
 
 import asyncio
-import base64
 import logging
 import ssl
 from collections.abc import Callable, Mapping
@@ -13,12 +12,12 @@ from dataclasses import dataclass, field
 from datetime import UTC, datetime, timedelta
 from typing import Any
 
-from weaviate_backup.agent_client import ClientIdentity
 from weaviate_backup.api.operation_spec import AgentOptions
-from weaviate_backup.controller import agent_pods, certificates, leases
+from weaviate_backup.controller import agent_pods, certificates, leases, operation_secrets
 from weaviate_backup.controller.agent_links import AgentAddress, AgentLinks
-from weaviate_backup.controller.agent_pods import PLAN_KEY, AgentImage, Owner
+from weaviate_backup.controller.agent_pods import AgentImage, Owner
 from weaviate_backup.controller.cluster_view import read_cluster
+from weaviate_backup.controller.operation_secrets import Memory, Plan
 from weaviate_backup.controller.pod_state import agent_address, agent_pod_state
 from weaviate_backup.core.orders import (
     STORE_WORKER,
@@ -32,17 +31,17 @@ from weaviate_backup.core.orders import (
     RemoveAgents,
     StorePlan,
     TakeStep,
+    conflict,
 )
 from weaviate_backup.core.session import Failure, SessionOrder
 from weaviate_backup.core.stepping import Agents
 from weaviate_backup.core.topology import ClusterView
 from weaviate_backup.errors import BackupError, Permanent, Transient
-from weaviate_backup.kube import PODS, SECRETS, AlreadyExists, Kube
+from weaviate_backup.kube import PODS, SECRETS, STATEFUL_SETS, AlreadyExists, Kube
 from weaviate_backup.settings import OperatorSettings
 
 DEADLINE_SLACK_SECONDS = 1800
 """An agent's pod ends by itself this long after its operation's timeout, should the operator be gone."""
-Plan = PlannedBackup | PlannedRestore
 Json = dict[str, Any]
 log = logging.getLogger(__name__)
 
@@ -67,7 +66,7 @@ class OperationRuntime:
     wake: Callable[[], None]
     plan_type: type[PlannedBackup] | type[PlannedRestore]
     seen_at: datetime = field(default_factory=lambda: datetime.now(UTC))
-    plan: Plan | None = None
+    memory: Memory | None = field(default=None, repr=False)
     remains: bool = False
     troubles: dict[str, Failure] = field(default_factory=dict)
     notes: dict[str, str] = field(default_factory=dict)
@@ -81,13 +80,17 @@ class OperationRuntime:
     async def close(self) -> None:
         await self.links.close()
 
-    async def look(self) -> Agents:
+    @property
+    def plan(self) -> Plan | None:
+        return self.memory.plan if self.memory else None
+
+    async def look(self, request: OperationRequest) -> Agents:
         """Plan, pods and reports as they are now."""
         secret = None
-        if self.plan is None or self.remains:
-            secret = await self.kube.get(SECRETS, self.owner.namespace, self.owner.secret_name)
-        if self.plan is None and secret is not None:
-            self.plan = self.plan_type.model_validate_json(base64.b64decode(secret["data"][PLAN_KEY]))
+        if self.memory is None or self.remains:
+            secret = await self._read_secret()
+        if self.memory is None and secret is not None:
+            self.memory = self._remembered(secret, request)
         listed = await self.kube.list(PODS, self.owner.namespace, labels={"app.kubernetes.io/instance": self.owner.uid})
         self.pods = {pod["metadata"]["name"]: pod for pod in listed if _owned(pod, self.owner.uid)}
         self.remains = self.remains or bool(self.pods) or secret is not None
@@ -98,17 +101,21 @@ class OperationRuntime:
             found = agent_address(self.pods.get(name), certificates.server_name(name, self.owner.uid))
             if found:
                 addresses[node] = found
-        if addresses and self._tls is None:
-            self._tls = await self._read_identity()
+        if addresses and self._tls is None and self.memory is not None:
+            self._tls = await asyncio.to_thread(self.memory.identity.context)
         if self._tls is not None:
             await self.links.follow(addresses, self._tls)
         troubles, self.troubles = self.troubles, {}
         return Agents(operation_uid=self.owner.uid, pods=states, reports=self.links.reports(), troubles=troubles)
 
-    async def gone(self) -> bool:
-        """Nothing of this operation is left in the API server; asked when a terminal phase cleans up."""
-        secret = await self.kube.get(SECRETS, self.owner.namespace, self.owner.secret_name)
-        return secret is None and not self.pods
+    async def refusals(self) -> tuple[Failure, ...]:
+        """What forbids to plan: without a plan of ours, a Secret of our name beside the object is not ours."""
+        if self.memory is not None:
+            return ()
+        if await self.kube.version(SECRETS, self.owner.namespace, self.owner.secret_name) is None:
+            return ()
+        error = operation_secrets.in_the_way(self.owner)
+        return (conflict(error.reason, error.message),)
 
     async def perform(self, commands: tuple[Command, ...], request: OperationRequest) -> None:
         """All at once: none depends on another."""
@@ -132,9 +139,10 @@ class OperationRuntime:
         log.info("%s %s/%s: %s", self.owner.kind, self.owner.namespace, self.owner.name, _named(command))
         match command:
             case AcquireLease():
-                await leases.acquire(self.kube, self.owner, await self.stateful_set_uid(request))
+                await leases.acquire(self.kube, self.owner, await self._target_uid(request))
             case ReleaseLease():
-                await leases.release(self.kube, self.owner, await self.stateful_set_uid(request))
+                planned = self.plan.stateful_set_uid if self.plan else await self._target_uid(request)
+                await leases.release(self.kube, self.owner, planned)
             case StorePlan(plan=plan):
                 await self._store_plan(plan, request)
             case EnsureAgents(nodes=nodes):
@@ -151,10 +159,16 @@ class OperationRuntime:
             case _:
                 pass
 
-    async def stateful_set_uid(self, request: OperationRequest) -> str:
-        if self.plan is not None:
-            return self.plan.stateful_set_uid
-        return (await read_cluster(self.kube, self.owner.namespace, request.stateful_set)).uid
+    async def _target_uid(self, request: OperationRequest) -> str:
+        """Of the StatefulSet that the spec names, in the object's own namespace: the only one whose lease we take."""
+        found = await self.kube.get(STATEFUL_SETS, self.owner.namespace, request.stateful_set)
+        if found is None:
+            message = f"there is no StatefulSet {request.stateful_set!r} in namespace {self.owner.namespace}"
+            raise Transient("TargetNotFound", message)
+        uid = str(found["metadata"]["uid"])
+        if self.plan is not None and self.plan.stateful_set_uid != uid:
+            raise Permanent("TargetReplaced", f"StatefulSet {request.stateful_set} was made anew since the plan")
+        return uid
 
     def _names(self) -> dict[str, str]:
         """Agent pods by node, as planned."""
@@ -163,16 +177,21 @@ class OperationRuntime:
         nodes = self.plan.nodes
         return {node: agent_pods.pod_name(self.owner, node, nodes) for node in (*nodes, STORE_WORKER)}
 
-    async def _read_identity(self) -> ssl.SSLContext:
-        secret = await self.kube.get(SECRETS, self.settings.namespace, self.owner.client_secret_name)
-        if secret is None:
-            raise Permanent("ClientCertificateLost", f"Secret {self.owner.client_secret_name} was deleted")
-        data = {key: base64.b64decode(value) for key, value in secret["data"].items()}
-        identity = ClientIdentity(ca_pem=data["ca.crt"], certificate_pem=data["tls.crt"], key_pem=data["tls.key"])
-        return await asyncio.to_thread(identity.context)
+    async def _read_secret(self) -> Json | None:
+        return await self.kube.get(SECRETS, self.settings.namespace, self.owner.client_secret_name)
+
+    def _remembered(self, secret: Json, request: OperationRequest) -> Memory | None:
+        return operation_secrets.remembered(
+            secret, self.owner, stateful_set=request.stateful_set, plan_type=self.plan_type
+        )
+
+    def _known(self) -> Memory:
+        if self.memory is None:
+            raise Permanent("PlanLost", f"there is no plan of this operation in namespace {self.settings.namespace}")
+        return self.memory
 
     async def _store_plan(self, plan: Plan, request: OperationRequest) -> None:
-        """The client's Secret first: once the agents' one is there, both belong together and stay."""
+        """All that is remembered, in one Secret: once it is there it stays."""
         names = {node: agent_pods.pod_name(self.owner, node, plan.nodes) for node in (*plan.nodes, STORE_WORKER)}
         cluster = await read_cluster(self.kube, self.owner.namespace, request.stateful_set)
         made = certificates.issue(
@@ -181,20 +200,25 @@ class OperationRuntime:
             now=datetime.now(UTC),
             valid_seconds=request.timeout_seconds + DEADLINE_SLACK_SECONDS,
         )
-        await self.kube.apply(SECRETS, agent_pods.client_secret(self.owner, made, namespace=self.settings.namespace))
-        secret = agent_pods.operation_secret(
+        secret = operation_secrets.memory_secret(
             self.owner,
             made,
-            plan_json=plan.model_dump_json(by_alias=True).encode(),
-            cluster_auth=cluster.cluster_auth,
+            plan,
+            stateful_set=request.stateful_set,
+            mounted=operation_secrets.mounted_by_agents(made, cluster.cluster_auth),
+            namespace=self.settings.namespace,
         )
         try:
             await self.kube.create(SECRETS, secret)
         except AlreadyExists as error:
-            raise Permanent("SecretInTheWay", error.message) from error
+            found = await self._read_secret()
+            if found is not None and self._remembered(found, request) is None:
+                uid = found["metadata"]["uid"]
+                await self.kube.delete(SECRETS, self.settings.namespace, self.owner.client_secret_name, uid=uid)
+                raise Transient("PlanInTheWay", "a plan that is not this operation's was removed") from error
 
     async def _ensure_agents(self, nodes: tuple[str, ...], request: OperationRequest) -> None:
-        assert self.plan is not None
+        await operation_secrets.provide(self.kube, self.owner, self._known().mounted)
         beside = [node for node in nodes if node != STORE_WORKER]
         cluster = await read_cluster(self.kube, self.owner.namespace, request.stateful_set) if beside else None
         for node in nodes:
@@ -211,7 +235,7 @@ class OperationRuntime:
         self.wake()
 
     def _manifest(self, node: str, name: str, cluster: ClusterView | None, request: OperationRequest) -> Json:
-        assert self.plan is not None
+        plan = self._known().plan
         told = self.settings
         image = AgentImage(told.agent_image, told.agent_image_pull_policy, told.trusted_store_hosts)
         lease = self.settings.agent_lease_seconds
@@ -220,7 +244,7 @@ class OperationRuntime:
             return agent_pods.store_worker_pod(
                 self.owner,
                 name=name,
-                location=self.plan.location,
+                location=plan.location,
                 options=request.options,
                 image=image,
                 lease_seconds=lease,
@@ -237,7 +261,7 @@ class OperationRuntime:
             name=name,
             data_path=cluster.data_path,
             cluster_auth=cluster.cluster_auth,
-            location=self.plan.location,
+            location=plan.location,
             options=request.options,
             image=image,
             lease_seconds=lease,
@@ -245,25 +269,23 @@ class OperationRuntime:
         )
 
     async def _put_session(self, node: str, request: OperationRequest) -> None:
-        assert self.plan is not None
+        plan = self._known().plan
         client = self.links.client(node)
         if client is None:
             raise Transient("AgentUnreachable", f"the agent on {node} has no address")
         cluster = None
         if node != STORE_WORKER:
             cluster = await read_cluster(self.kube, self.owner.namespace, request.stateful_set)
-        self.links.learn(node, await client.put_session(request.order(node, cluster, self.plan)))
+        self.links.learn(node, await client.put_session(request.order(node, cluster, plan)))
 
     async def _remove_agents(self) -> None:
         for name, pod in self.pods.items():
             await self.kube.delete(PODS, self.owner.namespace, name, uid=pod["metadata"]["uid"])
+        await operation_secrets.withdraw(self.kube, self.owner)
+        # Last: as long as it is there, whoever looks knows that something of this operation may be.
         await self.kube.delete(SECRETS, self.settings.namespace, self.owner.client_secret_name)
-        await self.kube.delete(SECRETS, self.owner.namespace, self.owner.secret_name)
-        self.remains = await self._anything_left()
-
-    async def _anything_left(self) -> bool:
         labels = {"app.kubernetes.io/instance": self.owner.uid}
-        return bool(await self.kube.list(PODS, self.owner.namespace, labels=labels))
+        self.remains = bool(await self.kube.list(PODS, self.owner.namespace, labels=labels))
 
 
 def troubles_of(error: BackupError, nodes: tuple[str, ...]) -> Mapping[str, Failure]:

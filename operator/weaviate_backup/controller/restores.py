@@ -21,7 +21,8 @@ from weaviate_backup.controller.backup_status import Sight
 from weaviate_backup.controller.cluster_view import ask_weaviate, read_cluster, target_facts, users_enabled
 from weaviate_backup.controller.leases import LeaseView
 from weaviate_backup.controller.location_gate import read_location, read_secrets
-from weaviate_backup.controller.operations import OperationRequest, OperationRuntime, Plan
+from weaviate_backup.controller.operation_secrets import Plan
+from weaviate_backup.controller.operations import OperationRequest, OperationRuntime
 from weaviate_backup.controller.restore_status import remember_restore, show_restore
 from weaviate_backup.controller.server_operations import ServerLine, ServerTask, place_of
 from weaviate_backup.core.orders import STORE_WORKER, Lease, PlannedRestore
@@ -81,7 +82,7 @@ class RestoreDriver:
         restore = Restore.model_validate(body)
         state = remember_restore(restore.status)
         effects = _effects(restore, lease_seconds=self._settings.agent_lease_seconds)
-        agents = await self._runtime.look()
+        agents = await self._runtime.look(effects)
         world = await self._look(restore, state, effects, agents)
         now = datetime.now(UTC)
         request = _request(restore, self._settings, deleting=self.deleting, seen_at=self._runtime.seen_at)
@@ -117,7 +118,7 @@ class RestoreDriver:
                 recovered=await self._look_recovered(restore, state),
             )
         source = await self._find_source(restore)
-        refusals = list(source.refusals)
+        refusals = [*source.refusals, *await self._runtime.refusals()]
         lease, native, proposal = LeaseView(Lease.UNKNOWN), None, None
         try:
             cluster = await read_cluster(self._kube, self._owner.namespace, effects.stateful_set)

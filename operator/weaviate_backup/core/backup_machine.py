@@ -144,7 +144,7 @@ def decide_backup(  # noqa: PLR0911 (one return per phase)
     if state.phase is BackupPhase.ABORTING:
         return work.aborting(request, state, world, now)
     if world.plan is None:
-        lost = conflict("PlanLost", "the Secret with this operation's plan and certificates was deleted")
+        lost = conflict("PlanLost", "the Secret with this operation's plan and keys was deleted or is not its own")
         return stop(state, outcome=Outcome.FAILED, failure=lost, now=now)
     if state.phase is BackupPhase.PREPARING:
         return work.preparing(request, state, world.plan, world, now)

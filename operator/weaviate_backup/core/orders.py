@@ -9,6 +9,9 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from datetime import datetime, timedelta
 from enum import StrEnum
+from typing import Annotated
+
+from pydantic import StringConstraints
 
 from weaviate_backup.api.location import LocationSpec
 from weaviate_backup.api.status import NodePhase
@@ -88,6 +91,11 @@ class Lease(StrEnum):
     UNKNOWN = "unknown"
 
 
+UID_PATTERN = r"^[A-Za-z0-9-]{1,63}$"
+"""What an API server gives as a uid, and nothing that could be read as a path."""
+Uid = Annotated[str, StringConstraints(pattern=UID_PATTERN)]
+
+
 class PlannedBackup(Wire):
     """What was decided when the operation left Pending; kept beside the operation's certificates, never changed."""
 
@@ -96,7 +104,7 @@ class PlannedBackup(Wire):
     collections: tuple[str, ...]
     server_version: str
     started_at: datetime
-    stateful_set_uid: str
+    stateful_set_uid: Uid
     location: LocationSpec
     """As it was, with the path that this operation uses."""
     warnings: tuple[Failure, ...] = ()
@@ -110,7 +118,7 @@ class PlannedRestore(Wire):
     applier: str
     server_version: str
     started_at: datetime
-    stateful_set_uid: str
+    stateful_set_uid: Uid
     backup_id: str
     location: LocationSpec
     """As it was, with the path that this operation uses."""

@@ -139,7 +139,7 @@ def decide_restore(
     if state.phase is RestorePhase.ABORTING:
         return work.aborting(request, state, world, now)
     if world.plan is None:
-        lost = conflict("PlanLost", "the Secret with this operation's plan and certificates was deleted")
+        lost = conflict("PlanLost", "the Secret with this operation's plan and keys was deleted or is not its own")
         return stop(state, outcome=Outcome.FAILED, failure=lost, now=now)
     at_work = {
         RestorePhase.VALIDATING: work.validating,

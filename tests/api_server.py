@@ -7,6 +7,7 @@ JSON itself (`request`), hands out a kubeconfig for any other client, and runs k
 import base64
 import contextlib
 import ctypes
+import hashlib
 import http.client
 import json
 import os
@@ -53,11 +54,17 @@ class ApiServer:
     Without controllers nothing makes default service accounts, so pods are admitted without one.
     """
 
-    def __init__(self, directory: Path, *, controllers: bool = False) -> None:
+    def __init__(
+        self, directory: Path, *, controllers: bool = False, audited: bool = False, flags: Sequence[str] = ()
+    ) -> None:
         self.directory = directory
+        self.audit_log = directory / "audit.log"
+        """One event a line, of every request that is answered; only when `audited`."""
         self.kubeconfig = directory / "kubeconfig"
         self.url = ""
         self._controllers = controllers
+        self._audited = audited
+        self._flags = flags
         self._stack = ExitStack()
         self._tls: ssl.SSLContext | None = None
         self._port = 0
@@ -168,6 +175,20 @@ class ApiServer:
         assert not check or done.returncode == 0, done.stderr
         return done
 
+    def token_of(self, namespace: str, account: str) -> str:
+        """A token of a service account."""
+        path = f"/api/v1/namespaces/{namespace}/serviceaccounts/{account}/token"
+        body = {"apiVersion": "authentication.k8s.io/v1", "kind": "TokenRequest", "spec": {}}
+        status, answer = self.request("POST", path, body)
+        assert status == 201, answer
+        return str(answer["status"]["token"])
+
+    def kubeconfig_with(self, token: str) -> Path:
+        """Of whoever has that token."""
+        path = self.directory / f"kubeconfig-{hashlib.sha256(token.encode()).hexdigest()[:8]}"
+        path.write_text(_kubeconfig(self.url, self.directory / "ca.crt", token))
+        return path
+
     def _start(self, stack: ExitStack) -> None:
         folder = self.directory
         _write_certificates(folder)
@@ -216,7 +237,15 @@ class ApiServer:
             "--authorization-mode=RBAC",
             "--allow-privileged",
             *([] if self._controllers else ["--disable-admission-plugins=ServiceAccount"]),
+            *(self._audit_flags() if self._audited else []),
+            *self._flags,
         ]
+
+    def _audit_flags(self) -> list[str]:
+        policy = self.directory / "audit-policy.yaml"
+        rules = [{"level": "Metadata", "omitStages": ["RequestReceived"]}]
+        policy.write_text(yaml.safe_dump({"apiVersion": "audit.k8s.io/v1", "kind": "Policy", "rules": rules}))
+        return [f"--audit-policy-file={policy}", f"--audit-log-path={self.audit_log}"]
 
     def _controllers_command(self) -> list[str]:
         folder = self.directory
@@ -283,14 +312,14 @@ def _decoded(body: bytes) -> Json:
     return value if isinstance(value, dict) else {"value": value}
 
 
-def _kubeconfig(url: str, authority: Path) -> str:
+def _kubeconfig(url: str, authority: Path, token: str = ADMIN_TOKEN) -> str:
     data = base64.b64encode(authority.read_bytes()).decode()
     return yaml.safe_dump(
         {
             "apiVersion": "v1",
             "kind": "Config",
             "clusters": [{"name": "test", "cluster": {"server": url, "certificate-authority-data": data}}],
-            "users": [{"name": "admin", "user": {"token": ADMIN_TOKEN}}],
+            "users": [{"name": "admin", "user": {"token": token}}],
             "contexts": [{"name": "test", "context": {"cluster": "test", "user": "admin"}}],
             "current-context": "test",
         }

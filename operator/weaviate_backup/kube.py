@@ -28,6 +28,8 @@ from weaviate_backup.api.names import (
 from weaviate_backup.errors import BackupError, Permanent, Transient, excerpt
 
 TIMEOUT_SECONDS = 30
+MAX_SAID = 400
+"""Of a refusal: an admission policy names itself and its binding before it says why."""
 METADATA_ONLY = "application/json;as=PartialObjectMetadata;g=meta.k8s.io;v=v1"
 SERVICE_ACCOUNT_TOKEN = Path("/var/run/secrets/kubernetes.io/serviceaccount/token")
 
@@ -126,6 +128,17 @@ class Kube:
         self._closed = True
         await self._client.close()
 
+    async def served(self) -> frozenset[str]:
+        """Our kinds that the API server knows now, by plural: those that its whole list of groups has, too."""
+        status, body = await self._call("GET", "/apis")
+        groups = _checked(status, body, what="look for groups")["groups"]
+        known = {version["groupVersion"] for group in groups for version in group["versions"]}
+        if f"{GROUP}/{VERSION}" not in known:
+            return frozenset()
+        status, body = await self._call("GET", _OURS)
+        found = _checked(status, body, what=f"look for {_OURS}")
+        return frozenset(each["name"] for each in found["resources"] if "/" not in each["name"])
+
     async def get(self, resource: Resource, namespace: str, name: str) -> Json | None:
         """The object, None when there is none."""
         status, body = await self._call("GET", resource.path(namespace, name))
@@ -221,7 +234,7 @@ class Kube:
 def _checked(status: int, body: Json, *, what: str) -> Json:
     if status < 300:
         return body
-    said = excerpt(str(body.get("message", ""))) or f"status {status}"
+    said = excerpt(str(body.get("message", "")), MAX_SAID) or f"status {status}"
     raise _failure(status, str(body.get("reason", "")), f"{what}: {said}")
 
 

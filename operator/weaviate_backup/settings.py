@@ -62,12 +62,14 @@ class OperatorSettings(BaseSettings):
     model_config = SettingsConfigDict(env_prefix="WVB_", frozen=True, extra="ignore")
 
     namespace: str = Field(min_length=1)
-    """The operator's own: its client certificates lie there."""
+    """The operator's own: plans and its own keys lie there."""
     agent_image: str = Field(min_length=1)
     agent_image_pull_policy: str = "IfNotPresent"
     watch_namespaces: str = ""
     """Comma-separated; empty: all namespaces."""
     health_port: int = 8080
+    metrics_port: int = 8081
+    """Of its own, since metrics name namespaces, clusters and locations: who may read them is a network's to say."""
     log_level: str = "INFO"
     agent_lease_seconds: int = Field(default=300, ge=30)
     """An agent that nobody asks for this long lets go and ends."""

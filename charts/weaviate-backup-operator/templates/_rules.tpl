@@ -1,13 +1,18 @@
-{{- /* What the operator may do, by purpose. Secrets are read by name only; there is no pods/exec anywhere. */ -}}
+{{- /* What the operator may do, by purpose: each verb is one that it uses. Secrets are read by name only; there is no
+pods/exec anywhere, and nothing of a namespace but our own kinds is ever changed by patch. */ -}}
 
-{{- /* Our own kinds: watched, annotated and finalized by patch; only their status is written whole. */ -}}
+{{- /* Our own kinds: watched, finalized by patch; only their status is written. finalizers: owners of pods and Secrets,
+where the API server asks who may block a deletion. */ -}}
 {{- define "wvb.rules.resources" -}}
 - apiGroups: [backup.weaviate.io]
   resources: [weaviatebackups, weaviaterestores, weaviatebackuplocations]
-  verbs: [get, list, watch, patch]
+  verbs: [get, list, watch]
+- apiGroups: [backup.weaviate.io]
+  resources: [weaviatebackups, weaviaterestores]
+  verbs: [patch]
 - apiGroups: [backup.weaviate.io]
   resources: [weaviatebackups/status, weaviaterestores/status, weaviatebackuplocations/status]
-  verbs: [get, patch, update]
+  verbs: [patch]
 - apiGroups: [backup.weaviate.io]
   resources: [weaviatebackups/finalizers, weaviaterestores/finalizers, weaviatebackuplocations/finalizers]
   verbs: [update]
@@ -23,39 +28,29 @@
   verbs: [get]
 {{- end }}
 
-{{- /* Agents: their pods, the keys and orders that are mounted into them, credentials by name. */ -}}
+{{- /* Agents: their pods, the keys that are mounted into them, credentials by name. */ -}}
 {{- define "wvb.rules.agents" -}}
 - apiGroups: [""]
   resources: [pods]
-  verbs: [get, list, watch, create, patch, delete]
+  verbs: [get, list, watch, create, delete]
 - apiGroups: [""]
   resources: [secrets]
-  verbs: [get, create, patch, delete]
+  verbs: [get, create, delete]
 {{- end }}
 
-{{- /* One operation per cluster at a time, one leading operator, telling people about it, and why a pod does not start. */ -}}
+{{- /* One operation per cluster at a time, telling people about it, and why a pod does not start. */ -}}
 {{- define "wvb.rules.coordination" -}}
 - apiGroups: [coordination.k8s.io]
   resources: [leases]
-  verbs: [get, create, update, patch, delete]
+  verbs: [get, create, update, delete]
 - apiGroups: [""]
   resources: [events]
-  verbs: [list, create, patch]
+  verbs: [list, create]
 {{- end }}
 
-{{- /* What the watching framework needs to serve all namespaces. */ -}}
-{{- define "wvb.rules.framework" -}}
-- apiGroups: [""]
-  resources: [namespaces]
-  verbs: [list, watch]
-- apiGroups: [apiextensions.k8s.io]
-  resources: [customresourcedefinitions]
-  verbs: [list, watch]
-{{- end }}
-
-{{- /* The operator's client certificates, in its own namespace when that is not served. */ -}}
-{{- define "wvb.rules.certificates" -}}
+{{- /* Plans and the operator's own keys, in its own namespace when that is not served. */ -}}
+{{- define "wvb.rules.memory" -}}
 - apiGroups: [""]
   resources: [secrets]
-  verbs: [get, create, patch, delete]
+  verbs: [get, create, delete]
 {{- end }}

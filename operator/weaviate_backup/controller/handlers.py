@@ -217,7 +217,7 @@ def _configure(settings: kopf.OperatorSettings, **_: Any) -> None:
     settings.queueing.worker_limit = 50
     settings.execution.default_backoff = 15
     settings.background.cancellation_polling = 10
-    settings.scanning.disabled = False
+    settings.scanning.disabled = True  # kinds and namespaces are known: watching for others would take two more rights
     settings.process.ultimate_exiting_timeout = 30
     settings.persistence.finalizer = FINALIZER
     settings.persistence.progress_storage = kopf.AnnotationsProgressStorage(prefix=GROUP, v1=False)

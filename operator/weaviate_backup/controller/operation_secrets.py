@@ -63,7 +63,13 @@ def mounted_by_agents(certificates: OperationCertificates, cluster_auth: Cluster
 
 
 def memory_secret(
-    owner: Owner, certificates: OperationCertificates, plan: Plan, *, stateful_set: str, mounted: Json, namespace: str
+    owner: Owner,
+    certificates: OperationCertificates,
+    plan: Plan,
+    *,
+    stateful_set: str,
+    mounted: Mapping[str, str],
+    namespace: str,
 ) -> Json:
     """`namespace`: the operator's own. No owner reaches across namespaces, so it is deleted by name."""
     identity = certificates.client
@@ -77,13 +83,18 @@ def memory_secret(
     )
     data = {
         PLAN_KEY: bound.model_dump_json(),
-        AGENTS_KEY: json.dumps(mounted),
+        AGENTS_KEY: json.dumps(dict(mounted)),
         "ca.crt": identity.ca_pem.decode(),
         "tls.crt": identity.certificate_pem.decode(),
         "tls.key": identity.key_pem.decode(),
     }
     labels = {**MANAGED_BY, "app.kubernetes.io/component": "client", "app.kubernetes.io/instance": owner.uid}
     return _secret({"name": owner.client_secret_name, "namespace": namespace, "labels": labels}, data)
+
+
+def agents_secret(owner: Owner, mounted: Mapping[str, str]) -> Json:
+    """An agent mounts its own leaf of it only. Whoever reads it can answer as any agent of this operation."""
+    return _secret(metadata_of(owner, owner.secret_name), mounted)
 
 
 def remembered(secret: Json, owner: Owner, *, stateful_set: str, plan_type: type[Plan]) -> Memory | None:
@@ -105,7 +116,7 @@ def remembered(secret: Json, owner: Owner, *, stateful_set: str, plan_type: type
 
 async def provide(kube: Kube, owner: Owner, mounted: Mapping[str, str]) -> None:
     """The agents' Secret is there as it is to be. Raises `SecretInTheWay`."""
-    wanted = _secret(metadata_of(owner, owner.secret_name), mounted)
+    wanted = agents_secret(owner, mounted)
     try:
         await kube.create(SECRETS, wanted)
     except AlreadyExists as error:

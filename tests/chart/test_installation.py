@@ -10,7 +10,12 @@ pytestmark = pytest.mark.kubernetes
 
 EVERYTHING: Json = {
     "watchNamespaces": ["default", "kube-public"],
-    "networkPolicy": {"enabled": True},
+    "networkPolicy": {
+        "enabled": True,
+        "apiServer": {"cidrs": ["10.0.0.1/32", "fd00::1/128"]},
+        "metricsFrom": [{"namespaceSelector": {}}],
+        "weaviate": {"protect": True},
+    },
     "operator": {
         "imagePullSecrets": [{"name": "registry"}],
         "priorityClassName": "system-cluster-critical",
@@ -31,7 +36,19 @@ def namespace(cluster: Cluster) -> None:
 
 
 @pytest.mark.parametrize(
-    "values", [{}, EVERYTHING, {"networkPolicy": {"enabled": True, "agentNamespaces": ["default"]}}]
+    "values",
+    [
+        {},
+        EVERYTHING,
+        {
+            "networkPolicy": {
+                "enabled": True,
+                "agentNamespaces": ["default"],
+                "apiServer": {"cidrs": ["0.0.0.0/0"]},
+                "storesTo": [{"podSelector": {}}],
+            }
+        },
+    ],
 )
 def test_every_object_is_strictly_valid(cluster: Cluster, values: Json) -> None:
     for made in render(values):
@@ -85,18 +102,6 @@ def test_a_release_of_another_name_can_take_the_definitions_over(cluster: Cluste
     cluster.install({}, "--take-ownership", release="other", namespace="other-system")
     cluster.uninstall(release="other", namespace="other-system")
     cluster.install({}, "--take-ownership")
-
-
-def test_user_roles_let_an_editor_make_backups(cluster: Cluster) -> None:
-    """Aggregation itself is a controller's work; the labels are what it goes by."""
-    made = {role["metadata"]["name"]: role for role in render() if role["kind"] == "ClusterRole"}
-    edit = made[f"{NAMESPACE}-{FULL_NAME}-edit"]["metadata"]["labels"]
-    view = made[f"{NAMESPACE}-{FULL_NAME}-view"]["metadata"]["labels"]
-    prefix = "rbac.authorization.k8s.io/aggregate-to-"
-    assert {label for label in edit if label.startswith(prefix)} == {f"{prefix}admin", f"{prefix}edit"}
-    assert {label for label in view if label.startswith(prefix)} == {
-        f"{prefix}{role}" for role in ("admin", "edit", "view")
-    }
 
 
 def test_examples_of_the_notes_are_valid(cluster: Cluster) -> None:

@@ -9,9 +9,13 @@ from tests.chart.rendering import CHART, FULL_NAME, NAMESPACE, OUR_KINDS, Json, 
 from tests.chart.weaviate_values import IGNORED
 
 from weaviate_backup.api.crd import definitions
+from weaviate_backup.controller.agent_pods import Owner
+from weaviate_backup.core.session import AGENT_PORT
 from weaviate_backup.settings import OperatorSettings
 
 VALUES: Json = yaml.safe_load((CHART / "values.yaml").read_text())
+CONFINED: Json = {"enabled": True, "apiServer": {"cidrs": ["10.0.0.1/32"]}}
+OWNER = Owner(kind="WeaviateBackup", name="b", namespace="a", uid="0")
 SCHEMA: Json = json.loads((CHART / "values.schema.json").read_text())
 
 
@@ -70,7 +74,7 @@ def test_probes_ask_the_health_port() -> None:
         "livenessProbe": {"path": "/livez", "port": "health"},
         "readinessProbe": {"path": "/readyz", "port": "health"},
     }
-    assert {port["name"]: port["containerPort"] for port in container["ports"]} == {"health": 8080}
+    assert {port["name"]: port["containerPort"] for port in container["ports"]} == {"health": 8080, "metrics": 8081}
 
 
 def test_the_operator_can_read_its_environment(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -79,12 +83,15 @@ def test_the_operator_can_read_its_environment(monkeypatch: pytest.MonkeyPatch) 
     for name, value in {**told, "WVB_NAMESPACE": NAMESPACE}.items():
         monkeypatch.setenv(name, value)
     settings = OperatorSettings()
-    included = {"namespace", "agent_image", "watch_namespaces", "health_port", "trusted_store_hosts"}
+    included = {
+        "namespace", "agent_image", "watch_namespaces", "health_port", "metrics_port", "trusted_store_hosts"
+    }  # fmt: skip
     assert settings.model_dump(include=included) == {
         "namespace": NAMESPACE,
         "agent_image": "weaviate-backup-operator:7",
         "watch_namespaces": "a,b",
         "health_port": 8080,
+        "metrics_port": 8081,
         "trusted_store_hosts": "minio.storage.svc,*.example.com",
     }
     known = {f"WVB_{name.upper()}" for name in OperatorSettings.model_fields}
@@ -105,9 +112,7 @@ def test_all_namespaces_need_cluster_roles() -> None:
     assert of_kind(objects, "Role") == []
     bound = {binding["roleRef"]["name"] for binding in of_kind(objects, "ClusterRoleBinding")}
     name = f"{NAMESPACE}-{FULL_NAME}"
-    assert bound == {
-        f"{name}-{purpose}" for purpose in ("resources", "discovery", "agents", "coordination", "framework")
-    }
+    assert bound == {f"{name}-{purpose}" for purpose in ("resources", "discovery", "agents", "coordination")}
 
 
 def test_named_namespaces_need_roles_there_alone() -> None:
@@ -116,10 +121,7 @@ def test_named_namespaces_need_roles_there_alone() -> None:
     bound = {(role["metadata"]["namespace"], role["roleRef"]["name"]) for role in of_kind(objects, "RoleBinding")}
     purposes = ("resources", "discovery", "agents", "coordination")
     everywhere = {(namespace, f"{FULL_NAME}-{purpose}") for namespace in ("a", "b") for purpose in purposes}
-    assert bound == everywhere | {
-        (NAMESPACE, f"{FULL_NAME}-coordination"),
-        (NAMESPACE, f"{FULL_NAME}-certificates"),
-    }
+    assert bound == everywhere | {(NAMESPACE, f"{FULL_NAME}-memory")}
 
 
 def test_the_operator_s_own_namespace_is_not_bound_twice() -> None:
@@ -144,30 +146,94 @@ def test_a_service_account_of_one_s_own() -> None:
     assert set(subjects) == {"mine"}
 
 
+def policies(values: Json | None = None, **policy: Any) -> dict[tuple[str, str], Json]:
+    """By namespace and name."""
+    objects = render({"networkPolicy": {**CONFINED, **policy}, **(values or {})})
+    return {
+        (found["metadata"]["namespace"], found["metadata"]["name"]): found["spec"]
+        for found in of_kind(objects, "NetworkPolicy")
+    }
+
+
 def test_network_policies_are_asked_for() -> None:
     assert of_kind(render(), "NetworkPolicy") == []
-    objects = render({"networkPolicy": {"enabled": True}, "watchNamespaces": ["a", "b"]})
-    places = {
-        (found["metadata"]["namespace"], found["metadata"]["name"]) for found in of_kind(objects, "NetworkPolicy")
-    }
-    agents = f"{FULL_NAME}-agents"
-    assert places == {(NAMESPACE, FULL_NAME), ("a", agents), ("b", agents)}
-    everywhere = {"networkPolicy": {"enabled": True, "agentNamespaces": ["a"]}}
-    assert {found["metadata"]["namespace"] for found in of_kind(render(everywhere), "NetworkPolicy")} == {
-        NAMESPACE,
-        "a",
-    }
+    agents, weaviate = f"{FULL_NAME}-agents", f"{FULL_NAME}-weaviate"
+    assert policies({"watchNamespaces": ["a", "b"]}).keys() == {(NAMESPACE, FULL_NAME), ("a", agents), ("b", agents)}
+    assert policies(agentNamespaces=["a"]).keys() == {(NAMESPACE, FULL_NAME), ("a", agents)}
+    protected = policies(agentNamespaces=["a"], weaviate={"protect": True})
+    assert protected.keys() == {(NAMESPACE, FULL_NAME), ("a", agents), ("a", weaviate)}
+
+
+@pytest.mark.parametrize(
+    ("values", "cure"),
+    [
+        ({"networkPolicy": {"enabled": True, "agentNamespaces": ["a"]}}, "networkPolicy.apiServer.cidrs is empty"),
+        ({"networkPolicy": CONFINED}, "networkPolicy.agentNamespaces is empty"),
+        (
+            {"networkPolicy": {**CONFINED, "agentNamespaces": ["a"]}, "podMonitor": {"enabled": True}},
+            "networkPolicy.metricsFrom is empty",
+        ),
+    ],
+    ids=["no API server", "no agents", "no reader of metrics"],
+)
+def test_network_policies_that_would_not_apply_are_refused(values: Json, cure: str) -> None:
+    done = helm("template", "wvb", CHART, values=values)
+    assert done.returncode != 0
+    assert cure in done.stderr
 
 
 def test_agents_hear_only_the_operator() -> None:
-    objects = render({"networkPolicy": {"enabled": True, "agentNamespaces": ["a"]}})
-    policy = next(found for found in of_kind(objects, "NetworkPolicy") if found["metadata"]["namespace"] == "a")
-    (rule,) = policy["spec"]["ingress"]
+    labels = the(render(), "Deployment")["spec"]["template"]["metadata"]["labels"]
+    spec = policies(agentNamespaces=["a"])["a", f"{FULL_NAME}-agents"]
+    assert spec["podSelector"]["matchLabels"].items() <= OWNER.labels.items()
+    (rule,) = spec["ingress"]
     (peer,) = rule["from"]
-    labels = the(objects, "Deployment")["spec"]["template"]["metadata"]["labels"]
     assert peer["namespaceSelector"]["matchLabels"] == {"kubernetes.io/metadata.name": NAMESPACE}
     assert peer["podSelector"]["matchLabels"].items() <= labels.items()
-    assert rule["ports"] == [{"port": 7443}]
+    assert rule["ports"] == [{"port": AGENT_PORT}]
+
+
+def test_nobody_may_reach_more_than_they_need() -> None:
+    """Every rule has a peer; the API server is out of reach of agents, and the REST API, too."""
+    found = policies(agentNamespaces=["a"], apiServer={"cidrs": ["10.0.0.1/32", "fd00::1/128"]})
+    operator, agents = found[NAMESPACE, FULL_NAME], found["a", f"{FULL_NAME}-agents"]
+    assert all(rule.get("to") for spec in (operator, agents) for rule in spec["egress"])
+    assert [ports_of(rule) for rule in operator["egress"]] == [{53}, {443, 6443}, {AGENT_PORT}, {8080, 8301}]
+    assert [ports_of(rule) for rule in agents["egress"]] == [{53}, {443}, {7001, 8301}]
+    blocks = [peer["ipBlock"] for peer in agents["egress"][1]["to"]]
+    assert blocks == [
+        {"cidr": "0.0.0.0/0", "except": ["10.0.0.1/32"]},
+        {"cidr": "::/0", "except": ["fd00::1/128"]},
+    ]
+    where = operator["egress"][2]["to"][0]["namespaceSelector"]["matchExpressions"]
+    assert where == [{"key": "kubernetes.io/metadata.name", "operator": "In", "values": ["a"]}]
+    store = {"podSelector": {"matchLabels": {"app": "minio"}}}
+    inside = policies(agentNamespaces=["a"], storesTo=[store], storePorts=[9000])["a", f"{FULL_NAME}-agents"]
+    assert inside["egress"][1] == {"to": [store], "ports": [{"port": 9000}]}
+
+
+def test_metrics_are_closed_until_somebody_is_named() -> None:
+    closed = policies(agentNamespaces=["a"])[NAMESPACE, FULL_NAME]["ingress"]
+    assert [ports_of(rule) for rule in closed] == [{8080}]
+    peer = {"namespaceSelector": {"matchLabels": {"kubernetes.io/metadata.name": "monitoring"}}}
+    opened = policies(agentNamespaces=["a"], metricsFrom=[peer])[NAMESPACE, FULL_NAME]["ingress"]
+    assert opened[1] == {"from": [peer], "ports": [{"port": 8081}]}
+
+
+def test_weaviate_s_inner_ports_are_for_weaviate_the_operator_and_agents() -> None:
+    spec = policies(agentNamespaces=["a"], weaviate={"protect": True})["a", f"{FULL_NAME}-weaviate"]
+    assert spec["podSelector"] == {"matchLabels": {"app": "weaviate"}}
+    itself, agents, operator, everybody = spec["ingress"]
+    assert itself == {"from": [{"podSelector": {"matchLabels": {"app": "weaviate"}}}]}
+    assert agents["from"][0]["podSelector"]["matchLabels"].items() <= OWNER.labels.items()
+    assert operator["from"][0]["namespaceSelector"]["matchLabels"] == {"kubernetes.io/metadata.name": NAMESPACE}
+    assert (ports_of(agents), ports_of(operator)) == ({7001, 8301}, {8080, 8301})
+    assert "from" not in everybody
+    assert not ports_of(everybody) & {7000, 7001, 8300, 8301}
+
+
+def ports_of(rule: Json) -> set[int]:
+    return {each["port"] for each in rule["ports"]}
 
 
 def test_a_pod_monitor_where_its_kind_is_known() -> None:
@@ -175,11 +241,12 @@ def test_a_pod_monitor_where_its_kind_is_known() -> None:
     assert of_kind(render(values), "PodMonitor") == []
     monitor = the(render(values, api_versions=("monitoring.coreos.com/v1/PodMonitor",)), "PodMonitor")
     assert monitor["metadata"]["labels"]["release"] == "prometheus"
-    assert monitor["spec"]["podMetricsEndpoints"][0]["path"] == "/metrics"
+    (endpoint,) = monitor["spec"]["podMetricsEndpoints"]
+    assert (endpoint["port"], endpoint["path"]) == ("metrics", "/metrics")
 
 
 def test_everything_of_the_release_is_labelled_and_in_its_place() -> None:
-    for made in render({"networkPolicy": {"enabled": True}}):
+    for made in render({"networkPolicy": {**CONFINED, "agentNamespaces": ["a"]}}):
         assert made["metadata"]["labels"]["app.kubernetes.io/instance"] == "wvb"
         assert "app" not in made["metadata"]["labels"]
 
@@ -200,6 +267,8 @@ def test_notes_name_the_kinds() -> None:
         ({"operator": {"image": {"pullPolicy": "Sometimes"}}}, "must be one of"),
         ({"operator": {"image": {"repository": ""}}}, "minLength"),
         ({"networkPolicy": {"storePorts": [0]}}, "minimum"),
+        ({"networkPolicy": {"apiServer": {"cidrs": ["api.example"]}}}, "does not match pattern"),
+        ({"admissionPolicy": {"tokenAudiences": ["a'b"]}}, "does not match pattern"),
     ],
 )
 def test_mistyped_values_are_refused(values: Json, complaint: str) -> None:
@@ -230,6 +299,33 @@ def unknown_values(values: Any, schema: Json, path: str) -> list[str]:
     return found
 
 
-def test_users_roles_cover_all_kinds() -> None:
-    roles = [role for role in of_kind(render(), "ClusterRole") if role["metadata"]["name"].endswith(("-edit", "-view"))]
-    assert [set(rule["resources"]) for role in roles for rule in role["rules"]] == [set(OUR_KINDS)] * 2
+def test_users_roles_are_three() -> None:
+    """Who makes backups need not be able to name Secrets, volumes and accounts for our pods, as locations do."""
+    prefix = "rbac.authorization.k8s.io/aggregate-to-"
+    roles = {
+        role["metadata"]["name"].rpartition("-")[2]: role
+        for role in of_kind(render(), "ClusterRole")
+        if any(label.startswith(prefix) for label in role["metadata"]["labels"])
+    }
+    kinds = {name: {kind for rule in role["rules"] for kind in rule["resources"]} for name, role in roles.items()}
+    assert kinds == {
+        "edit": set(OUR_KINDS),
+        "operate": {"weaviatebackups", "weaviaterestores"},
+        "view": set(OUR_KINDS),
+    }
+    into = {
+        name: {label.removeprefix(prefix) for label in role["metadata"]["labels"] if label.startswith(prefix)}
+        for name, role in roles.items()
+    }
+    assert into == {"edit": {"admin"}, "operate": {"admin", "edit"}, "view": {"admin", "edit", "view"}}
+
+
+def test_the_admission_policies_can_be_left_out() -> None:
+    kinds = ("ValidatingAdmissionPolicy", "ValidatingAdmissionPolicyBinding")
+    assert [len(of_kind(render(), kind)) for kind in kinds] == [2, 2]
+    without = render({"admissionPolicy": {"enabled": False}})
+    assert [of_kind(without, kind) for kind in kinds] == [[], []]
+    mine = render({"serviceAccount": {"create": False, "name": "mine"}})
+    for policy in of_kind(mine, kinds[0]):
+        (condition,) = policy["spec"]["matchConditions"]
+        assert condition["expression"] == f"request.userInfo.username == 'system:serviceaccount:{NAMESPACE}:mine'"

@@ -7,7 +7,7 @@ the next look; what was refused for good comes back as a trouble of that node, f
 import asyncio
 import logging
 import ssl
-from collections.abc import Callable, Mapping
+from collections.abc import Callable
 from dataclasses import dataclass, field
 from datetime import UTC, datetime, timedelta
 from typing import Any
@@ -286,11 +286,6 @@ class OperationRuntime:
         await self.kube.delete(SECRETS, self.settings.namespace, self.owner.client_secret_name)
         labels = {"app.kubernetes.io/instance": self.owner.uid}
         self.remains = bool(await self.kube.list(PODS, self.owner.namespace, labels=labels))
-
-
-def troubles_of(error: BackupError, nodes: tuple[str, ...]) -> Mapping[str, Failure]:
-    failure = Failure(reason=error.reason, message=error.message, transient=isinstance(error, Transient))
-    return dict.fromkeys(nodes, failure)
 
 
 def _owned(pod: Json, uid: str) -> bool:

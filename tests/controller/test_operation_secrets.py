@@ -190,6 +190,29 @@ async def test_an_operation_without_its_plan_ends(stage: Stage) -> None:
     assert failed["status"]["phase"] == "Aborting"
 
 
+@pytest.mark.kubernetes
+@pytest.mark.weaviate
+async def test_a_collector_that_takes_all_first_leaves_no_key_at_home(stage: Stage) -> None:
+    """As a foreground deletion does: what the backup owns goes before its finalizer is heard."""
+    stage.script.hold.add(Step.UPLOAD)
+    async with stage.operator():
+        await start(stage)
+        body = await stage.phase("nightly", "Uploading")
+    uid = body["metadata"]["uid"]
+    assert "data" in await stage.at_home(f"wvb-client-{uid}")
+    owned = [each for kind in ("secrets", "pods") for each in (await stage.get(kind))[1]["items"]]
+    for each in owned:
+        name = each["metadata"]["name"]
+        if name.startswith("wvb-"):
+            kind = "pods" if "containers" in each.get("spec", {}) else "secrets"
+            path = f"/api/v1/namespaces/{stage.namespace}/{kind}/{name}"
+            await asyncio.to_thread(stage.server.request, "DELETE", path, {"gracePeriodSeconds": 0})
+    await asyncio.to_thread(stage.server.request, "DELETE", stage.server.path_of(body))
+    async with stage.operator():
+        await stage.wait("weaviatebackups/nightly", lambda body: body.get("code") == 404)
+    assert (await stage.at_home(f"wvb-client-{uid}")).get("code") == 404
+
+
 async def lay(stage: Stage, uid: str, data: dict[str, str], *, with_owner: bool) -> None:
     """A Secret of the name that the agents' one has, by whoever may write Secrets there."""
     reference = {"apiVersion": API_VERSION, "kind": "WeaviateBackup", "name": "nightly", "uid": uid, "controller": True}

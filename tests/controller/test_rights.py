@@ -117,9 +117,9 @@ async def test_every_right_is_used_and_no_other_is_asked_for(
 
 def test_owners_need_the_right_that_no_request_shows(guarded: ApiServer, objects: list[Json]) -> None:
     owner = {"apiVersion": API_VERSION, "kind": "WeaviateBackup", "name": "b", "uid": "u", "controller": True}
-    metadata = {"name": "wvb-u", "namespace": NAMESPACE, "labels": dict(MANAGED_BY)}
+    metadata: Json = {"name": "wvb-u", "namespace": NAMESPACE, "labels": dict(MANAGED_BY)}
+    metadata["ownerReferences"] = [{**owner, "blockOwnerDeletion": True}]
     secret: Json = {"apiVersion": "v1", "kind": "Secret", "immutable": True, "metadata": metadata}
-    metadata["ownerReferences"] = [{**owner, "blockOwnerDeletion": True}]  # type: ignore[assignment]
     path, token = f"/api/v1/namespaces/{NAMESPACE}/secrets", guarded.token_of(NAMESPACE, FULL_NAME)
 
     def tried() -> int:

@@ -36,7 +36,7 @@ from weaviate_backup.core.orders import (
 from weaviate_backup.core.session import Failure, SessionOrder
 from weaviate_backup.core.stepping import Agents
 from weaviate_backup.core.topology import ClusterView
-from weaviate_backup.errors import BackupError, Permanent, Transient
+from weaviate_backup.errors import Permanent, Transient
 from weaviate_backup.kube import PODS, SECRETS, STATEFUL_SETS, AlreadyExists, Kube
 from weaviate_backup.settings import OperatorSettings
 

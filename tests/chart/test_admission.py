@@ -377,6 +377,42 @@ def test_what_no_role_allows(account: Account, verb: str, path: str) -> None:
     assert "cannot" in answer["message"]
 
 
+@pytest.fixture
+def mighty(generous: Account) -> Iterator[Account]:
+    """An account that somebody gave all rights besides."""
+    account = {"kind": "ServiceAccount", "name": FULL_NAME, "namespace": OPEN}
+    binding = {
+        "apiVersion": "rbac.authorization.k8s.io/v1",
+        "kind": "ClusterRoleBinding",
+        "metadata": {"name": "mighty"},
+        "roleRef": {"apiGroup": "rbac.authorization.k8s.io", "kind": "ClusterRole", "name": "cluster-admin"},
+        "subjects": [account],
+    }
+    exists(generous, binding)
+    deadline = time.monotonic() + 20
+    while generous.server.request("GET", "/api/v1/nodes", token=generous.token)[0] != 200:
+        assert time.monotonic() < deadline
+        time.sleep(0.2)
+    yield generous
+    generous.server.request("DELETE", generous.server.path_of(binding))
+
+
+def test_further_roles_do_not_help(mighty: Account) -> None:
+    pod, location = (
+        named(agent("gcs"), "wvb-there"),
+        manifest("WeaviateBackupLocation", MINIMAL["WeaviateBackupLocation"], name="mine"),
+    )
+    exists(mighty, pod)
+    tried = [
+        mighty.tries("PATCH", changed(pod, container(image="busybox"))),
+        mighty.tries("POST", location),
+    ]
+    path = f"{mighty.server.path_of(pod)}/exec"
+    status, answer = mighty.server.request("POST", path, query={"command": "id", "stdout": "1"}, token=mighty.token)
+    tried.append((status, str(answer.get("message"))))
+    assert [(status, "ValidatingAdmissionPolicy" in said) for status, said in tried] == [(403, True)] * 3, tried
+
+
 def test_others_are_not_concerned(account: Account) -> None:
     for body in (named(secrets()[1], "anything"), changed(agent(), privileged)):
         path = account.server.path_of(body, collection=True)

@@ -19,7 +19,7 @@ def install_operator(chart: Path, control_plane: ControlPlane) -> None:
         program("helm"), "upgrade", "--install", RELEASE, chart, f"--kubeconfig={control_plane.kubeconfig}",
         f"--namespace={OPERATOR_NAMESPACE}", "--create-namespace", "--wait", "--timeout=60s",
         f"--set=operator.image.repository={OPERATOR_REPOSITORY}", f"--set=operator.image.tag={OPERATOR_TAG}",
-        "--set=operator.image.pullPolicy=Never",
+        "--set=operator.image.pullPolicy=Never", "--set=operator.allowHostPathVolumes=true",  # its store of files
     ]  # fmt: skip
     done = subprocess.run(command, capture_output=True, text=True, check=False)
     if done.returncode:

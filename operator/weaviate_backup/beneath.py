@@ -12,50 +12,23 @@ that are no path below a directory, and `UnexpectedEntry` for whatever is neithe
 import ctypes
 import errno
 import io
+import json
 import os
-import shutil
 import stat as modes
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
 from functools import cached_property
-from pathlib import Path, PurePosixPath
+from pathlib import Path
+from typing import Self
 
+from weaviate_backup import no_links
 from weaviate_backup.errors import Permanent
+from weaviate_backup.no_links import COPY_BLOCK_BYTES, UnexpectedEntry, judged, kind_of, write_all
 
-_OPENAT2 = 437
-"""The number of the system call, the same on every architecture (Linux 5.6)."""
-_NO_SYMLINKS = 0x04
-_NO_MAGIC_LINKS = 0x02
-_AT_FDCWD = -100
-_ABSENT_CALL = frozenset({errno.ENOSYS, errno.EPERM, errno.E2BIG, errno.EAGAIN})
-"""An older kernel, a seccomp profile without the call, or a rename at that very instant: the parts are walked then."""
-_DIRECTORY = os.O_DIRECTORY | os.O_NOFOLLOW | os.O_CLOEXEC
-_MAX_TRUSTED_LINKS = 40
-COPY_BLOCK_BYTES = 1 << 20
+__all__ = ["COPY_BLOCK_BYTES", "Held", "Place", "Root", "UnexpectedEntry", "write_all"]
 
-
-class UnexpectedEntry(Permanent):
-    """Something stands there that none of us makes: a link, a FIFO, a device, a socket."""
-
-    def __init__(self, where: object, kind: str) -> None:
-        message = f"{where} is {kind}; only files and directories belong there, so look at who made it, and remove it"
-        super().__init__("UnexpectedEntry", message)
-
-
-class _How(ctypes.Structure):
-    _fields_ = (("flags", ctypes.c_uint64), ("mode", ctypes.c_uint64), ("resolve", ctypes.c_uint64))
-
-
-_libc = ctypes.CDLL(None, use_errno=True)
-_libc.syscall.restype = ctypes.c_long
-_libc.syscall.argtypes = (
-    ctypes.c_long,
-    ctypes.c_long,
-    ctypes.c_char_p,
-    ctypes.POINTER(_How),
-    ctypes.c_size_t,
-)
+MOST_HELD = 128
 
 
 @dataclass(frozen=True)
@@ -78,22 +51,7 @@ class Root:
     def parts(self) -> tuple[str, ...]:
         """Of the way there. Links of the machine's own file system (`/var/run`) are resolved; those on a volume are
         what an attacker would make, and stay to be refused."""
-        machine = os.stat("/").st_dev
-        pending, done, links = list(self.path.parts[1:]), list[str](), 0
-        while pending:
-            part = pending.pop(0)
-            here = "/" + "/".join((*done, part))
-            try:
-                found = os.lstat(here)
-            except OSError:  # the use will say it
-                return (*done, part, *pending)
-            if modes.S_ISLNK(found.st_mode) and found.st_dev == machine and links < _MAX_TRUSTED_LINKS:
-                links += 1
-                target = PurePosixPath(os.path.normpath(PurePosixPath("/", *done, os.readlink(here))))
-                pending, done = [*target.parts[1:], *pending], []
-            else:
-                done.append(part)
-        return tuple(done)
+        return no_links.way_to(self.path)
 
 
 @dataclass(frozen=True)
@@ -105,7 +63,7 @@ class Place:
 
     def __truediv__(self, name: str) -> "Place":
         """Below this one. `name` may have several parts, none of which leads upwards."""
-        return Place(self.root, (*self.parts, *_safe_parts(name)))
+        return Place(self.root, (*self.parts, *no_links.safe_parts(name)))
 
     def __str__(self) -> str:
         return str(self.root.path.joinpath(*self.parts))
@@ -172,8 +130,7 @@ class Place:
                 status = os.stat(name, dir_fd=descriptor, follow_symlinks=False)
             except FileNotFoundError:
                 continue
-            if not modes.S_ISREG(status.st_mode) and not modes.S_ISDIR(status.st_mode):
-                raise UnexpectedEntry(f"{self}/{name}", _kind(status.st_mode))
+            judged(status.st_mode, f"{self}/{name}")
             found.append((name, status))
         return found
 
@@ -185,14 +142,15 @@ class Place:
     def files(self) -> Iterator[tuple[str, os.stat_result]]:
         """Every regular file below, with its name seen from here, in order. `FileNotFoundError` when a directory that
         was listed is gone."""
-        with self.opened() as descriptor:
-            entries = self._entries_of(descriptor)
-        for name, status in entries:
+        return self._files("", 0)
+
+    def _files(self, prefix: str, depth: int) -> Iterator[tuple[str, os.stat_result]]:
+        no_links.refuse_deep(self, depth)
+        for name, status in self.entries():
             if modes.S_ISREG(status.st_mode):
-                yield name, status
+                yield prefix + name, status
             else:
-                for inner, found in (self / name).files():
-                    yield f"{name}/{inner}", found
+                yield from (self / name)._files(f"{prefix}{name}/", depth + 1)
 
     def free_bytes(self) -> int:
         """Of its file system, for an ordinary user."""
@@ -233,6 +191,14 @@ class Place:
                     raise
         raise FileNotFoundError(errno.ENOENT, os.strerror(errno.ENOENT), str(self))
 
+    def read_json(self, *, limit_bytes: int) -> object:
+        """What a small file of JSON says; `UnreadableFile` when it says nothing. Integers stay exact."""
+        content = self.read_bytes(limit_bytes=limit_bytes)
+        try:
+            return json.loads(content)
+        except (ValueError, RecursionError) as error:
+            raise Permanent("UnreadableFile", f"{self} holds no JSON that can be read") from error
+
     def read_bytes(self, *, limit_bytes: int) -> bytes:
         """The whole of a small file; `FileTooLarge` when it has more than that."""
         with self.open() as stream:
@@ -244,21 +210,20 @@ class Place:
         return bytes(content)
 
     def copy_to(self, target: "Place", *, durable: bool = True) -> int:
-        """A copy of this file as a new one, with the same permissions. Its bytes."""
-        total_bytes = 0
+        """A copy of this file as a new one, with the same permissions. Its bytes: those it had when it was opened, so
+        that a file which grows without end does not keep us."""
         with self.open() as source, target.create() as output:
-            while block := source.read(COPY_BLOCK_BYTES):
-                write_all(output.fileno(), block)
-                total_bytes += len(block)
-            os.fchmod(output.fileno(), os.fstat(source.fileno()).st_mode & 0o777)
+            status = os.fstat(source.fileno())
+            total_bytes = no_links.copy_content(source.fileno(), output.fileno(), status.st_size)
+            os.fchmod(output.fileno(), status.st_mode & 0o777)
             if durable:
                 os.fsync(output.fileno())
         return total_bytes
 
     def link_to(self, target: "Place") -> None:
-        """Give this very file, once judged, a second name."""
-        with self._judged_file() as found, target._above() as above:
-            os.link(f"/proc/self/fd/{found}", target.name, dst_dir_fd=above, follow_symlinks=True)
+        """Give this very file a second name."""
+        with Held() as held:
+            held.link(self, target)
 
     def rename_to(self, target: "Place") -> None:
         """In place of what is there, as rename(2)."""
@@ -267,15 +232,25 @@ class Place:
 
     def make_directory(self, *, mode: int = 0o777, exist_ok: bool = True) -> None:
         """With those above it that are missing, up to the root, which must be there."""
+        missing = [self]
+        while missing:
+            place = missing[-1]
+            try:
+                place._make(mode, exist_ok=exist_ok or place is not self)
+            except FileNotFoundError:
+                if not place.parts or len(missing) > len(self.parts):
+                    raise
+                missing.append(place.parent)
+            else:
+                missing.pop()
+
+    def _make(self, mode: int, *, exist_ok: bool) -> None:
         if not self.parts:
             with self.opened():
                 return
         try:
             with self._above() as above:
                 os.mkdir(self.name, mode, dir_fd=above)
-        except FileNotFoundError:
-            self.parent.make_directory(mode=mode)
-            self.make_directory(mode=mode, exist_ok=exist_ok)
         except FileExistsError:
             if not exist_ok or not self.is_directory():
                 raise
@@ -296,28 +271,30 @@ class Place:
 
     def remove_tree(self) -> None:
         """The directory and all below, following nothing. It may be gone or going already."""
-        for last in (False, True):
-            if not self.exists() or (not self.is_directory() and last):
-                return
-            try:
-                with self._above() as above:
-                    shutil.rmtree(self.name, dir_fd=above)
-                return
-            except FileNotFoundError:  # something vanished inside while it was being deleted
-                if last:
-                    raise
+        try:
+            with self._above() as above:
+                no_links.remove_tree(self.name, above, str(self), 0)
+        except FileNotFoundError:
+            return
 
     def sync(self) -> None:
         """Make the names in this directory durable."""
         with self.opened() as descriptor:
             os.fsync(descriptor)
 
+    def sync_file_system(self) -> None:
+        """Make everything durable that was written to the file system of this directory."""
+        with self.opened() as descriptor:
+            if no_links.libc.syncfs(descriptor) != 0:
+                code = ctypes.get_errno()
+                raise OSError(code, os.strerror(code), str(self))
+
     # How
 
     @contextmanager
     def opened(self) -> Iterator[int]:
         """A descriptor of this directory."""
-        descriptor = _open_directory((*self.root.parts, *self.parts), os.O_RDONLY, str(self))
+        descriptor = no_links.open_directory((*self.root.parts, *self.parts), os.O_RDONLY, str(self))
         try:
             yield descriptor
         finally:
@@ -326,12 +303,18 @@ class Place:
     @contextmanager
     def _above(self) -> Iterator[int]:
         """A descriptor of the directory that holds this entry."""
-        above = self.parent
-        descriptor = _open_directory((*self.root.parts, *above.parts), os.O_PATH, str(above))
+        descriptor = self.parent._hold()
         try:
             yield descriptor
+        except OSError as error:
+            _name_whole(error, self)
+            raise
         finally:
             os.close(descriptor)
+
+    def _hold(self) -> int:
+        """A descriptor of this directory from which its entries can be reached, and nothing else be done."""
+        return no_links.open_directory((*self.root.parts, *self.parts), os.O_PATH, str(self))
 
     @contextmanager
     def _judged_file(self) -> Iterator[int]:
@@ -343,78 +326,81 @@ class Place:
             if modes.S_ISDIR(mode):
                 raise IsADirectoryError(errno.EISDIR, os.strerror(errno.EISDIR), str(self))
             if not modes.S_ISREG(mode):
-                raise UnexpectedEntry(self, _kind(mode))
+                raise UnexpectedEntry(self, kind_of(mode))
             yield found
         finally:
             os.close(found)
 
     def _judged_mode(self) -> int:
         status = self.look()
-        if status is None:
-            return 0
-        if not modes.S_ISREG(status.st_mode) and not modes.S_ISDIR(status.st_mode):
-            raise UnexpectedEntry(self, _kind(status.st_mode))
-        return status.st_mode
+        return 0 if status is None else judged(status.st_mode, self)
 
 
-def write_all(descriptor: int, content: bytes | memoryview) -> None:
-    """All of it, however little the system takes at a time."""
-    view = memoryview(content)
-    while view:
-        view = view[os.write(descriptor, view) :]
+class Held:
+    """Directories that stay open while many of their files are linked or looked at: each file is two calls instead of
+    eight, while a shard is halted. `with` closes them; one thread at a time."""
 
+    def __init__(self) -> None:
+        self._open: dict[tuple[str, ...], int] = {}
 
-def _safe_parts(name: str) -> tuple[str, ...]:
-    parts = tuple(name.split("/"))
-    if any(part in ("", ".", "..") or "\0" in part for part in parts):
-        raise Permanent("UnsafeName", f"{name!r} is no name below a directory")
-    return parts
+    def __enter__(self) -> Self:
+        return self
 
+    def __exit__(self, *_: object) -> None:
+        self.close()
 
-def _kind(mode: int) -> str:
-    kinds = (
-        (modes.S_ISLNK, "a symbolic link"),
-        (modes.S_ISFIFO, "a FIFO"),
-        (modes.S_ISSOCK, "a socket"),
-        (modes.S_ISBLK, "a block device"),
-        (modes.S_ISCHR, "a device"),
-    )
-    return next((text for judge, text in kinds if judge(mode)), "neither a file nor a directory")
+    def close(self) -> None:
+        while self._open:
+            os.close(self._open.popitem()[1])
 
+    def _above(self, place: Place) -> int:
+        key = (*place.root.parts, *place.parts[:-1])
+        found = self._open.get(key)
+        if found is None:
+            if len(self._open) >= MOST_HELD:
+                self.close()
+            found = self._open[key] = place.parent._hold()
+        return found
 
-def _open_directory(parts: tuple[str, ...], flags: int, where: str) -> int:
-    """By one call that follows no link, or part by part where the kernel has none."""
-    path = "/" + "/".join(parts)
-    how = _How(flags | _DIRECTORY, 0, _NO_SYMLINKS | _NO_MAGIC_LINKS)
-    found = _libc.syscall(_OPENAT2, _AT_FDCWD, os.fsencode(path), ctypes.byref(how), ctypes.sizeof(how))
-    if found >= 0:
-        return int(found)
-    code = ctypes.get_errno()
-    if code == errno.ELOOP:
-        raise UnexpectedEntry(where, "or lies below a symbolic link")
-    if code in _ABSENT_CALL:
-        return _walk(parts, flags, where)
-    raise OSError(code, os.strerror(code), where)
-
-
-def _walk(parts: tuple[str, ...], flags: int, where: str) -> int:
-    """The same, by one descriptor for each part."""
-    here = os.open("/", os.O_PATH | _DIRECTORY)
-    for number, part in enumerate(parts, start=1):
+    def stat(self, place: Place) -> os.stat_result:
+        """What stands there now, a link as a link."""
         try:
-            below = os.open(part, (flags if number == len(parts) else os.O_PATH) | _DIRECTORY, dir_fd=here)
+            return os.stat(place.name, dir_fd=self._above(place), follow_symlinks=False)
         except OSError as error:
-            if error.errno in (errno.ELOOP, errno.ENOTDIR) and _is_link(part, here):
-                raise UnexpectedEntry(where, "or lies below a symbolic link") from error
+            _name_whole(error, place)
             raise
-        finally:
-            os.close(here)
-        here = below
-    return here
+
+    def is_file(self, place: Place) -> bool:
+        """As `Place.is_file`."""
+        try:
+            mode = self.stat(place).st_mode
+        except (FileNotFoundError, NotADirectoryError):
+            return False
+        return modes.S_ISREG(judged(mode, place))
+
+    def link(self, source: Place, target: Place) -> os.stat_result:
+        """Give a file a second name, whose directory is made when it is missing. Returns the file's status."""
+        try:
+            try:
+                above = self._above(target)
+            except FileNotFoundError:
+                target.parent.make_directory()
+                above = self._above(target)
+            of = self._above(source)
+            os.link(source.name, target.name, src_dir_fd=of, dst_dir_fd=above, follow_symlinks=False)
+            status = os.stat(target.name, dir_fd=above, follow_symlinks=False)
+        except OSError as error:
+            if error.errno == errno.EPERM and not modes.S_ISREG(mode := self.stat(source).st_mode):
+                raise UnexpectedEntry(source, kind_of(mode)) from error
+            _name_whole(error, source)
+            raise
+        if not modes.S_ISREG(status.st_mode):  # the entry itself was linked, nothing that it points to
+            os.unlink(target.name, dir_fd=above)
+            raise UnexpectedEntry(source, kind_of(status.st_mode))
+        return status
 
 
-def _is_link(name: str, directory: int) -> bool:
-    try:
-        return modes.S_ISLNK(os.stat(name, dir_fd=directory, follow_symlinks=False).st_mode)
-    except OSError:
-        return False
+def _name_whole(error: OSError, place: Place) -> None:
+    """Calls that start from a descriptor tell the last part alone."""
+    if error.filename == place.name:
+        error.filename = str(place)

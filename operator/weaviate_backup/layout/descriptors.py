@@ -15,13 +15,13 @@ from pydantic import AfterValidator, BaseModel, BeforeValidator, ConfigDict, Fie
 from weaviate_backup.errors import Permanent, excerpt
 from weaviate_backup.layout import keys
 from weaviate_backup.layout.compression import CompressionType
+from weaviate_backup.layout.plain_names import plain
 
 STRUCTURE_VERSION = "2.1"
 SUCCESS = "SUCCESS"
 NEVER = datetime(1, 1, 1, tzinfo=UTC)
 """Go's zero time: what a server writes where it has no time."""
 NO_ALIASES = b"[]"
-NAME_LIMIT = 255
 
 
 def _decode(value: object) -> object:
@@ -50,15 +50,8 @@ def _none_is_empty_list(value: object) -> object:
     return () if value is None else value
 
 
-def _plain(name: str) -> str:
-    """Names become parts of keys and of paths."""
-    if not name or len(name) > NAME_LIMIT or name in (".", "..") or any(each in name for each in "/\\\0"):
-        raise ValueError(f"{excerpt(name, 40)!r} is no name")
-    return name
-
-
 def _plain_or_empty(name: str) -> str:
-    return _plain(name) if name else name
+    return plain(name) if name else name
 
 
 def _absent_is_gzip(value: object) -> object:
@@ -67,7 +60,7 @@ def _absent_is_gzip(value: object) -> object:
 
 Base64Bytes = Annotated[bytes, BeforeValidator(_decode), PlainSerializer(_encode, when_used="json")]
 OptionalBase64Bytes = Annotated[bytes | None, BeforeValidator(_decode), PlainSerializer(_encode, when_used="json")]
-Name = Annotated[str, AfterValidator(_plain)]
+Name = Annotated[str, AfterValidator(plain)]
 ChunkNumber = Annotated[str, Field(pattern=r"^[0-9]{1,10}$")]
 Size = Annotated[int, Field(ge=0)]
 Time = Annotated[datetime, PlainSerializer(_encode_time, when_used="json")]

@@ -294,7 +294,7 @@ class Place:
     @contextmanager
     def opened(self) -> Iterator[int]:
         """A descriptor of this directory."""
-        descriptor = no_links.open_directory((*self.root.parts, *self.parts), os.O_RDONLY, str(self))
+        descriptor = no_links.open_directory((*self.root.parts, *self.parts), os.O_RDONLY, self)
         try:
             yield descriptor
         finally:
@@ -314,7 +314,7 @@ class Place:
 
     def _hold(self) -> int:
         """A descriptor of this directory from which its entries can be reached, and nothing else be done."""
-        return no_links.open_directory((*self.root.parts, *self.parts), os.O_PATH, str(self))
+        return no_links.open_directory((*self.root.parts, *self.parts), os.O_PATH, self)
 
     @contextmanager
     def _judged_file(self) -> Iterator[int]:

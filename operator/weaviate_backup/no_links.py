@@ -10,7 +10,7 @@ import stat as modes
 from contextlib import suppress
 from pathlib import Path, PurePosixPath
 
-from weaviate_backup.errors import Permanent
+from weaviate_backup.errors import Permanent, excerpt
 
 _OPENAT2 = 437
 """The number of the system call, the same on every architecture (Linux 5.6)."""
@@ -22,6 +22,8 @@ _ABSENT_CALL = frozenset({errno.ENOSYS, errno.EPERM, errno.E2BIG, errno.EAGAIN})
 _DIRECTORY = os.O_DIRECTORY | os.O_NOFOLLOW | os.O_CLOEXEC
 COPY_BLOCK_BYTES = 1 << 20
 MOST_TRUSTED_LINKS = 40
+PATH_BYTES = 4096
+"""What the kernel takes as one path, with the NUL at its end."""
 DEEPEST = 64
 """Directories in each other; of all that may lie there, nothing comes near it."""
 REMOVALS = 3
@@ -32,8 +34,8 @@ class UnexpectedEntry(Permanent):
     """Something stands there that none of us makes: a link, a FIFO, a device, a socket."""
 
     def __init__(self, where: object, kind: str) -> None:
-        message = f"{where} is {kind}; only files and directories belong there, so look at who made it, and remove it"
-        super().__init__("UnexpectedEntry", message)
+        cure = "only files and directories belong there, so look at who made it, and remove it"
+        super().__init__("UnexpectedEntry", f"{_printable(where)} is {kind}; {cure}")
 
 
 class _How(ctypes.Structure):
@@ -55,8 +57,13 @@ def safe_parts(name: str) -> tuple[str, ...]:
     """Of a name below a directory. `UnsafeName` for what is none."""
     parts = tuple(name.split("/"))
     if any(part in ("", ".", "..") for part in parts) or "\0" in name or not _is_encodable(name):
-        raise Permanent("UnsafeName", f"{name!r} is no name below a directory")
+        raise Permanent("UnsafeName", f"{excerpt(ascii(name))} is no name below a directory")
     return parts
+
+
+def _printable(where: object) -> str:
+    """Names that others chose, in a message."""
+    return "".join(each if each.isprintable() else "\N{REPLACEMENT CHARACTER}" for each in str(where))
 
 
 def _is_encodable(name: str) -> bool:
@@ -69,7 +76,8 @@ def _is_encodable(name: str) -> bool:
 
 
 def way_to(path: Path) -> tuple[str, ...]:
-    """The parts of an absolute path, with the links of the machine's own file system resolved, and no others."""
+    """The parts of an absolute path, with the links of the machine's own file system resolved, and no others: from the
+    first part that lies on a volume on, what is looked at could be exchanged for something of the machine."""
     machine = os.stat("/").st_dev
     pending, done, links = list(path.parts[1:]), list[str](), 0
     while pending:
@@ -79,7 +87,9 @@ def way_to(path: Path) -> tuple[str, ...]:
             found = os.lstat(here)
         except OSError:  # the use will say it
             return (*done, part, *pending)
-        if modes.S_ISLNK(found.st_mode) and found.st_dev == machine and links < MOST_TRUSTED_LINKS:
+        if found.st_dev != machine:
+            return (*done, part, *pending)
+        if modes.S_ISLNK(found.st_mode) and links < MOST_TRUSTED_LINKS:
             links += 1
             target = PurePosixPath(os.path.normpath(PurePosixPath("/", *done, os.readlink(here))))
             pending, done = [*target.parts[1:], *pending], []
@@ -88,24 +98,28 @@ def way_to(path: Path) -> tuple[str, ...]:
     return tuple(done)
 
 
-def open_directory(parts: tuple[str, ...], flags: int, where: str) -> int:
+def open_directory(parts: tuple[str, ...], flags: int, where: object) -> int:
     """By one call that follows no link, or part by part where the kernel has none."""
-    path = "/" + "/".join(parts)
+    path = os.fsencode("/" + "/".join(parts))
     how = _How(flags | os.O_DIRECTORY | os.O_CLOEXEC, 0, _NO_SYMLINKS | _NO_MAGIC_LINKS)
-    found = libc.syscall(_OPENAT2, _AT_FDCWD, os.fsencode(path), ctypes.byref(how), ctypes.sizeof(how))
-    if found >= 0:
-        return int(found)
-    code = ctypes.get_errno()
+    code = errno.EINTR
+    while code == errno.EINTR:
+        found = libc.syscall(_OPENAT2, _AT_FDCWD, path, ctypes.byref(how), ctypes.sizeof(how))
+        if found >= 0:
+            return int(found)
+        code = ctypes.get_errno()
+    if code in _ABSENT_CALL:
+        if len(path) < PATH_BYTES:
+            return _walk(parts, flags, where)
+        code = errno.ENAMETOOLONG
     if code == errno.ELOOP:
         raise UnexpectedEntry(where, "or lies below a symbolic link")
-    if code in _ABSENT_CALL:
-        return _walk(parts, flags, where)
-    raise OSError(code, os.strerror(code), where)
+    raise OSError(code, os.strerror(code), str(where))
 
 
-def _walk(parts: tuple[str, ...], flags: int, where: str) -> int:
+def _walk(parts: tuple[str, ...], flags: int, where: object) -> int:
     """The same, by one descriptor for each part."""
-    here = os.open("/", os.O_PATH | _DIRECTORY)
+    here = os.open("/", (os.O_PATH if parts else flags) | _DIRECTORY)
     for number, part in enumerate(parts, start=1):
         try:
             below = os.open(part, (flags if number == len(parts) else os.O_PATH) | _DIRECTORY, dir_fd=here)

@@ -37,7 +37,7 @@ from weaviate_backup.core.session import (
     Wire,
 )
 from weaviate_backup.errors import BackupError, Permanent, Transient, excerpt
-from weaviate_backup.layout.plain_names import checked_name
+from weaviate_backup.layout.names import checked_name
 from weaviate_backup.settings import AgentSettings
 from weaviate_backup.stored.meter import Meter
 

@@ -5,7 +5,7 @@ from dataclasses import dataclass
 from enum import StrEnum
 from typing import Any
 
-from weaviate_backup.layout.names import checked_name
+from weaviate_backup.layout.plain_names import checked_name
 from weaviate_backup.layout.sharding_state import nodes_of
 
 

@@ -109,7 +109,7 @@ class Journal:
         except ValidationError as error:
             raise journal_damaged(kind) from error
 
-    def touch(self) -> None:
+    def show_life(self) -> None:
         """A sign of life: a directory whose journal is old belongs to nobody."""
         with self._lock:
             if self._file is not None:

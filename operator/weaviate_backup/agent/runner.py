@@ -37,7 +37,7 @@ from weaviate_backup.core.session import (
     Wire,
 )
 from weaviate_backup.errors import BackupError, Permanent, Transient, excerpt
-from weaviate_backup.layout.names import checked_name
+from weaviate_backup.layout.plain_names import checked_name
 from weaviate_backup.settings import AgentSettings
 from weaviate_backup.stored.meter import Meter
 
@@ -151,7 +151,7 @@ class Runner:
             self._tell_progress()
             ticks += 1
             if self._workspace is not None and ticks % HEARTBEAT_TICKS == 0:
-                self._workspace.journal.touch()
+                self._workspace.journal.show_life()
         log.warning("nobody asked for %d s: releasing everything and ending", self._lease_seconds())
         try:
             await self._release_by_itself()

@@ -11,7 +11,7 @@ from weaviate_backup.agent.journal import JOURNAL, Record, is_held, read_records
 from weaviate_backup.beneath import Place
 from weaviate_backup.core.session import DATA_DIRECTORY
 from weaviate_backup.errors import Transient
-from weaviate_backup.layout.names import checked_name
+from weaviate_backup.layout.plain_names import checked_name
 from weaviate_backup.weaviate import snapshot_staging
 
 DEFAULT_LEASE_SECONDS = 300

@@ -21,7 +21,7 @@ from weaviate_backup.core.session import (
     WeaviateEndpoint,
 )
 from weaviate_backup.errors import Permanent, Transient
-from weaviate_backup.layout.names import checked_name
+from weaviate_backup.layout.plain_names import checked_name
 from weaviate_backup.settings import AgentSettings
 from weaviate_backup.storage.factory import open_store
 from weaviate_backup.storage.patience import USUAL, Patience

@@ -34,7 +34,9 @@ def test_writes_come_back_and_the_last_of_an_object_wins(
 ) -> None:
     path = stored(tmp_path_factory.mktemp("late"), writes)
     assert list(read_writes(place_of(path.parent) / path.name)) == writes
-    assert {write.uuid: write for write in final_writes(place_of(path.parent) / path.name)} == {write.uuid: write for write in writes}
+    assert {write.uuid: write for write in final_writes(place_of(path.parent) / path.name)} == {
+        write.uuid: write for write in writes
+    }
     assert len(list(final_writes(place_of(path.parent) / path.name))) == len({write.uuid for write in writes})
 
 

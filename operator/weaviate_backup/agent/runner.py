@@ -69,6 +69,7 @@ DISK_REASONS = {
     errno.EDQUOT: "DiskFull",
     errno.EROFS: "DiskReadOnly",
     errno.EISDIR: "UnexpectedEntry",
+    errno.EEXIST: "UnexpectedEntry",
     errno.ENOTDIR: "UnexpectedEntry",
     errno.ELOOP: "UnexpectedEntry",
 }

@@ -15,6 +15,7 @@ from fnmatch import fnmatchcase
 from typing import Self
 
 from weaviate_backup.beneath import Held, Place
+from weaviate_backup.errors import BackupError
 
 MARKER = "indexcount.copy.tmp"
 LOGS = "*.hnsw.commitlog.d"
@@ -53,10 +54,15 @@ class InstantWatch:
         self._held = Held()
         self._ended = threading.Event()
         self._found: Lengths | None = None
+        self._failure: BackupError | OSError | None = None
         self._thread = threading.Thread(target=self._watch, name="instant-watch", daemon=True)
 
     def __enter__(self) -> Self:
-        self._first = self._look()
+        try:
+            self._first = self._look()
+        except BaseException:
+            self._held.close()
+            raise
         self._thread.start()
         return self
 
@@ -66,10 +72,19 @@ class InstantWatch:
         self._held.close()
 
     def lengths(self) -> Lengths | None:
-        """Of every active log at the instant; None when it was not recognized without doubt. After the `with`."""
+        """Of every active log at the instant; None when it was not recognized without doubt. After the `with`. Raises
+        what kept the watch from looking."""
+        if self._failure is not None:
+            raise self._failure
         return self._found if active_logs(self._live) == self._logs else None
 
     def _watch(self) -> None:
+        try:
+            self._watch_until_ended()
+        except (BackupError, OSError) as error:
+            self._failure = error
+
+    def _watch_until_ended(self) -> None:
         before = self._first
         while True:
             last = self._ended.is_set()

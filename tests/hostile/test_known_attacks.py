@@ -149,6 +149,8 @@ def test_a_driver_lets_the_server_go_though_a_staging_is_a_link(volume: Volume) 
     operation = snapshot_staging.operation_id(UID, "Article", "s1", 0)
     staging = snapshot_staging.staging_directory(volume.root, operation, "Article")
     Path(str(staging)).symlink_to(volume.outside / "prod")
+    assert pause_staging.may_be_halted(staging), "better once too often"
+    pause_staging.no_longer_halted(staging)
     snapshot_staging.let_go_of(staging)
     with pytest.raises(UnexpectedEntry, match="is a symbolic link"):
         remove_operation(volume.root, UID, [], collections=NOTHING)
@@ -158,6 +160,8 @@ HOSTILE_LINES = [
     b"[" * 200_000,
     b'{"kind":"placed","collection":["../x"],"inode":1}',
     b'{"kind":"placed","collection":"Article"}',
+    b'{"kind":"placed","collection":"../../outside/prod","inode":1,"data_inode":1,"shards":{},"files":1}',
+    b'{"kind":"cutting","collection":"Article","shard":"\\ud800"}',
     b'{"kind":"session","order":"none"}',
     b'{"kind":["session"]}',
     b'{"kind":"session","order":{"lease_seconds":1' + b"0" * 500 + b"}}",

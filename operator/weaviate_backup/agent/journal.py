@@ -18,6 +18,7 @@ from pydantic import BaseModel, ValidationError
 
 from weaviate_backup.beneath import Place, write_all
 from weaviate_backup.errors import Permanent, Transient
+from weaviate_backup.layout.plain_names import checked_name
 
 JOURNAL = "journal.jsonl"
 LIMIT_BYTES = 512 << 20
@@ -169,8 +170,15 @@ def _record(line: bytes) -> Record | None:
         return None
     if not line.endswith(b"\n") or not isinstance(record, dict) or not isinstance(record.get("kind"), str):
         return None
-    fields = FIELDS.get(record["kind"], {})
-    return record if all(isinstance(record.get(name, ...), kind) for name, kind in fields.items()) else None
+    try:
+        for name, kind in FIELDS.get(record["kind"], {}).items():
+            if not isinstance(record.get(name, ...), kind):
+                return None
+            if name in ("collection", "shard"):
+                checked_name(record[name], what=name)
+    except Permanent:
+        return None
+    return record
 
 
 def is_held(place: Place) -> bool:

@@ -27,6 +27,7 @@ NameOrEmpty = Annotated[str, AfterValidator(plain_or_empty)]
 def checked_name(name: str, *, what: str) -> str:
     """The name. `UnsafeName` says what it was to name, such as "a shard of Article"."""
     try:
-        return plain(name)
+        plain(name).encode()  # JSON can spell what no text can
     except ValueError as error:
         raise Permanent("UnsafeName", f"{what} has a name that cannot be part of a path: {error}") from error
+    return name

@@ -6,10 +6,11 @@ A file in it says that the shard may be halted for us; it outlives a killed agen
 
 import stat as modes
 from collections.abc import Iterator
+from contextlib import suppress
 from fnmatch import fnmatchcase
 
 from weaviate_backup.beneath import Held, Place
-from weaviate_backup.errors import Permanent, Transient
+from weaviate_backup.errors import BackupError, Permanent, Transient
 from weaviate_backup.weaviate import commit_log, locked_instant, snapshot_staging
 from weaviate_backup.weaviate.hard_links import link_sealed
 from weaviate_backup.weaviate.locked_instant import Lengths
@@ -35,11 +36,17 @@ def prepare(staging: Place, live: Place) -> None:
 
 
 def may_be_halted(staging: Place) -> bool:
-    return (staging / HALTED).exists()
+    """Also when something stands there that hides the answer: to resume a shard that is not halted does nothing."""
+    try:
+        return (staging / HALTED).exists()
+    except (BackupError, OSError):
+        return True
 
 
 def no_longer_halted(staging: Place) -> None:
-    (staging / HALTED).unlink(missing_ok=True)
+    """What keeps the mark there must not keep anything else from being let go of."""
+    with suppress(BackupError, OSError):
+        (staging / HALTED).unlink(missing_ok=True)
 
 
 def shard_relative(names: tuple[str, ...], collection: str, shard: str) -> tuple[str, ...]:

@@ -21,7 +21,7 @@ from weaviate_backup.core.session import DATA_DIRECTORY, NodeReport, Step, StepC
 from weaviate_backup.errors import Permanent
 from weaviate_backup.weaviate import pause_staging, snapshot_staging
 from weaviate_backup.weaviate.inactive_tenants import cut_inactive
-from weaviate_backup.weaviate.shard_source import ShardCut
+from weaviate_backup.weaviate.shard_source import ShardCut, ShardFile
 
 KEY = "secrets/AWS_SECRET_ACCESS_KEY"
 NOW = datetime.now(UTC)
@@ -53,6 +53,18 @@ def test_a_state_file_that_is_a_link_to_a_credential_is_not_sealed(volume: Volum
     become_link(volume.data / "article/s1" / name, volume.outside / KEY)
     with pytest.raises(UnexpectedEntry, match=f"{re.escape(name)} is a symbolic link"):
         snapshot_staging.complete(staging, live, NAMES)
+
+
+def test_a_sealed_file_that_is_a_link_gives_no_file_a_second_name(volume: Volume) -> None:
+    """Neither the one that is led to, nor the link itself."""
+    name = "lsm/objects/segment-1.db"
+    become_link(volume.data / "article/s1" / name, volume.outside / KEY)
+    source = volume.root / "article/s1" / name
+    cut = ShardCut("Article", "s1", driver="x", files=(ShardFile(name, source, mutable=False),), halt_seconds=0.0)
+    frozen = volume.root / "frozen" / "s1"
+    with pytest.raises(UnexpectedEntry, match=r"segment-1\.db is a symbolic link"):
+        take_cut(cut, frozen, check=lambda: None)
+    assert not frozen.exists()
 
 
 @pytest.mark.parametrize("logs", [(), ("lsm/AWS_SECRET_ACCESS_KEY",)], ids=["a file", "an active log"])

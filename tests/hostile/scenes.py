@@ -155,7 +155,7 @@ def documents(volume: Volume) -> None:
     access._keep(directory / access.KEPT_FILE, found)
     workspace = workspace_of(volume, BACKUP)
     access.kept_access(workspace)
-    schema = {"class": {"class": "Article"}, "state": {}, "aliases": [], "version": 1}
+    schema = {"class": {"class": "Article"}, "state": {}, "aliases": {}, "version": 1}
     for _ in range(2):
         freeze._keep_schema(directory / SCHEMA / "Article.json", "Article", schema)
     upload.read_schema(workspace, "Article")

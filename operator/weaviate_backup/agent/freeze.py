@@ -32,7 +32,7 @@ from weaviate_backup.weaviate.raft_access import AccessClient
 
 COLLECTIONS_AT_ONCE = 4
 NAMES_LIMIT = 64
-SCHEMA_FIELDS = {"class": dict, "state": dict, "aliases": list, "version": int}
+SCHEMA_FIELDS = {"class": dict, "state": dict, "aliases": dict, "version": int}
 """Of what is kept of a collection."""
 
 log = logging.getLogger(__name__)

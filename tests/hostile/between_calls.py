@@ -21,7 +21,7 @@ BY_NAME = frozenset({"open", "stat", "lstat", "link", "rename", "mkdir", "unlink
 class _Between:
     """`os` or the C library, but for what happens before."""
 
-    def __init__(self, real: Any, before: Callable[[], None], names: frozenset[str]) -> None:
+    def __init__(self, real: Any, before: Callable[[str], None], names: frozenset[str]) -> None:
         self._real, self._before, self._names = real, before, names
 
     def __getattr__(self, name: str) -> Any:
@@ -30,10 +30,20 @@ class _Between:
             return found
 
         def call(*args: Any, **kwargs: Any) -> Any:
-            self._before()
+            self._before(target_of(name, args, kwargs))
             return found(*args, **kwargs)
 
         return call
+
+
+def target_of(name: str, args: tuple[Any, ...], kwargs: dict[str, Any]) -> str:
+    """The whole path of what a call is about, with the way its descriptor came."""
+    if name == "syscall":
+        return os.fsdecode(args[2])
+    if isinstance(args[0], int):
+        return os.readlink(f"/proc/self/fd/{args[0]}")
+    above = kwargs.get("dir_fd", kwargs.get("src_dir_fd"))
+    return args[0] if above is None else f"{os.readlink(f'/proc/self/fd/{above}')}/{args[0]}"
 
 
 class _NoOpenat2:
@@ -48,15 +58,15 @@ class _NoOpenat2:
 
 @contextmanager
 def before_each_call(
-    monkeypatch: pytest.MonkeyPatch, act: Callable[[int], None], *, openat2: bool = True
+    monkeypatch: pytest.MonkeyPatch, act: Callable[[int, str], None], *, openat2: bool = True
 ) -> Iterator[None]:
-    """`act` is told the number of the call that comes, from 0 on."""
+    """`act` is told the number of the call that comes, from 0 on, and the path that it is about."""
     lock, calls = threading.RLock(), [0]
 
-    def before() -> None:
+    def before(target: str) -> None:
         with lock:
             number, calls[0] = calls[0], calls[0] + 1
-            act(number)
+            act(number, target)
 
     with monkeypatch.context() as patch:
         patch.setattr(beneath, "os", _Between(os, before, BY_NAME))

@@ -1,11 +1,14 @@
 """Rules of the tree that no linter holds."""
 
+import ast
 import re
+from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
 
 ROOT = Path(__file__).resolve().parent.parent
+PACKAGE = ROOT / "operator" / "weaviate_backup"
 SOURCES = sorted(
     path
     for folder in ("operator", "e2e", "tests")
@@ -62,3 +65,93 @@ def test_foreign_bytes_have_one_way_in() -> None:
         if path.is_relative_to(package) and FOREIGN.search(path.read_text())
     }
     assert found <= READERS.keys(), "read it by answers.ask or answers.parse"
+
+
+# What lies where others write is reached by `beneath` alone
+
+BENEATH_ONLY = sorted(
+    path
+    for path in (*(PACKAGE / "agent").glob("*.py"), *(PACKAGE / "weaviate").glob("*.py"))
+    if path.name != "__init__.py"
+)
+BY_PATH = {
+    "agent/mounted.py": "mounted Secrets, which Kubernetes alone writes, with links of its own",
+    "agent/app.py": "names the directory of this agent's certificates, which is such a Secret, to the TLS library",
+    "agent/cgroup.py": "what the kernel tells of the control group",
+    "agent/durability.py": "what the kernel tells of this boot",
+}
+"""Modules that may use paths, and of what."""
+MODULES = frozenset({"shutil", "glob", "tempfile", "fileinput", "subprocess", "ctypes", "linecache"})
+BUILTINS = frozenset({"open", "exec", "eval", "__import__"})
+ON_DESCRIPTORS = frozenset(
+    {"close", "dup", "fchmod", "fstat", "fsync", "ftruncate", "pwrite", "read", "strerror", "utime", "write"}
+    | {"geteuid", "getegid", "sched_getaffinity", "environ"}
+)
+"""Of `os`: what takes a descriptor, or no name at all."""
+METHODS = frozenset(
+    {"read_text", "write_text", "write_bytes", "iterdir", "glob", "rglob", "touch", "mkdir", "rmdir", "symlink_to"}
+    | {"hardlink_to", "is_dir", "is_symlink", "is_mount", "lstat", "resolve", "samefile", "readlink", "expanduser"}
+)
+"""Of paths, and of no place."""
+
+
+def uses_of_paths(tree: ast.AST) -> Iterator[str]:
+    for node in ast.walk(tree):
+        match node:
+            case ast.Import(names=names):
+                yield from (f"import {each.name}" for each in names if each.name.split(".")[0] in MODULES)
+                yield from (f"import {each.name}" for each in names if each.name in ("pathlib", "os.path", "posix"))
+                yield from (f"import {each.name} as" for each in names if each.name in ("os", "io") and each.asname)
+            case ast.ImportFrom(module="pathlib", names=names):
+                yield from (f"pathlib.{each.name}" for each in names if each.name != "PurePosixPath")
+            case ast.ImportFrom(module=module) if module and module.split(".")[0] in MODULES | {"os", "io", "posix"}:
+                yield f"from {module}"
+            case ast.Call(func=ast.Name(id=name)) if name in BUILTINS:
+                yield f"{name}()"
+            case ast.Attribute(value=ast.Name(id="os"), attr=name) if name not in ON_DESCRIPTORS and name.islower():
+                yield f"os.{name}"
+            case ast.Attribute(value=ast.Name(id="io"), attr="open" | "open_code" as name):
+                yield f"io.{name}"
+            case ast.Attribute(attr=name) if name in METHODS:
+                yield f".{name}"
+
+
+@pytest.mark.parametrize("path", BENEATH_ONLY, ids=lambda path: str(path.relative_to(PACKAGE)))
+def test_what_others_write_to_is_reached_through_places_alone(path: Path) -> None:
+    """A path follows whatever links lie on its way, and can be exchanged between two looks at it."""
+    found = sorted(set(uses_of_paths(ast.parse(path.read_text()))))
+    if str(path.relative_to(PACKAGE)) in BY_PATH:
+        assert found, "it uses no paths: take it off the list"
+    else:
+        assert not found, "use weaviate_backup.beneath"
+
+
+@pytest.mark.parametrize(
+    "source",
+    [
+        "from pathlib import Path",
+        "import pathlib",
+        "import shutil",
+        "from shutil import rmtree",
+        "import os as system",
+        "from os import open as look",
+        "from os import path",
+        "open('x')",
+        "io.open('x')",
+        "os.open('x', 0)",
+        "os.link('x', 'y')",
+        "os.path.exists('x')",
+        "settings.data_path.read_text()",
+        "settings.data_path.iterdir()",
+        "import ctypes",
+    ],
+)
+def test_uses_of_paths_are_seen(source: str) -> None:
+    assert list(uses_of_paths(ast.parse(source)))
+
+
+def test_uses_of_descriptors_are_none_of_paths() -> None:
+    source = (
+        "import os, io\nfrom pathlib import PurePosixPath\nos.write(1, b'')\nplace.open()\nos.O_RDONLY\nio.FileIO(3)"
+    )
+    assert not list(uses_of_paths(ast.parse(source)))

@@ -10,6 +10,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+from tests.places import path_of
 from tests.weaviate_server import WeaviateCluster
 
 from weaviate_backup.weaviate.raft import RaftClient
@@ -24,9 +25,9 @@ def take(cut: ShardCut, directory: Path) -> None:
         target = directory / cut.collection.lower() / cut.shard / file.path
         target.parent.mkdir(parents=True, exist_ok=True)
         if file.mutable:
-            shutil.copy2(file.source, target)
+            shutil.copy2(path_of(file.source), target)
         else:
-            os.link(file.source, target)
+            os.link(path_of(file.source), target)
 
 
 async def restore(

@@ -21,6 +21,7 @@ from typing import Any
 
 import tenacity
 from e2e.lab.programs import WEAVIATE_VERSION
+from tests.places import place_of
 from tests.weaviate_cuts import Answers, ask, restore, take
 from tests.weaviate_server import WeaviateCluster, weaviate_cluster
 from tests.weaviate_writers import EVERYTHING, KINDS, IndexKind, Writers
@@ -66,7 +67,11 @@ async def cut(source: WeaviateCluster, writers: Writers, load: Load, directory: 
         class_json, state, version = await raft.snapshot(CLASS)
     (shard,) = state["physical"]
     driver = await choose_driver(
-        node.host, node.data_port, data_path=node.data_path, operation_uid="0" * 32, server_version=load.server_version
+        node.host,
+        node.data_port,
+        data_root=place_of(node.data_path),
+        operation_uid="0" * 32,
+        server_version=load.server_version,
     )
     async for attempt in tenacity.AsyncRetrying(
         retry=tenacity.retry_if_exception_type(Transient),  # as an agent waits for an index that is made anew
@@ -106,7 +111,9 @@ async def restore_ours(target: WeaviateCluster, taken: Taken, *, replayed: bool)
     await restore(target, CLASS, taken.directory, class_json=taken.class_json, state=taken.state)
     late, there = shard / late_writes.LATE_WRITES, target.nodes[0]
     if late.exists():
-        await late_writes.replay(there.host, there.data_port, collection=CLASS, shard=taken.shard, path=late)
+        await late_writes.replay(
+            there.host, there.data_port, collection=CLASS, shard=taken.shard, captured=place_of(shard) / late.name
+        )
 
 
 async def emptied(target: WeaviateCluster) -> None:

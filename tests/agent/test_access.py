@@ -33,6 +33,7 @@ from tests.agent.surroundings import (
 )
 from tests.agent.test_backup_and_restore import succeeded
 from tests.agent_process import agent_process
+from tests.places import place_of
 from tests.weaviate_server import WeaviateCluster
 
 from weaviate_backup.agent.access import KEPT_FILE, read_access
@@ -78,7 +79,7 @@ async def guarded(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempP
 def compare_documents(cluster: WeaviateCluster, store: Surroundings, backup_id: str) -> None:
     """The server's own words, to the byte: nobody has used a key yet, which would change a time in memory only."""
     descriptor = json.loads((store.objects / backup_id / "weaviate-0" / "backup.json").read_text())
-    found = read_access(cluster.nodes[0].data_path, roles_enabled=True)
+    found = read_access(place_of(cluster.nodes[0].data_path), roles_enabled=True)
     assert found.roles == base64.b64decode(descriptor["rbacBackups"])
     assert found.users == base64.b64decode(descriptor["userBackups"])
 
@@ -92,7 +93,7 @@ def restored_with_access(order: SessionOrder, version: str) -> SessionOrder:
 
 async def test_documents_are_those_that_the_server_writes(guarded: Guarded) -> None:
     compare_documents(guarded.cluster, guarded.store, "stock")
-    assert read_access(guarded.cluster.nodes[0].data_path, roles_enabled=False).roles is None
+    assert read_access(place_of(guarded.cluster.nodes[0].data_path), roles_enabled=False).roles is None
 
 
 async def test_keys_go_on_working_in_a_fresh_cluster_and_what_was_there_is_replaced(
@@ -222,7 +223,7 @@ async def test_only_we_may_read_what_is_kept_meanwhile(guarded: Guarded, tmp_pat
 
 
 def hashes_in(content: bytes, guarded: Guarded) -> list[str]:
-    stored = json.loads(read_access(guarded.cluster.nodes[0].data_path, roles_enabled=False).users or b"{}")
+    stored = json.loads(read_access(place_of(guarded.cluster.nodes[0].data_path), roles_enabled=False).users or b"{}")
     hashes = list(stored["Data"]["SecureKeyStorageById"].values())
     assert hashes
     return [each for each in hashes if each.encode() in content]

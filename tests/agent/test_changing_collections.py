@@ -68,7 +68,7 @@ def workspace_of(directory: Path, cluster: WeaviateCluster, store: Surroundings,
         credentials_directory=directory, ca_directory=directory, filesystem_root=store.objects,
     )  # fmt: skip
     workspace = Workspace(settings, order, Journal(None))
-    workspace.directory.mkdir(parents=True)
+    workspace.directory.make_directory()
     return workspace
 
 

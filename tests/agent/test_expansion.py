@@ -20,6 +20,7 @@ def test_only_this_nodes_replicas_count_old_states_included() -> None:
             c={"belongsToNode": "weaviate-0", "belongsToNodes": None},
         ),
         "weaviate-0",
+        collection="Article",
     )
     assert sorted(found.statuses) == ["a", "c"]
 
@@ -37,7 +38,7 @@ def test_only_this_nodes_replicas_count_old_states_included() -> None:
     ],
 )
 def test_status_words(status: str | None, expected: TenantStatus) -> None:
-    found = local_shards(state(a={"belongsToNodes": ["n"], "status": status}), "n")
+    found = local_shards(state(a={"belongsToNodes": ["n"], "status": status}), "n", collection="Article")
     assert found.of(expected) == ("a",)
 
 

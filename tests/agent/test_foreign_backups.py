@@ -11,6 +11,7 @@ from pathlib import Path
 
 import pytest
 from tests.agent.foreign_backup import COLLECTION, NODES, ForeignBackup, Json, chain, path_of
+from tests.places import place_of
 
 from weaviate_backup.agent.chunk_receiver import ChunkReceiver
 from weaviate_backup.agent.download import check_complete
@@ -34,10 +35,11 @@ def contents_of(backup: ForeignBackup) -> BackupContents:
 def restored(backup: ForeignBackup, node: str, directory: Path, *, limit_bytes: int = LIMIT_BYTES) -> dict[str, bytes]:
     """Path -> content of all that came, checked as the step checks it."""
     wanted = wanted_files(BackupReader(backup.store, backup.backup_id), node, (COLLECTION,))[COLLECTION]
-    receiver = ChunkReceiver(backup.store, directory, Meter(), limit_bytes=limit_bytes)
+    directory.mkdir(parents=True, exist_ok=True)
+    receiver = ChunkReceiver(backup.store, place_of(directory), Meter(), limit_bytes=limit_bytes)
     for chunk in wanted.chunks:
         receiver.receive(chunk)
-    check_complete(directory / COLLECTION, COLLECTION, wanted)
+    check_complete(place_of(directory) / COLLECTION, COLLECTION, wanted)
     root = directory / COLLECTION
     return {path.relative_to(root).as_posix(): path.read_bytes() for path in root.rglob("*") if path.is_file()}
 

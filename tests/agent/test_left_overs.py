@@ -5,6 +5,7 @@ from datetime import UTC, datetime, timedelta
 from pathlib import Path
 
 import pytest
+from tests.places import path_of, place_of
 
 from weaviate_backup.agent.journal import JOURNAL, Journal
 from weaviate_backup.agent.sweep import remove_operation, sweep_others
@@ -18,7 +19,7 @@ NOTHING: frozenset[str] = frozenset()
 
 def dead_operation(data_path: Path, uid: str, *, lease_seconds: int = 300, silent_seconds: float = 400) -> Path:
     directory = data_path / DATA_DIRECTORY / uid
-    with Journal(directory / JOURNAL) as journal:
+    with Journal(place_of(directory.parent.parent) / DATA_DIRECTORY / directory.name / JOURNAL) as journal:
         journal.append("session", order={"lease_seconds": lease_seconds})
     (directory / "frozen" / "article").mkdir(parents=True)
     last = (NOW - timedelta(seconds=silent_seconds)).timestamp()
@@ -29,9 +30,9 @@ def dead_operation(data_path: Path, uid: str, *, lease_seconds: int = 300, silen
 def test_a_dead_operation_is_removed_with_its_staging(tmp_path: Path) -> None:
     uid = "6f1c2a9e-0d3b-4a52-9a3e-1f0d8c7b6a55"
     directory = dead_operation(tmp_path, uid)
-    staging = staging_directory(tmp_path, operation_id(uid, "Article", "s1", 0), "Article")
+    staging = path_of(staging_directory(place_of(tmp_path), operation_id(uid, "Article", "s1", 0), "Article"))
     staging.mkdir()
-    assert sweep_others(tmp_path, "ours", NOW, collections=NOTHING) == (uid,)
+    assert sweep_others(place_of(tmp_path), "ours", NOW, collections=NOTHING) == (uid,)
     assert not directory.exists()
     assert not staging.exists()
     assert not (tmp_path / DATA_DIRECTORY).exists()
@@ -39,22 +40,25 @@ def test_a_dead_operation_is_removed_with_its_staging(tmp_path: Path) -> None:
 
 def test_one_that_was_silent_for_less_than_its_lease_is_left(tmp_path: Path) -> None:
     directory = dead_operation(tmp_path, "theirs", lease_seconds=900)
-    assert sweep_others(tmp_path, "ours", NOW, collections=NOTHING) == ()
+    assert sweep_others(place_of(tmp_path), "ours", NOW, collections=NOTHING) == ()
     assert directory.exists()
 
 
 def test_a_living_one_is_waited_for_however_old_it_is(tmp_path: Path) -> None:
     directory = dead_operation(tmp_path, "theirs")
     last = (NOW - timedelta(days=1)).timestamp()
-    with Journal(directory / JOURNAL), pytest.raises(Transient, match="theirs is at work"):
+    with (
+        Journal(place_of(directory.parent.parent) / DATA_DIRECTORY / directory.name / JOURNAL),
+        pytest.raises(Transient, match="theirs is at work"),
+    ):
         os.utime(directory / JOURNAL, (last, last))
-        sweep_others(tmp_path, "ours", NOW, collections=NOTHING)
+        sweep_others(place_of(tmp_path), "ours", NOW, collections=NOTHING)
     assert directory.exists()
 
 
 def test_our_own_directory_is_never_swept(tmp_path: Path) -> None:
     directory = dead_operation(tmp_path, "ours")
-    assert sweep_others(tmp_path, "ours", NOW, collections=NOTHING) == ()
+    assert sweep_others(place_of(tmp_path), "ours", NOW, collections=NOTHING) == ()
     assert directory.exists()
 
 
@@ -70,7 +74,7 @@ def test_placed_collections_are_taken_back(
     placed.mkdir(parents=True)
     inode = placed.stat().st_ino + (0 if same_directory else 1)
     records = [{"kind": "placed", "collection": "Article", "inode": inode}]
-    remove_operation(tmp_path, "ours", records, collections=collections)
+    remove_operation(place_of(tmp_path), "ours", records, collections=collections)
     assert placed.exists() is not taken_back
 
 
@@ -80,5 +84,5 @@ def test_a_link_in_place_of_a_directory_is_not_followed(tmp_path: Path) -> None:
     (tmp_path / DATA_DIRECTORY).mkdir()
     (tmp_path / DATA_DIRECTORY / "ours").symlink_to(elsewhere)
     with pytest.raises(Permanent, match="symbolic link"):
-        remove_operation(tmp_path, "ours", [], collections=NOTHING)
+        remove_operation(place_of(tmp_path), "ours", [], collections=NOTHING)
     assert elsewhere.exists()

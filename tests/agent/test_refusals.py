@@ -14,6 +14,7 @@ from tests.agent.surroundings import (
     worker_order,
 )
 from tests.agent_process import SERVER_NAME, Refused, agent_process
+from tests.places import place_of
 from tests.weaviate_server import WeaviateCluster
 
 from weaviate_backup.agent.main import check_ownership
@@ -142,12 +143,12 @@ async def test_a_damaged_backup_is_found_and_nothing_of_it_is_placed(
 async def test_another_user_than_weaviates_is_refused(tmp_path: Path) -> None:
     raft = tmp_path / "raft"
     raft.mkdir()
-    check_ownership(tmp_path)
+    check_ownership(place_of(tmp_path))
     if os.geteuid() == 0:
         os.chown(raft, 12345, 12345)
     else:
         raft.rmdir()
         raft.symlink_to("/")
     with pytest.raises(Permanent) as refused:
-        check_ownership(tmp_path)
+        check_ownership(place_of(tmp_path))
     assert refused.value.reason == "WrongUser"

@@ -6,6 +6,7 @@ from typing import Any
 
 import pytest
 import pytest_asyncio
+from tests.places import place_of
 from tests.weaviate.conftest import OBJECTS, TENANT_OBJECTS, items
 from tests.weaviate_cuts import ask, restore, take
 from tests.weaviate_server import WeaviateCluster, WeaviateNode, weaviate_cluster
@@ -29,7 +30,7 @@ async def target(tmp_path_factory: pytest.TempPathFactory) -> AsyncIterator[Weav
 
 @pytest_asyncio.fixture(loop_scope="session")
 async def driver(node: WeaviateNode) -> SnapshotDriver:
-    return SnapshotDriver(node.host, node.data_port, data_path=node.data_path, operation_uid="b" * 32)
+    return SnapshotDriver(node.host, node.data_port, data_root=place_of(node.data_path), operation_uid="b" * 32)
 
 
 async def move(
@@ -41,7 +42,7 @@ async def move(
         class_json, state, version = await raft.snapshot(collection)
     for shard, details in state["physical"].items():
         if details.get("status") == "COLD":
-            take(cut_inactive(node.data_path, collection, shard)[0], taken)
+            take(cut_inactive(place_of(node.data_path), collection, shard)[0], taken)
             continue
         cut = await driver.cut(collection, shard, schema_version=version)
         take(cut, taken)

@@ -8,6 +8,7 @@ from typing import Any
 
 import pytest
 import pytest_asyncio
+from tests.places import place_of
 from tests.weaviate_cuts import all_objects, ask, restore, take
 from tests.weaviate_server import WeaviateCluster, weaviate_cluster
 from tests.weaviate_writers import EVERYTHING, KINDS, IndexKind, Writers
@@ -82,7 +83,11 @@ async def lose_nothing(pair: Pair, kind: IndexKind, collection: str, directory: 
     there = target.nodes[0]
     for _ in range(2):  # repeating a replay changes nothing
         touched = await late_writes.replay(
-            there.host, there.data_port, collection=collection, shard=taken.shard, path=taken.late
+            there.host,
+            there.data_port,
+            collection=collection,
+            shard=taken.shard,
+            captured=place_of(taken.late.parent) / taken.late.name,
         )
         assert touched > 0
     await target.wait_until_indexed()
@@ -91,7 +96,7 @@ async def lose_nothing(pair: Pair, kind: IndexKind, collection: str, directory: 
     objects = await all_objects(target, collection, tenant=tenant)
     assert len(objects) == answers.counted > PRELOADED / 2
     assert answers.extra_postings <= touched, "only what was written meanwhile may leave postings"
-    for write in late_writes.final_writes(taken.late):
+    for write in late_writes.final_writes(place_of(taken.late.parent) / taken.late.name):
         found = objects.get(str(write.uuid))
         assert (found is None) is write.is_delete, "each object is as its last captured write left it"
         assert found is None or found["lastUpdateTimeUnix"] == write.updated_milliseconds
@@ -114,7 +119,7 @@ async def cut_of_a_busy_shard(driver: SnapshotDriver, collection: str, shard: st
 async def cut_under_writes(source: WeaviateCluster, collection: str, writers: Writers, directory: Path) -> Taken:
     """A cut taken to `directory` while writers were writing, released, with nothing left in the server."""
     node = source.nodes[0]
-    driver = SnapshotDriver(node.host, node.data_port, data_path=node.data_path, operation_uid="c" * 32)
+    driver = SnapshotDriver(node.host, node.data_port, data_root=place_of(node.data_path), operation_uid="c" * 32)
     try:
         async with writers.running(WRITERS, batch=BATCH, pause_seconds=PAUSE_SECONDS):
             async with RaftClient(node.host, node.raft_rpc_port) as raft:

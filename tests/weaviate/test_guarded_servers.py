@@ -6,6 +6,7 @@ from collections.abc import AsyncIterator
 import aiohttp
 import pytest
 import pytest_asyncio
+from tests.places import place_of
 from tests.weaviate.conftest import PROPERTIES, items
 from tests.weaviate_server import WeaviateNode, weaviate_cluster
 
@@ -50,7 +51,7 @@ async def guarded(tmp_path_factory: pytest.TempPathFactory) -> AsyncIterator[Wea
 
 def driver_of(node: WeaviateNode, credentials: ClusterCredentials | None) -> SnapshotDriver:
     return SnapshotDriver(
-        node.host, node.data_port, data_path=node.data_path, operation_uid="d" * 32, credentials=credentials
+        node.host, node.data_port, data_root=place_of(node.data_path), operation_uid="d" * 32, credentials=credentials
     )
 
 
@@ -84,7 +85,7 @@ async def test_the_data_port_wants_the_right_credentials(
         await choose_driver(
             guarded.host,
             guarded.data_port,
-            data_path=guarded.data_path,
+            data_root=place_of(guarded.data_path),
             operation_uid="d" * 32,
             server_version="1.39.1",
             credentials=credentials,

@@ -4,6 +4,7 @@ import shutil
 from pathlib import Path
 
 import pytest
+from tests.places import path_of, place_of
 
 from weaviate_backup.errors import Permanent, Transient
 from weaviate_backup.weaviate.inactive_tenants import (
@@ -59,36 +60,36 @@ def test_every_change_shows_in_the_comparison() -> None:
 @pytest.mark.weaviate
 @pytest.mark.asyncio(loop_scope="session")
 async def test_a_tenant_is_read_whole_from_disk(data_path: Path) -> None:
-    cut, fingerprint = cut_inactive(data_path, "Multi", "cold")
+    cut, fingerprint = cut_inactive(place_of(data_path), "Multi", "cold")
     names = [file.path for file in cut.files]
     assert set(names) == set(fingerprint)
     assert {"proplengths", "version", "indexcount"} <= set(names) and names[-1] == "indexcount"
     assert any(name.startswith("lsm/objects/") for name in names)
     assert any(name.startswith("main.hnsw.commitlog.d/") for name in names)
     assert all(file.mutable is not is_sealed(file.path) for file in cut.files)
-    live = shard_directory(data_path, "Multi", "cold")
+    live = path_of(shard_directory(place_of(data_path), "Multi", "cold"))
     everything = {path.relative_to(live).as_posix() for path in live.rglob("*") if path.is_file()}
     assert everything == set(names)
-    assert changes(fingerprint, fingerprint_of(live)) == ()
+    assert changes(fingerprint, fingerprint_of(place_of(live))) == ()
 
 
 @pytest.mark.weaviate
 @pytest.mark.asyncio(loop_scope="session")
 async def test_a_copy_that_is_written_to_is_noticed(data_path: Path, tmp_path: Path) -> None:
     copied = tmp_path / "multi" / "cold"
-    shutil.copytree(shard_directory(data_path, "Multi", "cold"), copied)
-    _, before = cut_inactive(tmp_path, "Multi", "cold")
+    shutil.copytree(path_of(shard_directory(place_of(data_path), "Multi", "cold")), copied)
+    _, before = cut_inactive(place_of(tmp_path), "Multi", "cold")
     with (copied / "indexcount").open("r+b") as stream:
         stream.write(b"\x01")
     (copied / "lsm" / "objects" / "segment-9.wal").write_bytes(b"woken")
-    assert changes(before, fingerprint_of(copied)) == ("indexcount", "lsm/objects/segment-9.wal")
+    assert changes(before, fingerprint_of(place_of(copied))) == ("indexcount", "lsm/objects/segment-9.wal")
     (copied / "version").unlink()
     with pytest.raises(Transient) as incomplete:
-        cut_inactive(tmp_path, "Multi", "cold")
+        cut_inactive(place_of(tmp_path), "Multi", "cold")
     assert incomplete.value.reason == "ShardIncomplete"
 
 
 def test_a_tenant_without_a_directory_is_not_found(tmp_path: Path) -> None:
     with pytest.raises(Permanent) as caught:
-        cut_inactive(tmp_path, "Multi", "nowhere")
+        cut_inactive(place_of(tmp_path), "Multi", "nowhere")
     assert caught.value.reason == "ShardNotFound"

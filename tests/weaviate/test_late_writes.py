@@ -6,6 +6,7 @@ from uuid import UUID
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
+from tests.places import place_of
 
 from weaviate_backup.errors import Permanent
 from weaviate_backup.weaviate import late_writes
@@ -32,9 +33,11 @@ def test_writes_come_back_and_the_last_of_an_object_wins(
     writes: list[Write], tmp_path_factory: pytest.TempPathFactory
 ) -> None:
     path = stored(tmp_path_factory.mktemp("late"), writes)
-    assert list(read_writes(path)) == writes
-    assert {write.uuid: write for write in final_writes(path)} == {write.uuid: write for write in writes}
-    assert len(list(final_writes(path))) == len({write.uuid for write in writes})
+    assert list(read_writes(place_of(path.parent) / path.name)) == writes
+    assert {write.uuid: write for write in final_writes(place_of(path.parent) / path.name)} == {
+        write.uuid: write for write in writes
+    }
+    assert len(list(final_writes(place_of(path.parent) / path.name))) == len({write.uuid for write in writes})
 
 
 @given(writes=WRITES, cut=st.integers(1, 60))
@@ -48,10 +51,13 @@ def test_a_torn_file_is_never_half_read_in_silence(
     for write in writes:
         boundaries.add(max(boundaries) + len(encode(write)))
     if len(content) - cut in boundaries:
-        assert list(read_writes(path)) == writes[: sorted(boundaries).index(len(content) - cut)]
+        assert (
+            list(read_writes(place_of(path.parent) / path.name))
+            == writes[: sorted(boundaries).index(len(content) - cut)]
+        )
     else:
         with pytest.raises(Permanent) as caught:
-            list(read_writes(path))
+            list(read_writes(place_of(path.parent) / path.name))
         assert caught.value.reason == "DamagedLateWrites"
 
 

@@ -11,6 +11,7 @@ from typing import Any
 import grpc
 import pytest
 import pytest_asyncio
+from tests.places import path_of, place_of
 from tests.weaviate.conftest import COLLECTIONS, OBJECTS, items
 from tests.weaviate_cuts import ask, restore, take
 from tests.weaviate_server import WeaviateCluster, weaviate_cluster
@@ -60,7 +61,7 @@ async def target(tmp_path_factory: pytest.TempPathFactory) -> AsyncIterator[Weav
 async def driver(source: WeaviateCluster) -> AsyncIterator[PauseDriver]:
     node = source.nodes[0]
     chosen = await choose_driver(
-        node.host, node.data_port, data_path=node.data_path, operation_uid=UID, server_version=RELEASE
+        node.host, node.data_port, data_root=place_of(node.data_path), operation_uid=UID, server_version=RELEASE
     )
     assert isinstance(chosen, PauseDriver)
     yield chosen
@@ -116,7 +117,7 @@ async def test_a_cut_is_whole_and_the_shard_is_let_go_before_it_is_read(
     assert cut.files[-1].path == "indexcount"
     assert len(names) == len(cut.files)
     assert 0 < cut.halt_seconds < 30
-    live = snapshot_staging.shard_directory(source.nodes[0].data_path, collection, shard)
+    live = path_of(snapshot_staging.shard_directory(place_of(source.nodes[0].data_path), collection, shard))
     assert all(file.source.is_file() and not file.mutable for file in cut.files)
     forgotten = {
         path.relative_to(live).as_posix()
@@ -149,7 +150,7 @@ async def test_what_a_killed_agent_left_halted_is_resumed_once(driver: PauseDriv
     await call(source, "PauseFileActivity", "PauseRequest", "Flat", shard)
     await driver.release(left)
     assert await is_halted(source, "Flat", shard), "not ours, as far as can be told"
-    live = snapshot_staging.shard_directory(source.nodes[0].data_path, "Flat", shard)
+    live = snapshot_staging.shard_directory(place_of(source.nodes[0].data_path), "Flat", shard)
     pause_staging.prepare(driver._staging("Flat", shard), live)
     await driver.release(left)
     assert not await is_halted(source, "Flat", shard)
@@ -224,16 +225,16 @@ async def test_a_log_ends_before_the_first_later_insert(tmp_path: Path) -> None:
     on_disk = entry(0, 5, 1) + links(5, 1, 2) + entry(4, 3)
     hidden = entry(0, 6, 0) + links(6, 5)
     path.write_bytes(on_disk + hidden + entry(4, 2) + entry(0, 7, 0) + links(7, 6))
-    end_at_instant(path, len(on_disk) + 4, 7)
+    end_at_instant(place_of(path.parent) / path.name, len(on_disk) + 4, 7)
     assert path.read_bytes() == on_disk + hidden
     path.write_bytes(on_disk + hidden[:-3])
-    end_at_instant(path, len(on_disk), 7)
+    end_at_instant(place_of(path.parent) / path.name, len(on_disk), 7)
     assert path.read_bytes() == on_disk + entry(0, 6, 0)
     drawn = struct.pack("<BIIII", 14, 2, 8, 2, 3) + bytes(6 * 2 * 3)
     path.write_bytes(drawn + on_disk + hidden + entry(0, 7, 0))
-    end_at_instant(path, len(drawn), 7)
+    end_at_instant(place_of(path.parent) / path.name, len(drawn), 7)
     assert path.read_bytes() == drawn + entry(0, 5, 1) + links(5, 1, 2) + hidden
     path.write_bytes(on_disk + entry(11))
     with pytest.raises(Transient) as caught:
-        end_at_instant(path, len(on_disk), 7)
+        end_at_instant(place_of(path.parent) / path.name, len(on_disk), 7)
     assert caught.value.reason == "CutNotRecognized"

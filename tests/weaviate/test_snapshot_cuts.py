@@ -4,6 +4,7 @@ from pathlib import Path
 
 import pytest
 import pytest_asyncio
+from tests.places import path_of, place_of
 from tests.weaviate.conftest import items
 from tests.weaviate_server import WeaviateCluster, WeaviateNode
 
@@ -31,7 +32,7 @@ def pinned(data_path: Path) -> list[str]:
 
 @pytest_asyncio.fixture(loop_scope="session")
 async def driver(node: WeaviateNode) -> SnapshotDriver:
-    return SnapshotDriver(node.host, node.data_port, data_path=node.data_path, operation_uid=UID)
+    return SnapshotDriver(node.host, node.data_port, data_root=place_of(node.data_path), operation_uid=UID)
 
 
 @pytest.mark.parametrize(
@@ -53,11 +54,11 @@ async def test_a_cut_is_whole_and_released(
     assert cut.files[-1].path == "indexcount", "the doc id counter is the newest file"
     assert len(names) == len(cut.files)
     assert 0 < cut.halt_seconds < 10
-    live = snapshot_staging.shard_directory(data_path, collection, cut.shard)
+    live = path_of(snapshot_staging.shard_directory(place_of(data_path), collection, cut.shard))
     for file in cut.files:
         assert file.source.is_file() and not file.mutable, file.path
     for name in ("index.db", "meta.db", "indexcount"):
-        private = next((file.source for file in cut.files if file.path == name), None)
+        private = next((path_of(file.source) for file in cut.files if file.path == name), None)
         if private is not None:
             assert private.stat().st_ino != (live / name).stat().st_ino, "a copy of what changes in place"
             assert private.read_bytes() == (live / name).read_bytes(), "nobody writes here"
@@ -117,7 +118,7 @@ async def test_release_works_when_the_collection_is_gone(
 
 
 async def test_a_wrong_data_path_is_noticed(node: WeaviateNode, raft: RaftClient, tmp_path: Path) -> None:
-    driver = SnapshotDriver(node.host, node.data_port, data_path=tmp_path, operation_uid=UID)
+    driver = SnapshotDriver(node.host, node.data_port, data_root=place_of(tmp_path), operation_uid=UID)
     with pytest.raises(Permanent) as caught:
         await cut_of(driver, raft, "Flat")
     assert caught.value.reason == "DataPathMismatch"
@@ -126,7 +127,7 @@ async def test_a_wrong_data_path_is_noticed(node: WeaviateNode, raft: RaftClient
 
 async def test_the_driver_is_found_by_asking(node: WeaviateNode, raft: RaftClient) -> None:
     driver = await choose_driver(
-        node.host, node.data_port, data_path=node.data_path, operation_uid=UID, server_version="1.39.1"
+        node.host, node.data_port, data_root=place_of(node.data_path), operation_uid=UID, server_version="1.39.1"
     )
     cut, names = await cut_of(driver, raft, "Article")
     assert "indexcount" in names
@@ -137,13 +138,15 @@ async def test_the_driver_is_found_by_asking(node: WeaviateNode, raft: RaftClien
 async def test_a_server_without_the_calls_is_named(node: WeaviateNode, tmp_path: Path) -> None:
     """The public gRPC port speaks gRPC and knows none of them."""
     with pytest.raises(Permanent) as caught:
-        await choose_driver(node.host, node.grpc_port, data_path=tmp_path, operation_uid=UID, server_version="1.30.0")
+        await choose_driver(
+            node.host, node.grpc_port, data_root=place_of(tmp_path), operation_uid=UID, server_version="1.30.0"
+        )
     assert caught.value.reason == "DriverUnsupported"
     assert "1.30.0" in caught.value.message and "1.38.3" in caught.value.message
 
 
 async def test_staging_directories_are_named_as_the_server_names_them() -> None:
-    root = Path("/data")
+    root = place_of(Path("/data"))
     assert snapshot_staging.staging_directory(root, "op-1", "Article").name == (
         ".replica-staging-op-1-article-cde2a0412e74"
     )
@@ -170,7 +173,7 @@ async def test_names_that_leave_a_shard_are_refused(name: str) -> None:
 
 
 async def test_objects_and_postings_come_from_the_earlier_cut_and_all_else_from_the_later() -> None:
-    earlier, later = Path("/one"), Path("/two")
+    earlier, later = place_of(Path("/one")), place_of(Path("/two"))
     old = (
         "lsm/objects/segment-1.db",
         "lsm/property_tag/segment-1.db",
@@ -188,7 +191,7 @@ async def test_objects_and_postings_come_from_the_earlier_cut_and_all_else_from_
         "indexcount",
     )
     files = combine(earlier, old, later, new, queued=frozenset({"main.queue.d/chunk-2.bin"}))
-    assert [file.source.as_posix() for file in files] == [
+    assert [str(file.source) for file in files] == [
         "/one/lsm/objects/segment-1.db",
         "/one/lsm/property_tag/segment-1.db",
         "/one/main.queue.d/chunk-2.bin",

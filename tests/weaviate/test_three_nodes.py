@@ -4,6 +4,7 @@ from collections.abc import AsyncIterator
 
 import pytest
 import pytest_asyncio
+from tests.places import place_of
 from tests.weaviate.conftest import PROPERTIES, items
 from tests.weaviate_server import WeaviateCluster, weaviate_cluster
 
@@ -49,11 +50,11 @@ async def test_each_node_cuts_its_own_replicas(three: WeaviateCluster) -> None:
         mine = {name for name, shard in state["physical"].items() if node.name in shard["belongsToNodes"]}
         async with NodeClient(node.host, node.data_port) as one:
             assert {shard.shard for shard in await one.shards("Wide")} == mine
-        driver = SnapshotDriver(node.host, node.data_port, data_path=node.data_path, operation_uid="e" * 32)
+        driver = SnapshotDriver(node.host, node.data_port, data_root=place_of(node.data_path), operation_uid="e" * 32)
         for shard in mine:
             cut = await driver.cut("Wide", shard, schema_version=version)
             assert any(file.path.startswith("lsm/objects/segment-") for file in cut.files)
-            assert all(file.source.is_relative_to(node.data_path) and file.source.exists() for file in cut.files)
+            assert all(file.source.root.path == node.data_path and file.source.exists() for file in cut.files)
             await driver.release(cut)
             cuts += 1
         await driver.close()

@@ -7,13 +7,13 @@ once two of them are the same and name what raft names.
 
 import asyncio
 import base64
-import json
-import os
+import binascii
 from dataclasses import dataclass, field
-from pathlib import Path
 
+from weaviate_backup.agent.documents import keep_document, kept_document
 from weaviate_backup.agent.tasks import in_thread
 from weaviate_backup.agent.workspace import Workspace
+from weaviate_backup.beneath import Place
 from weaviate_backup.core.session import AccessCounts
 from weaviate_backup.errors import Permanent, Transient
 from weaviate_backup.layout.roles_and_users import (
@@ -27,9 +27,11 @@ from weaviate_backup.layout.roles_and_users import (
 from weaviate_backup.stored.meter import Meter
 from weaviate_backup.weaviate.raft_access import AccessClient
 
-USERS_FILE = Path("raft/db_users/users.json")
-ROLES_FILE = Path("raft/rbac/policy.csv")
+USERS_FILE = "raft/db_users/users.json"
+ROLES_FILE = "raft/rbac/policy.csv"
+LIMIT_BYTES = 256 << 20
 KEPT_FILE = "access.json"
+KEPT_FIELDS = {"roles": (str, type(None)), "users": (str, type(None))}
 SETTLE_SECONDS = 90.0
 """After a restore of its own an older server writes its users once a minute."""
 POLL_SECONDS = 0.1
@@ -51,7 +53,7 @@ async def keep_access(workspace: Workspace, client: AccessClient, meter: Meter) 
     before: Access | None = None
     while True:
         meter.check()
-        found, why = await _read_once(workspace.data_path, client)
+        found, why = await _read_once(workspace.data_root, client)
         if found is not None and found == before:
             break
         before = found
@@ -61,13 +63,13 @@ async def keep_access(workspace: Workspace, client: AccessClient, meter: Meter) 
     await in_thread(_keep, workspace.directory / KEPT_FILE, found)
 
 
-async def _read_once(data_path: Path, client: AccessClient) -> tuple[Access | None, str]:
+async def _read_once(data_root: Place, client: AccessClient) -> tuple[Access | None, str]:
     """The documents, or why they are not to be believed now."""
     role_names, user_names = await client.role_names(), await client.user_names()
     try:
-        found = await in_thread(read_access, data_path, roles_enabled=role_names is not None)
-        users = parse_users(found.users, what=str(USERS_FILE)) if found.users else {}
-        roles = parse_roles(found.roles, what=str(ROLES_FILE)).names if found.roles else None
+        found = await in_thread(read_access, data_root, roles_enabled=role_names is not None)
+        users = parse_users(found.users, what=USERS_FILE) if found.users else {}
+        roles = parse_roles(found.roles, what=ROLES_FILE).names if found.roles else None
     except Permanent as error:  # half of a file
         return None, error.message
     if users.keys() != user_names:
@@ -77,12 +79,12 @@ async def _read_once(data_path: Path, client: AccessClient) -> tuple[Access | No
     return found, "they change all the time"
 
 
-def read_access(data_path: Path, *, roles_enabled: bool) -> Access:
+def read_access(data_root: Place, *, roles_enabled: bool) -> Access:
     """What the files say now. Users that exist are backed up by servers even when they are switched off."""
-    users = _content(data_path / USERS_FILE)
-    roles = _content(data_path / ROLES_FILE) if roles_enabled else None
+    users = _content(data_root / USERS_FILE)
+    roles = _content(data_root / ROLES_FILE) if roles_enabled else None
     return Access(
-        roles=None if roles is None else encode_roles(parse_policy_file(roles.decode())),
+        roles=None if roles is None else encode_roles(parse_policy_file(_text(roles))),
         users=None if users is None else users or no_users(),
     )
 
@@ -107,30 +109,31 @@ def names_of(access: Access) -> tuple[tuple[str, ...], tuple[str, ...]]:
 def kept_access(workspace: Workspace) -> Access:
     """What `keep_access` kept."""
     try:
-        kept = json.loads((workspace.directory / KEPT_FILE).read_text())
-    except FileNotFoundError as error:
-        message = f"the roles and users that were read on {workspace.node} are gone; make a new backup"
-        raise Permanent("FrozenSetLost", message) from error
-    roles, users = (None if kept[key] is None else base64.b64decode(kept[key]) for key in ("roles", "users"))
+        kept = kept_document(workspace.directory / KEPT_FILE, KEPT_FIELDS)
+        if kept is None:
+            message = f"the roles and users that were read on {workspace.node} are gone; make a new backup"
+            raise Permanent("FrozenSetLost", message)
+        roles, users = (None if kept[key] is None else base64.b64decode(kept[key]) for key in ("roles", "users"))
+    except binascii.Error as error:
+        raise Permanent("UnreadableFile", f"{KEPT_FILE} is not what was kept there; make a new backup") from error
     return Access(roles=roles, users=users)
 
 
-def _content(path: Path) -> bytes | None:
+def _content(place: Place) -> bytes | None:
     try:
-        return path.read_bytes()
+        return place.read_bytes(limit_bytes=LIMIT_BYTES)
     except FileNotFoundError:
         return None
 
 
-def _keep(path: Path, access: Access) -> None:
-    """Whole or not at all, and readable by this user only."""
+def _text(content: bytes) -> str:
+    try:
+        return content.decode()
+    except UnicodeDecodeError as error:
+        raise Permanent("RolesUnreadable", f"{ROLES_FILE} is no text") from error
+
+
+def _keep(place: Place, access: Access) -> None:
     documents = {"roles": access.roles, "users": access.users}
     content = {key: None if value is None else base64.b64encode(value).decode() for key, value in documents.items()}
-    partial = path.with_suffix(".partial")
-    partial.unlink(missing_ok=True)
-    file = os.open(partial, os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_CLOEXEC, 0o600)
-    with os.fdopen(file, "w") as stream:
-        json.dump(content, stream)
-        stream.flush()
-        os.fsync(stream.fileno())
-    partial.rename(path)
+    keep_document(place, content, durable=True)

@@ -10,11 +10,11 @@ import asyncio
 import logging
 from collections.abc import Collection
 from dataclasses import dataclass
-from pathlib import Path
 
 from weaviate_backup.agent.access import Access, read_access
 from weaviate_backup.agent.tasks import in_thread
 from weaviate_backup.agent.workspace import Workspace
+from weaviate_backup.beneath import Place
 from weaviate_backup.core.session import AccessCounts
 from weaviate_backup.errors import Permanent, Transient
 from weaviate_backup.layout.roles_and_users import (
@@ -73,7 +73,7 @@ async def confirm_access(workspace: Workspace, meter: Meter) -> None:
     endpoint = workspace.weaviate
     deadline = asyncio.get_running_loop().time() + TAKEN_SECONDS
     async with AccessClient(endpoint.host, endpoint.raft_port) as client:
-        while missing := await _missing(workspace.data_path, client, wanted):
+        while missing := await _missing(workspace.data_root, client, wanted):
             meter.check()
             if asyncio.get_running_loop().time() > deadline:
                 raise Transient("AccessNotTaken", f"{workspace.node}: {missing}")
@@ -104,7 +104,7 @@ def read_wanted(workspace: Workspace) -> Wanted:
 
 
 async def _replace(workspace: Workspace, client: AccessClient, wanted: Wanted, meter: Meter) -> None:
-    roles, users = await in_thread(_present, workspace.data_path)
+    roles, users = await in_thread(_present, workspace.data_root)
     if wanted.users is not None:
         for name in sorted(name for name, each in users.items() if not _same_key(each, wanted.users.get(name))):
             meter.check()
@@ -142,20 +142,20 @@ async def _replace_roles(client: AccessClient, there: Roles, wanted: Roles, *, d
             await client.revoke(subject, role)
 
 
-def _present(data_path: Path) -> tuple[Roles, dict[str, KnownUser]]:
+def _present(data_root: Place) -> tuple[Roles, dict[str, KnownUser]]:
     """This node's roles and users. It is the applying one and up to date, or what it lags behind is made again."""
     try:
-        found = read_access(data_path, roles_enabled=True)
+        found = read_access(data_root, roles_enabled=True)
         roles = parse_roles(found.roles, what="this node's roles") if found.roles else Roles((), ())
         return roles, parse_users(found.users, what="this node's users") if found.users else {}
     except Permanent as error:
         raise Transient("AccessUnsettled", f"the server is writing its roles or users: {error.message}") from error
 
 
-async def _missing(data_path: Path, client: AccessClient, wanted: Wanted) -> str:
+async def _missing(data_root: Place, client: AccessClient, wanted: Wanted) -> str:
     """What is not as in the backup; empty when all is."""
     try:
-        roles, users = await in_thread(_present, data_path)
+        roles, users = await in_thread(_present, data_root)
     except Transient as error:
         return error.message
     missing = ""

@@ -12,7 +12,7 @@ from typing import Any, TypeVar
 from aiohttp import web
 from pydantic import BaseModel, ValidationError
 
-from weaviate_backup.agent.runner import OutOfOrder, Runner
+from weaviate_backup.agent.runner import OutOfOrder, Runner, disk_failure
 from weaviate_backup.core.session import NodeReport, SessionOrder, StepCommand
 from weaviate_backup.errors import BackupError, Permanent, Transient, excerpt
 
@@ -87,8 +87,9 @@ async def errors_as_json(request: web.Request, handler: Handler) -> web.StreamRe
         return web.json_response({"reason": "InvalidRequest", "message": error.reason}, status=error.status)
     except OSError as error:
         log.warning("%s %s: %s", request.method, request.path, error)
-        message = excerpt(error.strerror or str(error))
-        return web.json_response({"reason": "DiskFailure", "message": message}, status=503)
+        failure = disk_failure(error)
+        answer = {"reason": failure.reason, "message": failure.message}
+        return web.json_response(answer, status=503 if failure.transient else 422)
 
 
 def status_of(error: BackupError) -> int:

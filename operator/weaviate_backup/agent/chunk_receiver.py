@@ -8,9 +8,9 @@ import errno
 import hashlib
 import os
 import threading
-from pathlib import Path
 
 from weaviate_backup.agent.wanted_files import WantedChunk
+from weaviate_backup.beneath import Place
 from weaviate_backup.errors import Permanent
 from weaviate_backup.layout.chunk_reader import ReadEntry, read_chunk
 from weaviate_backup.storage.object_store import ObjectStore
@@ -41,7 +41,7 @@ class ChunkReceiver:
     """
 
     def __init__(
-        self, store: ObjectStore, directory: Path, meter: Meter, *, limit_bytes: int, limit_files: int = MOST_FILES
+        self, store: ObjectStore, directory: Place, meter: Meter, *, limit_bytes: int, limit_files: int = MOST_FILES
     ) -> None:
         self._store = store
         self._limit_files = self._left_files = limit_files
@@ -80,7 +80,7 @@ class ChunkReceiver:
         if chunk.only is not None and not seen:
             raise Permanent("BackupDamaged", f"{chunk.key} lacks {chunk.only}")
 
-    def _write(self, target: Path, entry: ReadEntry, chunk: WantedChunk) -> None:
+    def _write(self, target: Place, entry: ReadEntry, chunk: WantedChunk) -> None:
         expected = None
         if chunk.parts is None:
             self._allow(entry)
@@ -116,12 +116,10 @@ class ChunkReceiver:
             )
             raise Permanent("NotEnoughSpace", f"{message}, and more than the backup says; enlarge it")
 
-    def _write_file(self, path: Path, entry: ReadEntry) -> str:
+    def _write_file(self, place: Place, entry: ReadEntry) -> str:
         """The SHA-256 of what was written."""
-        path.parent.mkdir(mode=0o755, parents=True, exist_ok=True)
-        flags = os.O_WRONLY | os.O_CREAT | os.O_NOFOLLOW | os.O_CLOEXEC
         digest, position = hashlib.sha256(), entry.offset
-        file = os.open(path, flags, (entry.mode & 0o777) | FILE_MODE)
+        file = _open(place, (entry.mode & 0o777) | FILE_MODE)
         try:
             for block in entry.blocks:
                 self._meter.add(bytes_done=len(block))
@@ -133,3 +131,11 @@ class ChunkReceiver:
         finally:
             os.close(file)
         return digest.hexdigest()
+
+
+def _open(place: Place, mode: int) -> int:
+    try:
+        return place.descriptor(os.O_WRONLY, create_mode=mode)
+    except FileNotFoundError:
+        place.parent.make_directory(mode=0o755)
+        return place.descriptor(os.O_WRONLY, create_mode=mode)

@@ -6,13 +6,14 @@ back and adopted when it is what we would send, else replaced. Everything is rea
 
 import io
 import logging
+import os
 import threading
 from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import FIRST_EXCEPTION, ThreadPoolExecutor, wait
 from dataclasses import asdict
-from pathlib import Path
 from typing import Any, BinaryIO
 
+from weaviate_backup.agent.journal import journal_damaged
 from weaviate_backup.agent.workspace import FROZEN, Workspace
 from weaviate_backup.errors import ObjectExists
 from weaviate_backup.layout import keys
@@ -26,10 +27,10 @@ log = logging.getLogger(__name__)
 
 
 class MeteredFile(io.FileIO):
-    """A source file that counts what is read of it."""
+    """A source file that counts what is read of it. It takes the descriptor over."""
 
-    def __init__(self, path: Path, count: Callable[[int], None]) -> None:
-        super().__init__(path, "rb")
+    def __init__(self, descriptor: int, count: Callable[[int], None]) -> None:
+        super().__init__(descriptor, "rb")
         self._count = count
 
     def read(self, size: int | None = -1, /) -> bytes:
@@ -121,7 +122,7 @@ class _Sending:
             yield block
 
     def _open(self, part: ChunkPart) -> BinaryIO:
-        return MeteredFile(self._frozen / part.path, self._count)
+        return MeteredFile((self._frozen / part.path).descriptor(os.O_RDONLY), self._count)
 
     def _count(self, read_bytes: int) -> None:
         self._counted_bytes += read_bytes
@@ -130,5 +131,8 @@ class _Sending:
 
 def record_of(journaled: dict[str, Any]) -> ChunkRecord:
     """A chunk's record as the journal holds it."""
-    parts = tuple(PartRecord(**part) for part in journaled["parts"])
-    return ChunkRecord(**{**journaled, "parts": parts})
+    try:
+        parts = tuple(PartRecord(**part) for part in journaled["parts"])
+        return ChunkRecord(**{**journaled, "parts": parts})
+    except (TypeError, KeyError) as error:
+        raise journal_damaged("chunk") from error

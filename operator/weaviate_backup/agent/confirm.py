@@ -6,7 +6,6 @@ directories that were placed must be the ones in the data root now.
 
 import asyncio
 import logging
-from pathlib import Path
 
 from weaviate_backup.agent.access_restore import confirm_access
 from weaviate_backup.agent.expansion import TenantStatus, local_shards
@@ -14,6 +13,7 @@ from weaviate_backup.agent.journal import Record
 from weaviate_backup.agent.sweep import BACKUP_TEMPORARY
 from weaviate_backup.agent.tasks import in_thread
 from weaviate_backup.agent.workspace import LATE, Workspace
+from weaviate_backup.beneath import Place
 from weaviate_backup.core.session import Confirmed, StepCommand
 from weaviate_backup.errors import Permanent, Transient
 from weaviate_backup.stored.meter import Meter
@@ -42,9 +42,9 @@ async def confirm(workspace: Workspace, command: StepCommand, meter: Meter) -> C
         for collection in command.collections:
             record = placed.get(collection)
             if record is not None:
-                await _wait_until_taken(workspace.data_path, record, meter)
+                await _wait_until_taken(workspace.data_root, record, meter)
             state, _ = await raft.sharding_state(collection)
-            local = local_shards(state, workspace.node)
+            local = local_shards(state, workspace.node, collection=collection)
             listed = await _wait_until_listed(node, collection, set(local.of(TenantStatus.ACTIVE)), meter)
             await _replay(workspace, collection, set(local.of(TenantStatus.ACTIVE)))
             shards += len(local.statuses)
@@ -63,39 +63,39 @@ async def _replay(workspace: Workspace, collection: str, active: set[str]) -> No
     """Apply what was written while shards were cut, once; without it some updates would be there and never found."""
     directory = workspace.directory / LATE / collection
     done = {record["shard"] for record in workspace.journal.of("replayed") if record["collection"] == collection}
-    for path in sorted(directory.iterdir()) if directory.is_dir() else ():
-        if path.name in done:
+    for shard in directory.names() if directory.is_directory() else ():
+        if shard in done:
             continue
-        if path.name not in active:
-            log.warning("%s/%s is not active: its late writes are not replayed", collection, path.name)
+        if shard not in active:
+            log.warning("%s/%s is not active: its late writes are not replayed", collection, shard)
             continue
         endpoint = workspace.weaviate
         touched = await replay(
             endpoint.host,
             endpoint.data_port,
             collection=collection,
-            shard=path.name,
-            path=path,
+            shard=shard,
+            captured=directory / shard,
             credentials=workspace.cluster_credentials(),
         )
-        workspace.journal.append("replayed", collection=collection, shard=path.name)
-        log.info("replayed late writes of %d objects in %s/%s", touched, collection, path.name)
+        workspace.journal.append("replayed", collection=collection, shard=shard)
+        log.info("replayed late writes of %d objects in %s/%s", touched, collection, shard)
 
 
-async def _wait_until_taken(data_path: Path, record: Record, meter: Meter) -> None:
+async def _wait_until_taken(data_root: Place, record: Record, meter: Meter) -> None:
     deadline = asyncio.get_running_loop().time() + TAKEN_SECONDS
-    while (data_path / BACKUP_TEMPORARY / record["collection"]).exists():
+    while (data_root / BACKUP_TEMPORARY / record["collection"]).exists():
         meter.check()
         if asyncio.get_running_loop().time() > deadline:
             raise Transient("NotTaken", f"Weaviate has not taken collection {record['collection']} yet")
         await asyncio.sleep(POLL_SECONDS)
-    await in_thread(check_taken, data_path, record)
+    await in_thread(check_taken, data_root, record)
 
 
-def check_taken(data_path: Path, record: Record) -> None:
+def check_taken(data_root: Place, record: Record) -> None:
     """Whether the collection's and every shard's directory is the one that was placed."""
     collection = record["collection"]
-    directory = data_path / collection.lower()
+    directory = data_root / collection.lower()
     if inode_of(directory) != record["data_inode"]:
         raise Permanent(
             "FilesNotTaken",
@@ -109,11 +109,9 @@ def check_taken(data_path: Path, record: Record) -> None:
         )
 
 
-def inode_of(path: Path) -> int | None:
-    try:
-        return path.stat().st_ino
-    except FileNotFoundError:
-        return None
+def inode_of(place: Place) -> int | None:
+    status = place.look()
+    return None if status is None else status.st_ino
 
 
 async def _wait_until_listed(

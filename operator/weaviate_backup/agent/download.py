@@ -6,17 +6,16 @@ what is not journaled.
 """
 
 import logging
-import os
 from collections.abc import Sequence
-from pathlib import Path
 
 from weaviate_backup.agent.chunk_receiver import ChunkReceiver
-from weaviate_backup.agent.durability import boot_id, sync_file_system
+from weaviate_backup.agent.durability import boot_id
 from weaviate_backup.agent.place import refuse_in_the_way
 from weaviate_backup.agent.release import sweep
 from weaviate_backup.agent.tasks import in_thread
 from weaviate_backup.agent.wanted_files import WantedChunk, WantedFiles, files_beyond, wanted_files
 from weaviate_backup.agent.workspace import RESTORE, Workspace
+from weaviate_backup.beneath import Held, Place
 from weaviate_backup.core.session import StepCommand
 from weaviate_backup.errors import Permanent
 from weaviate_backup.stored.backup_reading import BackupReader
@@ -44,23 +43,23 @@ def _download(workspace: Workspace, collections: tuple[str, ...], meter: Meter) 
         reader = BackupReader(store, workspace.backup_id)
         wanted = wanted_files(reader, source, collections)
         for name in collections:
-            refuse_in_the_way(workspace.data_path, name)
+            refuse_in_the_way(workspace.data_root, name)
         chunks = [chunk for files in wanted.values() for chunk in files.chunks]
         meter.expect(
             bytes_total=sum(files.total_bytes for files in wanted.values()),
             files_total=sum(len(files.names) for files in wanted.values()),
         )
-        refuse_without_space(workspace.data_path, wanted, already=_bytes_there(workspace.directory / RESTORE))
-        free = free_bytes(workspace.data_path)
+        refuse_without_space(workspace.data_root, wanted, already=_bytes_there(workspace.directory / RESTORE))
         named = sum(len(files.names) for files in wanted.values())
         receiver = ChunkReceiver(
             store, workspace.directory / RESTORE, meter,
-            limit_bytes=free, limit_files=min(files_beyond(named), free_inodes(workspace.data_path)),
+            limit_bytes=workspace.data_root.free_bytes(),
+            limit_files=min(files_beyond(named), workspace.data_root.free_files() // 2),  # Weaviate makes files, too
         )  # fmt: skip
         _receive_all(workspace, receiver, chunks, meter)
         for name, files in wanted.items():
             check_complete(workspace.directory / RESTORE / name, name, files)
-        sync_file_system(workspace.directory)
+        workspace.directory.sync_file_system()
     workspace.journal.append("downloaded", collections=list(collections))
 
 
@@ -84,39 +83,27 @@ def _receive_all(workspace: Workspace, receiver: ChunkReceiver, chunks: Sequence
     each_in_parallel(receive, chunks, meter, streams=workspace.streams)
 
 
-def check_complete(directory: Path, collection: str, wanted: WantedFiles) -> None:
+def check_complete(directory: Place, collection: str, wanted: WantedFiles) -> None:
     """Every file that the backup says it holds is there, with its size where that is known."""
-    for name in wanted.names:
-        path = directory / name
-        try:
-            size_bytes = path.stat().st_size
-        except FileNotFoundError as error:
-            raise Permanent("BackupIncomplete", f"the chunks of {collection} hold no {name}") from error
-        expected = wanted.sizes.get(name)
-        if expected is not None and size_bytes != expected:
-            raise Permanent("BackupIncomplete", f"{name} has {size_bytes} bytes instead of {expected}")
+    with Held() as held:
+        for name in wanted.names:
+            try:
+                size_bytes = held.stat(directory / name).st_size
+            except FileNotFoundError as error:
+                raise Permanent("BackupIncomplete", f"the chunks of {collection} hold no {name}") from error
+            expected = wanted.sizes.get(name)
+            if expected is not None and size_bytes != expected:
+                raise Permanent("BackupIncomplete", f"{name} has {size_bytes} bytes instead of {expected}")
 
 
-def refuse_without_space(data_path: Path, wanted: dict[str, WantedFiles], *, already: int) -> None:
+def refuse_without_space(data_root: Place, wanted: dict[str, WantedFiles], *, already: int) -> None:
     required = sum(files.total_bytes for files in wanted.values()) - already
-    free = free_bytes(data_path)
+    free = data_root.free_bytes()
     if required > free:
         raise Permanent(
             "NotEnoughSpace", f"{required} bytes are needed on the data volume, {free} are free; enlarge it"
         )
 
 
-def free_bytes(path: Path) -> int:
-    """For an ordinary user."""
-    status = os.statvfs(path)
-    return status.f_bavail * status.f_frsize
-
-
-def free_inodes(path: Path) -> int:
-    """Half of them: Weaviate makes files, too. File systems without a fixed number have as many as they have bytes."""
-    status = os.statvfs(path)
-    return status.f_favail // 2 if status.f_files else free_bytes(path)
-
-
-def _bytes_there(directory: Path) -> int:
-    return sum((Path(folder) / name).stat().st_size for folder, _, names in os.walk(directory) for name in names)
+def _bytes_there(directory: Place) -> int:
+    return sum(status.st_size for _, status in directory.files()) if directory.is_directory() else 0

@@ -5,6 +5,7 @@ from dataclasses import dataclass
 from enum import StrEnum
 from typing import Any
 
+from weaviate_backup.layout.plain_names import checked_name
 from weaviate_backup.layout.sharding_state import nodes_of
 
 
@@ -32,11 +33,13 @@ class LocalShards:
         return tuple(sorted(name for name, each in self.statuses.items() if each is status))
 
 
-def local_shards(state: Mapping[str, Any], node: str) -> LocalShards:
-    """The shards that the state places on the node."""
-    statuses = {
-        str(name): status_of(shard) for name, shard in (state.get("physical") or {}).items() if node in nodes_of(shard)
-    }
+def local_shards(state: Mapping[str, Any], node: str, *, collection: str) -> LocalShards:
+    """The shards that the state places on the node. `UnsafeName` for any whose name would lead out of the collection's
+    directory: raft takes what whoever reaches its port says."""
+    physical: Mapping[str, Any] = state.get("physical") or {}
+    for name in physical:
+        checked_name(name, what=f"a shard of {collection}")
+    statuses = {name: status_of(shard) for name, shard in physical.items() if node in nodes_of(shard)}
     return LocalShards(statuses, bool(state.get("partitioningEnabled")))
 
 

@@ -7,22 +7,21 @@ restarted agent cuts only the others.
 """
 
 import asyncio
-import json
 import logging
 from collections.abc import Container, Iterable
 from contextlib import AsyncExitStack
 from dataclasses import dataclass
-from pathlib import Path
 from typing import Any
 
 from weaviate_backup.agent.access import count_access, keep_access, kept_access
+from weaviate_backup.agent.documents import keep_document, kept_document
 from weaviate_backup.agent.expansion import LocalShards, TenantStatus, local_shards
 from weaviate_backup.agent.journal import Journal, Record
-from weaviate_backup.agent.linking import remove_tree, sync_directory
 from weaviate_backup.agent.release import sweep
 from weaviate_backup.agent.shard_freezer import ShardFreezer
 from weaviate_backup.agent.tasks import in_thread, together
 from weaviate_backup.agent.workspace import FROZEN, SCHEMA, Workspace
+from weaviate_backup.beneath import Place
 from weaviate_backup.core.session import Frozen, StepCommand
 from weaviate_backup.errors import Permanent
 from weaviate_backup.layout.definitions import contradiction, made_anew, other_shards
@@ -33,6 +32,8 @@ from weaviate_backup.weaviate.raft_access import AccessClient
 
 COLLECTIONS_AT_ONCE = 4
 NAMES_LIMIT = 64
+SCHEMA_FIELDS = {"class": dict, "state": dict, "aliases": dict, "version": int}
+"""Of what is kept of a collection."""
 
 log = logging.getLogger(__name__)
 
@@ -47,9 +48,9 @@ class FrozenCollection:
 
 async def freeze(workspace: Workspace, _: StepCommand, meter: Meter) -> Frozen:
     """The step. Everything before the first cut only looks, but for sweeping dead operations."""
-    done = workspace.journal.last("frozen")
+    done = workspace.journal.result("frozen", Frozen)
     if done is not None:
-        return Frozen.model_validate(done["result"])
+        return done
     order, endpoint = workspace.backup, workspace.weaviate
     async with AsyncExitStack() as stack:
         raft = await stack.enter_async_context(AccessClient(endpoint.host, endpoint.raft_port))
@@ -63,7 +64,7 @@ async def freeze(workspace: Workspace, _: StepCommand, meter: Meter) -> Frozen:
     result = summarize(workspace, order.collections, frozen)
     meter.expect(bytes_total=result.bytes_total, files_total=result.files_total)
     if result.shards:
-        await in_thread(sync_directory, workspace.directory / FROZEN)
+        await in_thread((workspace.directory / FROZEN).sync)
     workspace.journal.append("frozen", result=result.model_dump(mode="json"))
     return result
 
@@ -104,7 +105,7 @@ async def _freeze_all(
                 if error.reason != "CollectionNotFound":
                     raise
                 log.warning("collection %s is gone, it will be missing", name)
-                await in_thread(remove_tree, workspace.directory / FROZEN / name.lower())
+                await in_thread((workspace.directory / FROZEN / name.lower()).remove_tree)
 
     await together(one(name) for name in names)
     return frozen
@@ -117,7 +118,7 @@ async def _freeze_collection(
     aliases = await raft.aliases(name)
     schema = {"class": class_json, "state": state, "aliases": aliases, "version": version}
     await in_thread(_keep_schema, workspace.directory / SCHEMA / f"{name}.json", name, schema)
-    shards = local_shards(state, workspace.node)
+    shards = local_shards(state, workspace.node, collection=name)
     pending = [shard for shard, status in shards.statuses.items() if status is not TenantStatus.OFFLOADED]
     await freezer.freeze(name, {shard: shards.statuses[shard] for shard in sorted(pending)}, version)
     await _refuse_made_anew(raft, name, class_json)
@@ -166,15 +167,12 @@ def frozen_shards(journal: Journal, collections: Container[str]) -> dict[tuple[s
     return {key: record for key, record in sorted(found.items()) if key not in gone and key[0] in collections}
 
 
-def _keep_schema(path: Path, name: str, schema: dict[str, Any]) -> None:
+def _keep_schema(place: Place, name: str, schema: dict[str, Any]) -> None:
     """What raft said of a collection at the cut, as the descriptors will hold it. A killed predecessor may have cut
     shards of another collection of that name."""
-    if path.exists():
-        before = json.loads(path.read_text())
+    before = kept_document(place, SCHEMA_FIELDS)
+    if before is not None:
         different = contradiction(before["class"], schema["class"]) or other_shards(before["state"], schema["state"])
         if different:
             raise made_anew(name, different)
-    path.parent.mkdir(parents=True, exist_ok=True)
-    partial = path.with_suffix(".partial")
-    partial.write_text(json.dumps(schema, separators=(",", ":")))
-    partial.rename(path)
+    keep_document(place, schema, durable=False)

@@ -9,7 +9,6 @@ from collections.abc import Iterator, Mapping
 from typing import Any
 
 from weaviate_backup.agent.access import Access, count_access, names_of
-from weaviate_backup.agent.download import free_bytes
 from weaviate_backup.agent.place import directories_in_the_way
 from weaviate_backup.agent.runner import failure_of
 from weaviate_backup.agent.tasks import in_thread
@@ -70,8 +69,8 @@ def _inspect(workspace: Workspace, meter: Meter) -> Inspected:
     return Inspected(
         contents=contents,
         bytes_required=required,
-        bytes_free=free_bytes(workspace.data_path),
-        directories_in_the_way=directories_in_the_way(workspace.data_path, contents.collections),
+        bytes_free=workspace.data_root.free_bytes(),
+        directories_in_the_way=directories_in_the_way(workspace.data_root, contents.collections),
         problems=tuple(problems),
     )
 

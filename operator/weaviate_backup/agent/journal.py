@@ -2,34 +2,71 @@
 
 A restarted agent reads it and goes on where its predecessor stopped. Lines whose loss would cost more than repeated
 work are synced before `append` returns; a torn last line, left by a crash, is cut off. One process writes at a time:
-the file is locked for as long as it is open, which also tells a living agent's directory from a dead one's.
+the file is locked for as long as it is open, which also tells a living agent's directory from a dead one's. It lies
+where Weaviate writes, too: what is read from it has the form of our records, or is not believed.
 """
 
 import fcntl
+import io
 import json
 import os
 import threading
-from collections.abc import Iterator
-from pathlib import Path
-from typing import Any, Self
+from collections.abc import Iterator, Mapping
+from typing import Any, Self, TypeVar
 
-from weaviate_backup.errors import Transient
+from pydantic import BaseModel, ValidationError
+
+from weaviate_backup.beneath import Place, write_all
+from weaviate_backup.errors import Permanent, Transient
+from weaviate_backup.layout.plain_names import checked_name
 
 JOURNAL = "journal.jsonl"
+LIMIT_BYTES = 512 << 20
+"""More than a million shards and files take."""
 Record = dict[str, Any]
+Model = TypeVar("Model", bound=BaseModel)
+Kinds = Mapping[str, type | tuple[type, ...]]
+_SHARD: Kinds = {"collection": str, "shard": str}
+_CUT: Kinds = {
+    "driver": str,
+    "halt_seconds": (int, float),
+    "object_count": (int, type(None)),
+    "bytes": int,
+    "files": int,
+}
+FIELDS: Mapping[str, Kinds] = {
+    "session": {"order": dict},
+    "cutting": _SHARD,
+    "shard": {**_SHARD, **_CUT, "started_at": str, "ended_at": str},
+    "gone": {**_SHARD, "at": str},
+    "frozen": {"result": dict},
+    "chunk": {"collection": str, "number": int, "record": dict},
+    "all-stored": {"at": str},
+    "uploaded": {"result": dict},
+    "fetched": {"boot": str, "key": str, "only": (str, type(None))},
+    "placed": {"collection": str, "inode": int, "data_inode": int, "shards": dict, "files": int},
+    "applying": {"collection": str},
+    "applied": {"collection": str, "index": int},
+    "replayed": _SHARD,
+}
+"""Kind of a record -> what it must have for its readers; other kinds have no more than their name."""
 
 
 class Journal:
-    """Records in order. `path` None keeps them in memory: a store worker has no volume and nothing to go on with."""
+    """Records in order. `place` None keeps them in memory: a store worker has no volume and nothing to go on with."""
 
-    def __init__(self, path: Path | None) -> None:
+    def __init__(self, place: Place | None) -> None:
         self._lock = threading.Lock()
         self._file: int | None = None
         self._records: list[Record] = []
-        if path is not None:
-            path.parent.mkdir(mode=0o700, parents=True, exist_ok=True)
-            self._file = os.open(path, os.O_RDWR | os.O_CREAT | os.O_APPEND | os.O_CLOEXEC, 0o600)
-            self._take(path)
+        if place is not None:
+            place.parent.make_directory(mode=0o700)
+            self._file = place.descriptor(os.O_RDWR | os.O_APPEND, create_mode=0o600)
+            try:
+                self._take(self._file, place)
+            except BaseException:
+                self.close()
+                raise
 
     def __enter__(self) -> Self:
         return self
@@ -37,16 +74,13 @@ class Journal:
     def __exit__(self, *_: object) -> None:
         self.close()
 
-    def _take(self, path: Path) -> None:
-        assert self._file is not None
+    def _take(self, file: int, place: Place) -> None:
         try:
-            fcntl.flock(self._file, fcntl.LOCK_EX | fcntl.LOCK_NB)
+            fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
         except OSError as error:
-            os.close(self._file)
-            self._file = None
-            raise Transient("OperationActive", f"another agent process works with {path}") from error
-        self._records, whole_bytes = read_records(path)
-        os.ftruncate(self._file, whole_bytes)
+            raise Transient("OperationActive", f"another agent process works with {place}") from error
+        self._records, whole_bytes = _records_in(io.FileIO(file, "rb", closefd=False), place)
+        os.ftruncate(file, whole_bytes)
 
     def append(self, kind: str, *, sync: bool = True, **fields: Any) -> None:
         """Add a record. May be called from any thread."""
@@ -54,9 +88,7 @@ class Journal:
         line = json.dumps(record, separators=(",", ":")).encode() + b"\n"
         with self._lock:
             if self._file is not None:
-                written = 0
-                while written < len(line):
-                    written += os.write(self._file, line[written:])
+                write_all(self._file, line)
                 if sync:
                     os.fsync(self._file)
             self._records.append(record)
@@ -70,7 +102,15 @@ class Journal:
     def last(self, kind: str) -> Record | None:
         return next(reversed(list(self.of(kind))), None)
 
-    def touch(self) -> None:
+    def result(self, kind: str, model: type[Model]) -> Model | None:
+        """What the last record of a kind says was the result. `JournalDamaged` when it is none."""
+        record = self.last(kind)
+        try:
+            return None if record is None else model.model_validate(record["result"])
+        except ValidationError as error:
+            raise journal_damaged(kind) from error
+
+    def show_life(self) -> None:
         """A sign of life: a directory whose journal is old belongs to nobody."""
         with self._lock:
             if self._file is not None:
@@ -95,26 +135,56 @@ def cuts_left_over(journal: Journal) -> list[tuple[str, str]]:
     return sorted(pending)
 
 
-def read_records(path: Path) -> tuple[list[Record], int]:
+def journal_damaged(kind: str) -> Permanent:
+    return Permanent("JournalDamaged", f"the journal's record {kind!r} is none of ours; begin the operation anew")
+
+
+def read_records(place: Place) -> tuple[list[Record], int]:
     """Whole records and the bytes they take. What follows the first broken line is not believed."""
+    with place.open() as stream:
+        return _records_in(stream, place)
+
+
+def _records_in(file: io.FileIO, place: Place) -> tuple[list[Record], int]:
     records: list[Record] = []
     whole_bytes = 0
-    for line in path.read_bytes().splitlines(keepends=True):
-        try:
-            record = json.loads(line)
-        except ValueError:
-            break
-        if not line.endswith(b"\n") or not isinstance(record, dict) or "kind" not in record:
-            break
-        records.append(record)
-        whole_bytes += len(line)
+    with io.BufferedReader(file) as stream:
+        while line := stream.readline(LIMIT_BYTES + 1 - whole_bytes):
+            if whole_bytes + len(line) > LIMIT_BYTES:
+                raise Permanent(
+                    "FileTooLarge", f"{place} has more than the {LIMIT_BYTES} bytes that a journal may have"
+                )
+            record = _record(line)
+            if record is None:
+                break
+            records.append(record)
+            whole_bytes += len(line)
     return records, whole_bytes
 
 
-def is_held(path: Path) -> bool:
+def _record(line: bytes) -> Record | None:
+    """None of a line that is broken, or that none of us wrote."""
+    try:
+        record = json.loads(line)
+    except (ValueError, RecursionError):
+        return None
+    if not line.endswith(b"\n") or not isinstance(record, dict) or not isinstance(record.get("kind"), str):
+        return None
+    try:
+        for name, kind in FIELDS.get(record["kind"], {}).items():
+            if not isinstance(record.get(name, ...), kind):
+                return None
+            if name in ("collection", "shard"):
+                checked_name(record[name], what=name)
+    except Permanent:
+        return None
+    return record
+
+
+def is_held(place: Place) -> bool:
     """Whether a living process has this journal open."""
     try:
-        file = os.open(path, os.O_RDONLY | os.O_CLOEXEC)
+        file = place.descriptor(os.O_RDONLY)
     except FileNotFoundError:
         return False
     try:

@@ -4,13 +4,13 @@ import asyncio
 import logging
 import os
 import signal
-from pathlib import Path
 
 from aiohttp import web
 
 from weaviate_backup.agent.app import make_app, server_context
 from weaviate_backup.agent.runner import Runner
 from weaviate_backup.agent.steps import STEPS
+from weaviate_backup.beneath import Place, Root
 from weaviate_backup.errors import Permanent
 from weaviate_backup.settings import AgentSettings
 
@@ -21,7 +21,7 @@ log = logging.getLogger(__name__)
 def run(settings: AgentSettings) -> None:
     """Serve one operation until its end. Raises what keeps the agent from starting."""
     if settings.data_path is not None:
-        check_ownership(settings.data_path)
+        check_ownership(Root(settings.data_path).place)
     asyncio.run(serve(settings))
 
 
@@ -47,18 +47,18 @@ async def serve(settings: AgentSettings) -> None:
         await web_runner.cleanup()
 
 
-def check_ownership(data_path: Path) -> None:
+def check_ownership(data_root: Place) -> None:
     """Refuse to work as another user than Weaviate: it could not read what we restore, nor we what it writes.
 
     What Weaviate wrote itself tells its user; the root of a volume may belong to another one.
     """
-    witness = next((path for path in (data_path / "raft", data_path) if path.exists()), None)
+    witness = (data_root / "raft").look() or data_root.look()
     if witness is None:
-        raise Permanent("DataPathMissing", f"{data_path} does not exist; WVB_DATA_PATH must be Weaviate's data root")
-    owner = witness.stat().st_uid
+        raise Permanent("DataPathMissing", f"{data_root} does not exist; WVB_DATA_PATH must be Weaviate's data root")
+    owner = witness.st_uid
     if owner != os.geteuid():
         raise Permanent(
             "WrongUser",
-            f"{witness} belongs to uid {owner}, but the agent runs as uid {os.geteuid()}; "
+            f"what Weaviate wrote in {data_root} belongs to uid {owner}, but the agent runs as uid {os.geteuid()}; "
             "it must run as Weaviate's own user",
         )

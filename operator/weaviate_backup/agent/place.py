@@ -4,13 +4,12 @@ The rename is the last and atomic act per collection, and the journal knows the 
 proof afterwards, and taking it back, need no guess. A linked copy stays until the release.
 """
 
-import os
-from pathlib import Path
+from pathlib import PurePosixPath
 
-from weaviate_backup.agent.linking import copy_file, remove_tree, sync_directory
 from weaviate_backup.agent.sweep import BACKUP_TEMPORARY
 from weaviate_backup.agent.tasks import in_thread
 from weaviate_backup.agent.workspace import KEPT, LATE, RESTORE, Workspace
+from weaviate_backup.beneath import Held, Place
 from weaviate_backup.core.session import StepCommand
 from weaviate_backup.errors import Permanent
 from weaviate_backup.stored.meter import Meter
@@ -24,77 +23,83 @@ async def place(workspace: Workspace, command: StepCommand, meter: Meter) -> Non
 
 
 def _place_all(workspace: Workspace, collections: tuple[str, ...], meter: Meter) -> None:
-    pending = [name for name in collections if (workspace.directory / RESTORE / name).is_dir()]
+    pending = [name for name in collections if (workspace.directory / RESTORE / name).is_directory()]
     for name in pending:
-        refuse_in_the_way(workspace.data_path, name)
+        refuse_in_the_way(workspace.data_root, name)
     if pending:
-        (workspace.data_path / BACKUP_TEMPORARY).mkdir(exist_ok=True)
+        temporary = workspace.data_root / BACKUP_TEMPORARY
+        temporary.make_directory()
         for name in pending:
             meter.check()
             _place(workspace, name, meter)
-        sync_directory(workspace.data_path / BACKUP_TEMPORARY)
+        temporary.sync()
     workspace.journal.append("all-placed", collections=list(collections))
 
 
 def _place(workspace: Workspace, collection: str, meter: Meter) -> None:
     ready = workspace.directory / RESTORE / collection
     data = ready / collection.lower()
-    strangers = [each.name for each in ready.iterdir() if each != data]
-    if strangers or not data.is_dir():
+    strangers = [name for name in ready.names() if name != data.name]
+    if strangers or not data.is_directory():
         raise Permanent("HostileBackup", f"{ready} must hold {data.name!r} alone, but has {strangers[:3]}")
     set_late_writes_aside(data, workspace.directory / LATE / collection)
-    keep_copy(data, workspace.directory / KEPT / collection, meter)
-    shards = {each.name: each.stat().st_ino for each in sorted(data.iterdir())}
+    files = keep_copy(data, workspace.directory / KEPT / collection, meter)
     workspace.journal.append(
         "placed",
         collection=collection,
         inode=ready.stat().st_ino,
         data_inode=data.stat().st_ino,
-        shards=shards,
-        files=sum(len(names) for _, _, names in os.walk(data)),
+        shards={name: status.st_ino for name, status in data.entries()},
+        files=files,
     )
-    ready.rename(workspace.data_path / BACKUP_TEMPORARY / collection)
+    ready.rename_to(workspace.data_root / BACKUP_TEMPORARY / collection)
 
 
-def set_late_writes_aside(data: Path, target: Path) -> None:
+def set_late_writes_aside(data: Place, target: Place) -> None:
     """Writes that were captured while a shard was cut are no file of Weaviate's; they are replayed by CONFIRM."""
-    for late in sorted(data.glob(f"*/{late_writes.LATE_WRITES}")):
-        target.mkdir(parents=True, exist_ok=True)
-        late.rename(target / late.parent.name)
+    for shard in data.names():
+        late = data / shard / late_writes.LATE_WRITES
+        if late.is_file():
+            target.make_directory()
+            late.rename_to(target / shard)
 
 
-def refuse_in_the_way(data_path: Path, collection: str) -> None:
+def refuse_in_the_way(data_root: Place, collection: str) -> None:
     """Weaviate would log that it cannot rename, delete what we placed, and go on with an empty collection."""
-    found = directories_in_the_way(data_path, (collection,))
+    found = directories_in_the_way(data_root, (collection,))
     if found:
         raise Permanent(
             "DirectoryInTheWay",
-            f"{', '.join(found)} in {data_path} would keep Weaviate from taking collection {collection}; it is left "
+            f"{', '.join(found)} in {data_root} would keep Weaviate from taking collection {collection}; it is left "
             "over from a deleted collection or another restore: remove it",
         )
 
 
-def directories_in_the_way(data_path: Path, collections: tuple[str, ...]) -> tuple[str, ...]:
-    """Names, relative to the data root, that a restore of the collections would collide with, whatever their case."""
+def directories_in_the_way(data_root: Place, collections: tuple[str, ...]) -> tuple[str, ...]:
+    """Names, relative to the data root, that a restore of the collections would collide with, whatever their case and
+    whatever they are."""
     lowered = {name.lower() for name in collections}
-    found = [each.name for each in data_path.iterdir() if each.name.lower() in lowered]
-    temporary = data_path / BACKUP_TEMPORARY
-    if temporary.is_dir():
-        found += [f"{BACKUP_TEMPORARY}/{each.name}" for each in temporary.iterdir() if each.name.lower() in lowered]
+    found = [name for name in data_root.names() if name.lower() in lowered]
+    temporary = data_root / BACKUP_TEMPORARY
+    if temporary.is_directory():
+        found += [f"{BACKUP_TEMPORARY}/{name}" for name in temporary.names() if name.lower() in lowered]
     return tuple(sorted(found))
 
 
-def keep_copy(source: Path, target: Path, meter: Meter) -> None:
-    """A second name for everything: links where files are sealed, copies where Weaviate will write in place."""
-    remove_tree(target)
-    for directory, _, names in os.walk(source):
-        relative = Path(directory).relative_to(source)
-        (target / relative).mkdir(parents=True, exist_ok=True)
-        for name in names:
+def keep_copy(source: Place, target: Place, meter: Meter) -> int:
+    """A second name for everything: links where files are sealed, copies where Weaviate will write in place. How many
+    files there are."""
+    target.remove_tree()
+    target.make_directory()
+    count = 0
+    with Held() as held:
+        for name, _ in source.files():
             meter.check()
-            path = relative / name
-            inside_shard = Path(*path.parts[1:]).as_posix()
+            inside_shard = "/".join(PurePosixPath(name).parts[1:])
             if is_sealed(inside_shard):
-                os.link(source / path, target / path)
+                held.link(source / name, target / name)
             else:
-                copy_file(source / path, target / path)
+                (target / name).parent.make_directory()
+                (source / name).copy_to(target / name)
+            count += 1
+    return count

@@ -12,10 +12,11 @@ from contextlib import suppress
 from dataclasses import replace
 from datetime import datetime
 
+from weaviate_backup.agent.mounted import read_secret
 from weaviate_backup.agent.runner import failure_of
 from weaviate_backup.agent.tasks import in_thread
 from weaviate_backup.agent.trials import DENIED, LARGE, MARK, MARK_LIMIT_BYTES, ONCE, Trial, mark_keys
-from weaviate_backup.agent.workspace import Workspace, read_secret
+from weaviate_backup.agent.workspace import Workspace
 from weaviate_backup.core.session import ProbeAction, Probed, StepCommand, Tried
 from weaviate_backup.core.store_identity import identity_of
 from weaviate_backup.errors import BackupError, ObjectNotFound, Permanent

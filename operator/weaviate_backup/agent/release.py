@@ -29,13 +29,13 @@ async def release(workspace: Workspace, _: StepCommand, meter: Meter) -> None:
         endpoint = workspace.weaviate
         async with RaftClient(endpoint.host, endpoint.raft_port) as raft:
             collections = frozenset(await raft.class_names())
-    await in_thread(remove_operation, workspace.data_path, workspace.uid, records, collections=collections)
+    await in_thread(remove_operation, workspace.data_root, workspace.uid, records, collections=collections)
 
 
 async def sweep(workspace: Workspace, raft: RaftClient) -> None:
     """Clear the volume of dead operations before a new one uses it."""
     collections = frozenset(await raft.class_names())
-    await in_thread(sweep_others, workspace.data_path, workspace.uid, datetime.now(UTC), collections=collections)
+    await in_thread(sweep_others, workspace.data_root, workspace.uid, datetime.now(UTC), collections=collections)
 
 
 async def _release_cuts(workspace: Workspace) -> None:

@@ -7,16 +7,18 @@ process ends. This file knows no step's content; `take_steps` maps them.
 
 import asyncio
 import contextlib
+import errno
 import logging
 import secrets
 from collections.abc import Awaitable, Callable, Mapping
-from pathlib import Path
 
 from weaviate_backup.agent.journal import JOURNAL, Journal
 from weaviate_backup.agent.workspace import Workspace, operation_directory
+from weaviate_backup.beneath import Place, Root
 from weaviate_backup.core.session import (
     Applied,
     Audited,
+    BackupOrder,
     Committed,
     Confirmed,
     Failure,
@@ -24,6 +26,7 @@ from weaviate_backup.core.session import (
     Inspected,
     NodeReport,
     Probed,
+    RestoreOrder,
     SessionOrder,
     Step,
     StepCommand,
@@ -34,6 +37,7 @@ from weaviate_backup.core.session import (
     Wire,
 )
 from weaviate_backup.errors import BackupError, Permanent, Transient, excerpt
+from weaviate_backup.layout.plain_names import checked_name
 from weaviate_backup.settings import AgentSettings
 from weaviate_backup.stored.meter import Meter
 
@@ -58,6 +62,16 @@ RESULTS: dict[type[Wire], str] = {
     Audited: "audited",
     Applied: "applied",
     Confirmed: "confirmed",
+}
+
+DISK_REASONS = {
+    errno.ENOSPC: "DiskFull",
+    errno.EDQUOT: "DiskFull",
+    errno.EROFS: "DiskReadOnly",
+    errno.EISDIR: "UnexpectedEntry",
+    errno.EEXIST: "UnexpectedEntry",
+    errno.ENOTDIR: "UnexpectedEntry",
+    errno.ELOOP: "UnexpectedEntry",
 }
 
 StepFunction = Callable[[Workspace, StepCommand, Meter], Awaitable[Wire | None]]
@@ -94,6 +108,7 @@ class Runner:
         ):
             if ours != theirs:
                 raise OutOfOrder("SessionConflict", f"this agent serves {field} {ours}, not {theirs}")
+        check_names(order)
         if self._workspace is None:
             journal = Journal(self._journal_path(order))
             if journal.last("session") is None:
@@ -106,6 +121,7 @@ class Runner:
     def take(self, command: StepCommand) -> NodeReport:
         """Start the step unless it runs or is done."""
         self._asked()
+        check_names(command)
         workspace = self._admit(command)
         if not self._is_needless(command):
             meter = self._meters[command.step] = Meter()
@@ -136,10 +152,12 @@ class Runner:
             self._tell_progress()
             ticks += 1
             if self._workspace is not None and ticks % HEARTBEAT_TICKS == 0:
-                self._workspace.journal.touch()
+                self._workspace.journal.show_life()
         log.warning("nobody asked for %d s: releasing everything and ending", self._lease_seconds())
-        await self._release_by_itself()
-        self.ended.set()
+        try:
+            await self._release_by_itself()
+        finally:
+            self.ended.set()
 
     async def close(self) -> None:
         """The process ends, the operation does not: what is on the volume stays for the next agent."""
@@ -253,18 +271,41 @@ class Runner:
             return False
         return asyncio.get_running_loop().time() - self._asked_at > self._lease_seconds()
 
-    def _journal_path(self, order: SessionOrder) -> Path | None:
+    def _journal_path(self, order: SessionOrder) -> Place | None:
         if self._settings.data_path is None or order.weaviate is None:
             return None
-        return operation_directory(self._settings.data_path, order.operation_uid) / JOURNAL
+        return operation_directory(Root(self._settings.data_path).place, order.operation_uid) / JOURNAL
+
+
+def check_names(asked: SessionOrder | StepCommand) -> None:
+    """What becomes part of paths and keys, whoever told it to the operator. `UnsafeName` before anything is done."""
+    nodes: list[str | None]
+    if isinstance(asked, StepCommand):
+        nodes, collections = [asked.verify_node, *asked.verified], asked.collections
+    else:
+        work = asked.work
+        nodes = [asked.node, *(work.nodes if isinstance(work, BackupOrder) else ())]
+        nodes += [work.source_node] if isinstance(work, RestoreOrder) else []
+        collections = work.collections if isinstance(work, BackupOrder) else ()
+    for node in filter(None, nodes):
+        checked_name(node, what="a node")
+    for collection in collections:
+        checked_name(collection, what="a collection")
 
 
 def failure_of(error: BackupError) -> Failure:
-    return Failure(reason=error.reason, message=error.message, transient=isinstance(error, Transient))
+    return Failure(reason=error.reason, message=sendable(error.message), transient=isinstance(error, Transient))
 
 
 def disk_failure(error: OSError) -> Failure:
-    """What the volume said. A full disk may be emptied, so every such failure may pass."""
-    reason = {28: "DiskFull", 122: "DiskFull", 30: "DiskReadOnly"}.get(error.errno or 0, "DiskFailure")
+    """What the volume said. A full disk may be emptied, so such a failure may pass; that a file is where a directory
+    belongs, or the other way round, is nobody's passing state."""
+    reason = DISK_REASONS.get(error.errno or 0, "DiskFailure")
     where = f" at {error.filename}" if error.filename else ""
-    return Failure(reason=reason, message=f"{excerpt(error.strerror or str(error))}{where}", transient=True)
+    message = sendable(f"{excerpt(error.strerror or str(error))}{where}")
+    return Failure(reason=reason, message=message, transient=reason != "UnexpectedEntry")
+
+
+def sendable(text: str) -> str:
+    """Names on a volume need not be text, reports must be."""
+    return text.encode(errors="replace").decode()

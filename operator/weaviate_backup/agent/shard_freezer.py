@@ -8,13 +8,13 @@ import asyncio
 import logging
 from collections.abc import Mapping
 from datetime import UTC, datetime
-from pathlib import Path
 
 from weaviate_backup.agent.expansion import TenantStatus, local_shards
 from weaviate_backup.agent.journal import cuts_left_over
-from weaviate_backup.agent.linking import remove_tree, take_cut
+from weaviate_backup.agent.linking import take_cut
 from weaviate_backup.agent.tasks import in_thread, together
 from weaviate_backup.agent.workspace import FROZEN, Workspace
+from weaviate_backup.beneath import Place
 from weaviate_backup.errors import Permanent, Transient
 from weaviate_backup.layout.definitions import made_anew, no_longer
 from weaviate_backup.stored.meter import Meter
@@ -63,9 +63,9 @@ class ShardFreezer:
         await together(worker() for _ in range(min(SHARDS_AT_ONCE, len(pending))))
 
     def _has(self, collection: str, shard: str) -> bool:
-        return (collection, shard) in self._frozen and self._target(collection, shard).is_dir()
+        return (collection, shard) in self._frozen and self._target(collection, shard).is_directory()
 
-    def _target(self, collection: str, shard: str) -> Path:
+    def _target(self, collection: str, shard: str) -> Place:
         return self._workspace.directory / FROZEN / collection.lower() / shard
 
     async def _freeze_one(self, collection: str, shard: str, status: TenantStatus, version: int) -> None:
@@ -150,10 +150,10 @@ class ShardFreezer:
         Then it is what a server would find after a crash at that moment, with every acknowledged write, even if it was
         active by then. Waking, being unloaded, being deleted and made again all change files or their inodes.
         """
-        data_path = self._workspace.data_path
-        cut, before = cut_inactive(data_path, collection, shard)
+        data_root = self._workspace.data_root
+        cut, before = cut_inactive(data_root, collection, shard)
         total_bytes, _ = take_cut(cut, self._target(collection, shard), check=self._meter.check)
-        changed = changes(before, fingerprint_of(shard_directory(data_path, collection, shard)))
+        changed = changes(before, fingerprint_of(shard_directory(data_root, collection, shard)))
         if changed:
             what = f"tenant {collection}/{shard} was written to while it was read"
             raise Transient("TenantChanged", f"{what}, {len(changed)} files, first {changed[0]!r}")
@@ -163,7 +163,7 @@ class ShardFreezer:
         """None when it was deleted. One that lives on elsewhere is in nobody's plan, so it is an error, as is one that
         cannot be deleted alone."""
         state, _ = await self._raft.sharding_state(collection)
-        local = local_shards(state, self._workspace.node)
+        local = local_shards(state, self._workspace.node, collection=collection)
         found = local.statuses.get(shard)
         if found is None and shard in (state.get("physical") or {}):
             raise Permanent(
@@ -181,4 +181,4 @@ class ShardFreezer:
         self._workspace.journal.append(
             "gone", sync=False, collection=collection, shard=shard, at=datetime.now(UTC).isoformat()
         )
-        await in_thread(remove_tree, self._target(collection, shard))
+        await in_thread(self._target(collection, shard).remove_tree)

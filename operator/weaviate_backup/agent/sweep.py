@@ -1,77 +1,106 @@
 """Removing what operations left on a volume: this one's at its end, dead ones' before a new one begins.
 
 A directory is dead when no process holds its journal and nothing touched that for as long as its lease. A living one
-is never touched. Synchronous file work only.
+is never touched. Where something lies that none of us makes, nothing at all is swept. Synchronous file work only.
 """
 
 import logging
 from datetime import datetime
-from pathlib import Path
 
 from weaviate_backup.agent.journal import JOURNAL, Record, is_held, read_records
-from weaviate_backup.agent.linking import remove_tree
+from weaviate_backup.beneath import Place
 from weaviate_backup.core.session import DATA_DIRECTORY
 from weaviate_backup.errors import Transient
+from weaviate_backup.layout.plain_names import checked_name
 from weaviate_backup.weaviate import snapshot_staging
 
 DEFAULT_LEASE_SECONDS = 300
+LONGEST_LEASE_SECONDS = 7 * 86400
+"""Whatever a journal says, what is older belongs to nobody."""
 BACKUP_TEMPORARY = ".backup.tmp"
 """Where Weaviate takes restored collections from."""
 
 log = logging.getLogger(__name__)
 
 
-def sweep_others(data_path: Path, operation_uid: str, now: datetime, *, collections: frozenset[str]) -> tuple[str, ...]:
-    """Remove dead operations' directories; returns their uids. `OperationActive` when a living one is found."""
-    removed = []
-    for directory in sorted((data_path / DATA_DIRECTORY).glob("*")):
-        if directory.name == operation_uid or directory.is_symlink() or not directory.is_dir():
-            continue
-        journal = directory / JOURNAL
-        if is_held(journal):
-            raise Transient(
-                "OperationActive", f"an agent of operation {directory.name} is at work on this volume; wait for its end"
-            )
-        records = read_records(journal)[0] if journal.is_file() else []
-        last_sign = (journal if journal.is_file() else directory).stat().st_mtime
-        if now.timestamp() - last_sign <= lease_of(records):
-            continue
-        remove_operation(data_path, directory.name, records, collections=collections)
-        removed.append(directory.name)
+def sweep_others(
+    data_root: Place, operation_uid: str, now: datetime, *, collections: frozenset[str]
+) -> tuple[str, ...]:
+    """Remove dead operations' directories; returns their uids. `OperationActive` when a living one is found,
+    `UnexpectedEntry` when something there is neither file nor directory: all is looked at before one is removed."""
+    dead = [
+        (directory, records)
+        for directory in _operations(data_root)
+        if directory.name != operation_uid and (records := _records_of_dead(directory, now)) is not None
+    ]
+    for directory, records in dead:
+        _look_at_all(data_root, directory.name, records)
+    for directory, records in dead:
+        remove_operation(data_root, directory.name, records, collections=collections)
         log.info("removed what operation %s left behind", directory.name)
-    return tuple(removed)
+    return tuple(directory.name for directory, _ in dead)
+
+
+def _operations(data_root: Place) -> list[Place]:
+    parent = data_root / DATA_DIRECTORY
+    if not parent.is_directory():
+        return []
+    names = [name for name, _ in parent.entries()]
+    return [parent / name for name in names if (parent / name).is_directory()]
+
+
+def _records_of_dead(directory: Place, now: datetime) -> list[Record] | None:
+    """None of one that may live."""
+    journal = directory / JOURNAL
+    if is_held(journal):
+        raise Transient(
+            "OperationActive", f"an agent of operation {directory.name} is at work on this volume; wait for its end"
+        )
+    there = journal.is_file()
+    records = read_records(journal)[0] if there else []
+    last_sign = (journal if there else directory).stat().st_mtime
+    return None if now.timestamp() - last_sign <= lease_of(records) else records
 
 
 def lease_of(records: list[Record]) -> float:
     orders = [record.get("order") for record in records if record["kind"] == "session"]
     order = orders[-1] if orders else None
     lease = order.get("lease_seconds") if isinstance(order, dict) else None
-    return float(lease) if isinstance(lease, int | float) else DEFAULT_LEASE_SECONDS
+    return min(lease, LONGEST_LEASE_SECONDS) if isinstance(lease, int) else DEFAULT_LEASE_SECONDS
+
+
+def _look_at_all(data_root: Place, operation_uid: str, records: list[Record]) -> None:
+    """Whether each directory that would be removed is one."""
+    for staging in snapshot_staging.staging_left_over(data_root, operation_uid):
+        staging.is_directory()
+    for record in records:
+        if record["kind"] == "placed":
+            _placed(data_root, record).is_directory()
 
 
 def remove_operation(
-    data_path: Path, operation_uid: str, records: list[Record], *, collections: frozenset[str]
+    data_root: Place, operation_uid: str, records: list[Record], *, collections: frozenset[str]
 ) -> None:
     """Everything of one operation: server staging it pinned, collections placed but never taken, its directory.
 
     What was placed for a collection that is in the schema stays: a node that lags behind raft will still take it.
     """
-    for staging in snapshot_staging.staging_left_over(data_path, operation_uid):
-        snapshot_staging.remove_staging(staging)
+    for staging in snapshot_staging.staging_left_over(data_root, operation_uid):
+        staging.remove_tree()
     for record in records:
         if record["kind"] == "placed" and record["collection"] not in collections:
-            take_back(data_path, str(record["collection"]), inode=int(record["inode"]))
-    directory = data_path / DATA_DIRECTORY / operation_uid
-    remove_tree(directory)
-    parent = directory.parent
-    if parent.is_dir() and not any(parent.iterdir()):
-        parent.rmdir()
+            _take_back(_placed(data_root, record), inode=record["inode"])
+    parent = data_root / DATA_DIRECTORY
+    (parent / operation_uid).remove_tree()
+    if parent.is_directory() and not parent.names():
+        parent.remove_directory()
 
 
-def take_back(data_path: Path, collection: str, *, inode: int) -> bool:
+def _placed(data_root: Place, record: Record) -> Place:
+    return data_root / BACKUP_TEMPORARY / checked_name(record["collection"], what="a placed collection")
+
+
+def _take_back(placed: Place, *, inode: int) -> None:
     """Remove a placed collection that Weaviate did not take, if it is the very directory we placed."""
-    placed = data_path / BACKUP_TEMPORARY / collection
-    if not placed.is_dir() or placed.is_symlink() or placed.stat().st_ino != inode:
-        return False
-    remove_tree(placed)
-    return True
+    if placed.is_directory() and placed.stat().st_ino == inode:
+        placed.remove_tree()

@@ -5,20 +5,20 @@ the same documents; it sends only what the journal does not know.
 """
 
 import hashlib
-import json
-import os
 from collections.abc import Iterable
 from datetime import UTC, datetime
 from importlib.metadata import version
-from pathlib import Path
 from typing import Any
 
 from weaviate_backup.agent.access import kept_access
 from weaviate_backup.agent.chunk_sender import ChunkSender
 from weaviate_backup.agent.describing import StoredChunks, describe_node, node_manifest, stored_document
-from weaviate_backup.agent.freeze import frozen_shards
+from weaviate_backup.agent.documents import kept_document
+from weaviate_backup.agent.freeze import SCHEMA_FIELDS, frozen_shards
+from weaviate_backup.agent.journal import journal_damaged
 from weaviate_backup.agent.tasks import in_thread
 from weaviate_backup.agent.workspace import FROZEN, SCHEMA, Workspace
+from weaviate_backup.beneath import Place
 from weaviate_backup.core.session import Frozen, StepCommand, Uploaded
 from weaviate_backup.errors import Permanent
 from weaviate_backup.layout import keys
@@ -35,9 +35,9 @@ DISTRIBUTION = "weaviate-backup-operator"
 
 async def upload(workspace: Workspace, command: StepCommand, meter: Meter) -> Uploaded:
     """The step."""
-    done = workspace.journal.last("uploaded")
+    done = workspace.journal.result("uploaded", Uploaded)
     if done is not None:
-        return Uploaded.model_validate(done["result"])
+        return done
     return await in_thread(_upload, workspace, command.collections, meter)
 
 
@@ -70,7 +70,7 @@ def _write_documents(
 ) -> Uploaded:
     descriptor = _descriptor(workspace, collections, shards, chunks)
     described = encode(descriptor)
-    frozen = workspace.journal.last("frozen")
+    frozen = workspace.journal.result("frozen", Frozen)
     assert frozen is not None
     header = NodeHeader(
         operation_uid=workspace.uid,
@@ -81,7 +81,7 @@ def _write_documents(
         compression_type=descriptor.compression_type,
         collections=tuple(each.name for each in descriptor.classes),
         descriptor=stored_document(described, hashlib.sha256(described).hexdigest()),
-        tenants_offloaded=Frozen.model_validate(frozen["result"]).tenants_offloaded,
+        tenants_offloaded=frozen.tenants_offloaded,
     )
     manifest = node_manifest(
         header,
@@ -113,7 +113,7 @@ def _descriptor(
         backup_id=workspace.backup_id,
         node=workspace.node,
         started_at=order.started_at,
-        completed_at=datetime.fromisoformat(stored_at["at"]),
+        completed_at=_time(stored_at["at"]),
         server_version=workspace.order.server_version,
         level=order.compression_level,
         schemas={name: read_schema(workspace, name) for name in collections},
@@ -123,6 +123,13 @@ def _descriptor(
         gone=_gone(workspace, collections),
         leading=workspace.node == order.leader,
     )
+
+
+def _time(text: str) -> datetime:
+    try:
+        return datetime.fromisoformat(text)
+    except ValueError as error:
+        raise journal_damaged("all-stored") from error
 
 
 def _gone(workspace: Workspace, collections: tuple[str, ...]) -> dict[str, set[str]]:
@@ -152,28 +159,24 @@ def plan_chunks(workspace: Workspace, shards: dict[str, list[str]]) -> tuple[Pla
     return tuple(planned)
 
 
-def list_files(frozen: Path, collection: str, shard: str) -> list[SourceFile]:
+def list_files(frozen: Place, collection: str, shard: str) -> list[SourceFile]:
     """A frozen shard's files, named as in a data root."""
     root = frozen / collection.lower() / shard
-    if not root.is_dir():
-        raise Permanent("FrozenSetLost", f"the frozen files of {collection}/{shard} are gone; make a new backup")
-    found = []
-    for directory, _, names in os.walk(root):
-        for name in names:
-            path = Path(directory) / name
-            status = path.stat()
-            found.append(SourceFile(path.relative_to(frozen).as_posix(), status.st_size, status.st_mode & 0o777))
-    return found
+    lost = Permanent("FrozenSetLost", f"the frozen files of {collection}/{shard} are gone; make a new backup")
+    if not root.is_directory():
+        raise lost
+    try:
+        return [
+            SourceFile(f"{collection.lower()}/{shard}/{name}", status.st_size, status.st_mode & 0o777)
+            for name, status in root.files()
+        ]
+    except FileNotFoundError as error:
+        raise lost from error
 
 
 def read_schema(workspace: Workspace, collection: str) -> dict[str, Any]:
     """What raft said of the collection at the cut. Integers stay exact."""
-    path = workspace.directory / SCHEMA / f"{collection}.json"
-    try:
-        value = json.loads(path.read_text())
-    except FileNotFoundError as error:
-        raise Permanent(
-            "CollectionNotFrozen", f"collection {collection!r} was not frozen on {workspace.node}"
-        ) from error
-    assert isinstance(value, dict)
-    return value
+    found = kept_document(workspace.directory / SCHEMA / f"{collection}.json", SCHEMA_FIELDS)
+    if found is None:
+        raise Permanent("CollectionNotFrozen", f"collection {collection!r} was not frozen on {workspace.node}")
+    return found

@@ -5,11 +5,13 @@ that a rotated Secret is used; a store lasts as long as they do.
 """
 
 from dataclasses import dataclass, field
-from pathlib import Path
+from functools import cached_property
 
 from weaviate_backup.agent.cgroup import available_cpus, stream_count, worker_count
 from weaviate_backup.agent.journal import Journal
+from weaviate_backup.agent.mounted import read_authority, read_secret
 from weaviate_backup.api.location import CUSTOMER_KEY, SecretKeyReference
+from weaviate_backup.beneath import Place, Root
 from weaviate_backup.core.credential_reach import TrustedHosts
 from weaviate_backup.core.session import (
     DATA_DIRECTORY,
@@ -19,6 +21,7 @@ from weaviate_backup.core.session import (
     WeaviateEndpoint,
 )
 from weaviate_backup.errors import Permanent, Transient
+from weaviate_backup.layout.plain_names import checked_name
 from weaviate_backup.settings import AgentSettings
 from weaviate_backup.storage.factory import open_store
 from weaviate_backup.storage.patience import USUAL, Patience
@@ -74,16 +77,16 @@ class Workspace:
             raise Permanent("StepNotApplicable", f"{self.node} has no Weaviate beside it")
         return self.order.weaviate
 
-    @property
-    def data_path(self) -> Path:
+    @cached_property
+    def data_root(self) -> Place:
         if self.settings.data_path is None:
             raise Permanent("StepNotApplicable", f"{self.node} has no data volume")
-        return self.settings.data_path
+        return Root(self.settings.data_path).place
 
     @property
-    def directory(self) -> Path:
+    def directory(self) -> Place:
         """All that this operation keeps on the volume."""
-        return operation_directory(self.data_path, self.uid)
+        return operation_directory(self.data_root, self.uid)
 
     @property
     def workers(self) -> int:
@@ -123,9 +126,9 @@ class Workspace:
 
     def authority(self) -> bytes | None:
         """PEM of who signed the store's certificate, when the location names one."""
-        path, location = self.settings.ca_directory / "ca.crt", self.order.location
-        if path.is_file():
-            return path.read_bytes()
+        location, found = self.order.location, read_authority(self.settings.ca_directory)
+        if found is not None:
+            return found
         if location.authority is not None:
             raise _missing_key(location.authority, f"spec.{location.kind}.caSecretRef")
         return None
@@ -135,7 +138,7 @@ class Workspace:
         return await choose_driver(
             self.weaviate.host,
             self.weaviate.data_port,
-            data_path=self.data_path,
+            data_root=self.data_root,
             operation_uid=self.uid,
             server_version=self.order.server_version,
             credentials=self.cluster_credentials(),
@@ -148,10 +151,10 @@ class Workspace:
         return ClusterCredentials(username, password) if username or password else None
 
 
-def operation_directory(data_path: Path, operation_uid: str) -> Path:
-    if not operation_uid or "/" in operation_uid or operation_uid.startswith("."):
+def operation_directory(data_root: Place, operation_uid: str) -> Place:
+    if operation_uid.startswith("."):
         raise Permanent("InvalidRequest", f"operation uid {operation_uid!r} is no directory name")
-    return data_path / DATA_DIRECTORY / operation_uid
+    return data_root / DATA_DIRECTORY / checked_name(operation_uid, what="the operation")
 
 
 def _missing_key(reference: SecretKeyReference, field: str) -> Transient:
@@ -159,16 +162,3 @@ def _missing_key(reference: SecretKeyReference, field: str) -> Transient:
     return Transient(
         "SecretKeyNotFound", f"Secret {reference.name!r} has no key {reference.key!r}, which {field} names; add it"
     )
-
-
-def read_secret(directory: Path) -> dict[str, str]:
-    """A mounted Secret: one file per key. Kubernetes keeps its own links there under names with a dot.
-
-    What is no text is replaced rather than refused: the store that needs the value names it."""
-    if not directory.is_dir():
-        return {}
-    return {
-        path.name: path.read_text(errors="replace").rstrip("\r\n")
-        for path in sorted(directory.iterdir())
-        if path.is_file() and not path.name.startswith(".")
-    }

@@ -1,7 +1,9 @@
 """How every operation ends: agents take back what must not stay, let go, and are removed.
 
 A node is settled when it confirmed its release, when no agent of it was ever given an order, or when its agent has been
-silent for longer than its lease, by the end of which it has let go by itself.
+silent for longer than its lease, by the end of which it has let go by itself. One whose agent answers, but fails to
+release or to begin at all (something lies on its volume that none of us makes), is waited for three times as long; then
+it is given up with the reason, and what stays there is for people, or for the next operation's sweep.
 """
 
 from collections.abc import Sequence
@@ -19,7 +21,7 @@ from weaviate_backup.core.orders import (
     RemoveAgents,
     seconds_since,
 )
-from weaviate_backup.core.session import Failure, Step, StepCommand
+from weaviate_backup.core.session import Failure, NodeReport, Step, StepCommand
 from weaviate_backup.core.stepping import Agents, Chain, advance, observe
 
 DISCARD_ATTEMPTS = 5
@@ -56,10 +58,10 @@ def let_go(
             settled.append(before)
         elif node.phase in (NodePhase.RELEASED, NodePhase.UNREACHABLE):
             settled.append(node)
-        elif seconds_since(node.silent_since, now) > expiry or (
-            _failed(agents, node.name, Step.RELEASE) and seconds_since(since, now) > 3 * expiry
-        ):
+        elif seconds_since(node.silent_since, now) > expiry:
             settled.append(replace(node, phase=NodePhase.UNREACHABLE))
+        elif (why := _stuck(agents, node.name)) and seconds_since(since, now) > 3 * expiry:
+            settled.append(replace(node, phase=NodePhase.UNREACHABLE, reason=why.reason, message=why.message))
         else:
             refused = _failed(agents, node.name, Step.DISCARD)
             give_up = refused is not None and (node.attempts >= DISCARD_ATTEMPTS or not refused.transient)
@@ -83,6 +85,13 @@ def tidy(*, remains: bool, lease: Lease) -> tuple[Command, ...]:
     """
     agents: tuple[Command, ...] = (RemoveAgents(),) if remains else ()
     return (*agents, ReleaseLease()) if lease is Lease.OURS else agents
+
+
+def _stuck(agents: Agents, name: str) -> Failure | None:
+    """Why an agent that answers has not let go: its release failed, or it refuses to begin a session."""
+    report = agents.reports.get(name)
+    waits = isinstance(report, NodeReport) and report.operation_uid is None
+    return agents.troubles.get(name) if waits else _failed(agents, name, Step.RELEASE)
 
 
 def _failed(agents: Agents, name: str, step: Step) -> Failure | None:

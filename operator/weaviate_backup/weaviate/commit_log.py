@@ -13,8 +13,8 @@ is not read here: it is written once in an index' life.
 
 import mmap
 import struct
-from pathlib import Path
 
+from weaviate_backup.beneath import Place, write_all
 from weaviate_backup.errors import Transient
 
 ADD_NODE, ADD_TOMBSTONE, RESET_INDEX = 0, 4, 8
@@ -28,16 +28,16 @@ ROTATIONAL_HEADER = struct.Struct("<xIIII")
 BINARY_ROTATIONAL_HEADER = struct.Struct("<xIII")
 
 
-def end_at_instant(path: Path, length: int, next_document: int) -> None:
+def end_at_instant(copied: Place, length: int, next_document: int) -> None:
     """Shorten a copied log in place. `length`: bytes the file had at the instant, kept as they are. `next_document`:
     the document counter then. `CutNotRecognized` when an entry cannot be told."""
-    if path.stat().st_size <= length:
+    if copied.stat().st_size <= length:
         return
-    with path.open("r+b") as stream:
+    with copied.open(writable=True) as stream:
         with mmap.mmap(stream.fileno(), 0, access=mmap.ACCESS_READ) as content:
-            start, tail = _tail(content, length, next_document, path.name)
+            start, tail = _tail(content, length, next_document, copied.name)
         stream.seek(start)
-        stream.write(tail)
+        write_all(stream.fileno(), tail)
         stream.truncate()
 
 

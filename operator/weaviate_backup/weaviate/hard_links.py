@@ -1,21 +1,21 @@
 """Hard links to sealed files of the data volume, and what a volume without them means."""
 
 import errno
-import os
-from pathlib import Path
 
+from weaviate_backup.beneath import Held, Place
 from weaviate_backup.errors import Permanent
 
 NO_LINKS = (errno.EXDEV, errno.EPERM, errno.EOPNOTSUPP, errno.ENOSYS)
 
 
-def link_sealed(source: Path, destination: Path) -> bool:
-    """Link a sealed file; False when it has as many links as it can have. `HardLinksUnsupported` when none can."""
+def link_sealed(held: Held, source: Place, destination: Place) -> int | None:
+    """Link a sealed file; its bytes, or None when it has as many links as it can have. `HardLinksUnsupported` when none
+    can be linked."""
     try:
-        os.link(source, destination, follow_symlinks=False)
+        return held.link(source, destination).st_size
     except OSError as error:
         if error.errno == errno.EMLINK:
-            return False
+            return None
         if error.errno in NO_LINKS:
             raise Permanent(
                 "HardLinksUnsupported",
@@ -23,4 +23,3 @@ def link_sealed(source: Path, destination: Path) -> bool:
                 "volume must be one file system with hard links, or use method: Server",
             ) from error
         raise
-    return True

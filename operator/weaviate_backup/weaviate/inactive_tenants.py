@@ -7,8 +7,9 @@ active one. Nothing here writes.
 """
 
 from dataclasses import dataclass
-from pathlib import Path, PurePosixPath
+from pathlib import PurePosixPath
 
+from weaviate_backup.beneath import Place
 from weaviate_backup.errors import Permanent, Transient
 from weaviate_backup.weaviate.late_writes import LATE_WRITES
 from weaviate_backup.weaviate.shard_source import ShardCut, ShardFile
@@ -31,12 +32,12 @@ Fingerprint = dict[str, FileState]
 """Shard-relative path -> state, of every file a backup takes."""
 
 
-def cut_inactive(data_path: Path, collection: str, shard: str) -> tuple[ShardCut, Fingerprint]:
+def cut_inactive(data_root: Place, collection: str, shard: str) -> tuple[ShardCut, Fingerprint]:
     """The files of an inactive tenant, and the fingerprint to compare with after they were copied.
 
     `ShardNotFound`: the shard has no directory here. `ShardIncomplete`: it was not unloaded cleanly.
     """
-    directory = shard_directory(data_path, collection, shard)
+    directory = shard_directory(data_root, collection, shard)
     fingerprint = fingerprint_of(directory)
     missing = [name for name in BOOKKEEPING if name not in fingerprint]
     if missing:
@@ -45,26 +46,19 @@ def cut_inactive(data_path: Path, collection: str, shard: str) -> tuple[ShardCut
     return ShardCut(collection=collection, shard=shard, driver=DRIVER, files=files, halt_seconds=0.0), fingerprint
 
 
-def fingerprint_of(directory: Path) -> Fingerprint:
+def fingerprint_of(directory: Place) -> Fingerprint:
     """State of every file of a shard directory that belongs to a backup."""
-    if not directory.is_dir():
+    if not directory.is_directory():
         raise Permanent("ShardNotFound", f"no directory {directory.name} of that shard in {directory.parent}")
     try:
-        paths = list(directory.rglob("*"))
+        return {
+            name: FileState(status.st_size, status.st_mtime_ns, status.st_ino)
+            for name, status in directory.files()
+            if belongs(name)
+        }
     except FileNotFoundError as error:
         what = f"{directory.parent.name}/{directory.name}"
         raise Transient("TenantChanged", f"{what} lost a directory while it was read") from error
-    states: Fingerprint = {}
-    for path in paths:
-        name = path.relative_to(directory).as_posix()
-        if not belongs(name) or path.is_symlink() or not path.is_file():
-            continue
-        try:
-            stat = path.stat()
-        except FileNotFoundError:  # its absence shows in the comparison
-            continue
-        states[name] = FileState(stat.st_size, stat.st_mtime_ns, stat.st_ino)
-    return states
 
 
 def changes(before: Fingerprint, after: Fingerprint) -> tuple[str, ...]:

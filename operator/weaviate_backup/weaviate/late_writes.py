@@ -12,13 +12,14 @@ format.
 """
 
 import asyncio
+import io
 import struct
 from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
-from pathlib import Path
 from uuid import UUID
 
 from weaviate_backup import answers
+from weaviate_backup.beneath import Place
 from weaviate_backup.errors import Permanent, Transient, excerpt
 from weaviate_backup.weaviate.rpc import ClusterCredentials
 from weaviate_backup.weaviate.shard_objects import DataPort, objects_url, open_data_port
@@ -53,25 +54,26 @@ def encode(write: Write) -> bytes:
     )
 
 
-def read_writes(path: Path) -> Iterator[Write]:
+def read_writes(captured: Place) -> Iterator[Write]:
     """The writes of a file in their order. `DamagedLateWrites` for anything else."""
-    with path.open("rb") as stream:
+    what = f"{captured.name} of {captured.parent.name}"
+    with captured.open() as file, io.BufferedReader(file) as stream:
         if stream.read(len(MAGIC)) != MAGIC:
-            raise Permanent("DamagedLateWrites", f"{path.name} of {path.parent.name} is no file of late writes")
+            raise Permanent("DamagedLateWrites", f"{what} is no file of late writes")
         while header := stream.read(FRAME.size):
             if len(header) < FRAME.size:
-                raise Permanent("DamagedLateWrites", f"{path.name} of {path.parent.name} ends inside a frame")
+                raise Permanent("DamagedLateWrites", f"{what} ends inside a frame")
             is_delete, identity, milliseconds, length = FRAME.unpack(header)
             content = stream.read(length)
             if len(content) < length or bool(is_delete) != (length == 0):
-                raise Permanent("DamagedLateWrites", f"{path.name} of {path.parent.name} ends inside a frame")
+                raise Permanent("DamagedLateWrites", f"{what} ends inside a frame")
             yield Write(UUID(bytes=identity), milliseconds, content)
 
 
-def final_writes(path: Path) -> Iterator[Write]:
+def final_writes(captured: Place) -> Iterator[Write]:
     """Of every object only its last write. Two passes over the file, so that memory holds ids and not objects."""
-    last = {write.uuid: number for number, write in enumerate(read_writes(path))}
-    return (write for number, write in enumerate(read_writes(path)) if last[write.uuid] == number)
+    last = {write.uuid: number for number, write in enumerate(read_writes(captured))}
+    return (write for number, write in enumerate(read_writes(captured)) if last[write.uuid] == number)
 
 
 def batches(writes: Iterable[Write]) -> Iterator[list[Write]]:
@@ -94,7 +96,7 @@ async def replay(
     *,
     collection: str,
     shard: str,
-    path: Path,
+    captured: Place,
     credentials: ClusterCredentials | None = None,
 ) -> int:
     """Apply a shard's late writes to the shard of that node through its data port; how many objects were touched.
@@ -105,7 +107,7 @@ async def replay(
     url = objects_url(host, data_port, collection=collection, shard=shard)
     touched = 0
     async with open_data_port(credentials, timeout_seconds=TIMEOUT_SECONDS) as port:
-        for batch in batches(final_writes(path)):
+        for batch in batches(final_writes(captured)):
             await _delete(port, url, [write.uuid for write in batch])
             await _put(port, url, [write.stored_object for write in batch if not write.is_delete])
             touched += len(batch)

@@ -13,10 +13,10 @@ after `TRANSFER_INACTIVITY_TIMEOUT`. Resuming a shard that is not halted does no
 import asyncio
 import logging
 import time
-from pathlib import Path
 
 import grpc
 
+from weaviate_backup.beneath import Place
 from weaviate_backup.errors import Transient
 from weaviate_backup.weaviate import pause_staging, snapshot_staging
 from weaviate_backup.weaviate.index_flush import flush_indexes
@@ -55,19 +55,19 @@ class PauseDriver:
         host: str,
         data_port: int,
         *,
-        data_path: Path,
+        data_root: Place,
         operation_uid: str,
         credentials: ClusterCredentials | None = None,
     ) -> None:
         self._host, self._data_port, self._credentials = host, data_port, credentials
         self._address = f"{host}:{data_port}"
-        self._data_path = data_path
+        self._data_root = data_root
         self._operation_uid = operation_uid
         self._channel = open_channel(host, data_port)
         self._stub = file_replication_pb2_grpc.FileReplicationServiceStub(self._channel)
         self._metadata = call_metadata(credentials)
-        self._resuming: dict[Path, asyncio.Task[None]] = {}
-        self._resumed: dict[Path, float] = {}
+        self._resuming: dict[Place, asyncio.Task[None]] = {}
+        self._resumed: dict[Place, float] = {}
 
     async def close(self) -> None:
         await self._channel.close()
@@ -89,7 +89,7 @@ class PauseDriver:
 
     async def _cut(self, collection: str, shard: str, schema_version: int) -> ShardCut:
         staging = self._staging(collection, shard)
-        live = snapshot_staging.shard_directory(self._data_path, collection, shard)
+        live = snapshot_staging.shard_directory(self._data_root, collection, shard)
         await self._release(collection, shard)
         earlier = self._resumed.get(staging, float("-inf"))
         await asyncio.sleep(max(0.0, earlier + BETWEEN_HALTS_SECONDS - time.monotonic()))
@@ -113,11 +113,11 @@ class PauseDriver:
             halt_seconds=halt_seconds,
         )
 
-    def _staging(self, collection: str, shard: str) -> Path:
+    def _staging(self, collection: str, shard: str) -> Place:
         operation = snapshot_staging.operation_id(self._operation_uid, collection, shard, 0)
-        return snapshot_staging.staging_directory(self._data_path, operation, collection)
+        return snapshot_staging.staging_directory(self._data_root, operation, collection)
 
-    async def _pause(self, collection: str, shard: str, schema_version: int, staging: Path) -> None:
+    async def _pause(self, collection: str, shard: str, schema_version: int, staging: Place) -> None:
         request = file_replication_pb2.PauseRequest(collection=collection, shard=shard, schema_version=schema_version)
         try:
             await self._stub.PauseFileActivity(request, timeout=CALL_TIMEOUT_SECONDS, metadata=self._metadata)
@@ -126,7 +126,7 @@ class PauseDriver:
                 pause_staging.no_longer_halted(staging)
             raise snapshot_failure(error, what=f"pause of {collection}/{shard} at {self._address}") from error
 
-    async def _list_at_one_instant(self, collection: str, shard: str, live: Path) -> tuple[tuple[str, ...], Lengths]:
+    async def _list_at_one_instant(self, collection: str, shard: str, live: Place) -> tuple[tuple[str, ...], Lengths]:
         """What List names, and how long the active logs were then. `CutNotRecognized` when that is in doubt."""
         request = file_replication_pb2.ListRequest(collection=collection, shard=shard)
         for number in range(LISTS):
@@ -147,7 +147,7 @@ class PauseDriver:
             "the agent gets too little CPU, or the volume tells sizes late (a network file system)",
         )
 
-    async def _resume(self, collection: str, shard: str, staging: Path) -> None:
+    async def _resume(self, collection: str, shard: str, staging: Place) -> None:
         """Exactly one resume for a pause, also when the caller is cancelled and releases while it is under way."""
         task = self._resuming.get(staging)
         if task is None:
@@ -155,7 +155,7 @@ class PauseDriver:
             task.add_done_callback(lambda _: self._resuming.pop(staging))
         await asyncio.shield(task)
 
-    async def _call_resume(self, collection: str, shard: str, staging: Path) -> None:
+    async def _call_resume(self, collection: str, shard: str, staging: Place) -> None:
         """Repeated only when the server did not answer. If it never does, the next release asks, or its watchdog acts.
 
         A class or tenant that is gone answers that it is not found: there is nothing to resume.
@@ -179,4 +179,4 @@ class PauseDriver:
         if await asyncio.to_thread(pause_staging.may_be_halted, staging):
             await self._resume(collection, shard, staging)
         if not await asyncio.to_thread(pause_staging.may_be_halted, staging):
-            await asyncio.to_thread(snapshot_staging.remove_staging, staging)
+            await asyncio.to_thread(snapshot_staging.let_go_of, staging)

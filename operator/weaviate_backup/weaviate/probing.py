@@ -4,11 +4,11 @@ The probe names a collection that cannot exist, so no shard is halted and nothin
 the call answers that it does not know the collection, any other that it does not know the call.
 """
 
-from pathlib import Path
 from typing import Any
 
 import grpc
 
+from weaviate_backup.beneath import Place
 from weaviate_backup.errors import Permanent
 from weaviate_backup.weaviate.pause_driver import PauseDriver
 from weaviate_backup.weaviate.protocol import file_replication_pb2, file_replication_pb2_grpc
@@ -25,7 +25,7 @@ async def choose_driver(
     host: str,
     data_port: int,
     *,
-    data_path: Path,
+    data_root: Place,
     operation_uid: str,
     server_version: str,
     credentials: ClusterCredentials | None = None,
@@ -41,14 +41,14 @@ async def choose_driver(
         )
         if await _knows(stub.CreateReplicaSnapshot(snapshot, timeout=PROBE_TIMEOUT_SECONDS, metadata=metadata), what):
             return SnapshotDriver(
-                host, data_port, data_path=data_path, operation_uid=operation_uid, credentials=credentials
+                host, data_port, data_root=data_root, operation_uid=operation_uid, credentials=credentials
             )
         pause = file_replication_pb2.PauseRequest(collection=NO_COLLECTION, shard="none")
         pausable = await _knows(stub.PauseFileActivity(pause, timeout=PROBE_TIMEOUT_SECONDS, metadata=metadata), what)
     finally:
         await channel.close()
     if pausable:
-        return PauseDriver(host, data_port, data_path=data_path, operation_uid=operation_uid, credentials=credentials)
+        return PauseDriver(host, data_port, data_root=data_root, operation_uid=operation_uid, credentials=credentials)
     raise Permanent(
         "DriverUnsupported",
         f"Weaviate {server_version} at {host}:{data_port} has none of the calls that halt a shard; "

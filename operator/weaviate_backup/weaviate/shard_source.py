@@ -5,8 +5,9 @@ copies them away at once and calls `release`; it must do so in every path.
 """
 
 from dataclasses import dataclass
-from pathlib import Path
 from typing import Protocol
+
+from weaviate_backup.beneath import Place
 
 
 @dataclass(frozen=True)
@@ -18,7 +19,7 @@ class ShardFile:
     """
 
     path: str
-    source: Path
+    source: Place
     mutable: bool
 
 

@@ -17,11 +17,12 @@ import asyncio
 import logging
 import re
 import time
+from collections.abc import Iterable
 from dataclasses import dataclass
-from pathlib import Path
 
 import grpc
 
+from weaviate_backup.beneath import Held, Place
 from weaviate_backup.errors import Transient
 from weaviate_backup.weaviate import snapshot_staging, write_capture
 from weaviate_backup.weaviate.protocol import file_replication_pb2, file_replication_pb2_grpc
@@ -64,7 +65,7 @@ class _Staged:
     """One snapshot in the server: the answer of one call."""
 
     operation: str
-    directory: Path
+    directory: Place
     names: tuple[str, ...]
     seconds: float
 
@@ -74,12 +75,16 @@ class _Staged:
         return frozenset(name for name in self.names if QUEUE.match(name))
 
     def queued_bytes(self) -> int:
-        return sum((self.directory / name).stat().st_size for name in self.queued)
+        return self._bytes_of(self.queued)
 
     def is_indexed(self) -> bool:
         """Whether so little is queued that the graph is as good as of the objects' age."""
-        objects = sum((self.directory / name).stat().st_size for name in self.names if name.startswith(OBJECTS))
+        objects = self._bytes_of(name for name in self.names if name.startswith(OBJECTS))
         return self.queued_bytes() <= SMALL_QUEUE * objects
+
+    def _bytes_of(self, names: Iterable[str]) -> int:
+        with Held() as held:
+            return sum(held.stat(self.directory / name).st_size for name in names)
 
 
 @dataclass(frozen=True)
@@ -100,13 +105,13 @@ class SnapshotDriver:
         host: str,
         data_port: int,
         *,
-        data_path: Path,
+        data_root: Place,
         operation_uid: str,
         credentials: ClusterCredentials | None = None,
         settle_seconds: float = SETTLE_SECONDS,
     ) -> None:
         self._address = f"{host}:{data_port}"
-        self._data_path = data_path
+        self._data_root = data_root
         self._operation_uid = operation_uid
         self._settle_seconds = settle_seconds
         self._channel = open_channel(host, data_port)
@@ -133,7 +138,7 @@ class SnapshotDriver:
         await self._release(cut.collection, cut.shard)
 
     async def _cut(self, collection: str, shard: str, schema_version: int) -> ShardCut:
-        live = snapshot_staging.shard_directory(self._data_path, collection, shard)
+        live = snapshot_staging.shard_directory(self._data_root, collection, shard)
         made = _made(live)
         pair = await self._cut_quiet(collection, shard, schema_version)
         late: tuple[str, ...] = ()
@@ -172,15 +177,15 @@ class SnapshotDriver:
         The best is the one during which the least was written. The server replaces the snapshot of an id that is used
         again, so never more than two of these are pinned.
         """
-        log_path = write_capture.log_path(self._data_path, collection, shard, self._capture_id(collection, shard))
+        captured = write_capture.log_place(self._data_root, collection, shard, self._capture_id(collection, shard))
         best: _Staged | None = None
         last: _Staged | None = None
         least, free, longest = 0, 2, 0.0
         for _ in range(GAP_CALLS):
-            await asyncio.to_thread(_wait_for_gap, log_path)
-            size = _size(log_path)
+            await asyncio.to_thread(_wait_for_gap, captured)
+            size = _size(captured)
             before, last = last, await self._create(collection, shard, free, schema_version)
-            written, longest = _size(log_path) - size, max(longest, last.seconds)
+            written, longest = _size(captured) - size, max(longest, last.seconds)
             same = before is not None and set(before.names) == set(last.names)
             if same and last.is_indexed():
                 return _Pair(last, last, last.queued, longest)
@@ -217,7 +222,7 @@ class SnapshotDriver:
         seconds = time.monotonic() - started
         names = tuple(answer.file_names)
         snapshot_staging.check_names(names)
-        directory = snapshot_staging.staging_directory(self._data_path, operation, collection)
+        directory = snapshot_staging.staging_directory(self._data_root, operation, collection)
         await asyncio.to_thread(snapshot_staging.check_staging, directory, names)
         return _Staged(operation, directory, names, seconds)
 
@@ -238,37 +243,35 @@ class SnapshotDriver:
             await self._stub.ReleaseReplicaSnapshot(request, timeout=SHORT_TIMEOUT_SECONDS, metadata=self._metadata)
         except grpc.aio.AioRpcError as error:
             log.warning("release of %s/%s cut %d: %s; deleting it", collection, shard, number, text_of(error))
-        directory = snapshot_staging.staging_directory(self._data_path, operation, collection)
-        await asyncio.to_thread(snapshot_staging.remove_staging, directory)
+        directory = snapshot_staging.staging_directory(self._data_root, operation, collection)
+        await asyncio.to_thread(snapshot_staging.let_go_of, directory)
 
 
-def _made(live: Path) -> tuple[int, int] | None:
+def _made(live: Place) -> tuple[int, int] | None:
     """What tells a shard from one of the same name made later: its version file is written once."""
-    try:
-        status = (live / "version").stat()
-    except FileNotFoundError:
-        return None
-    return status.st_ino, status.st_mtime_ns
+    status = (live / "version").look()
+    return None if status is None else (status.st_ino, status.st_mtime_ns)
 
 
-def _wait_for_gap(log_path: Path) -> None:
+def _wait_for_gap(captured: Place) -> None:
     """Until the file of captured writes did not grow for a moment, or there seems to be no gap."""
     deadline = time.monotonic() + GAP_WAIT_SECONDS
-    size, since = _size(log_path), time.monotonic()
+    size, since = _size(captured), time.monotonic()
     while (now := time.monotonic()) < deadline and now < since + GAP_SECONDS:
         time.sleep(GAP_POLL_SECONDS)
-        if (grown := _size(log_path)) != size:
+        if (grown := _size(captured)) != size:
             size, since = grown, time.monotonic()
 
 
-def _size(path: Path) -> int:
-    return path.stat().st_size if path.exists() else 0
+def _size(place: Place) -> int:
+    status = place.look()
+    return 0 if status is None else status.st_size
 
 
 def combine(
-    objects_directory: Path,
+    objects_directory: Place,
     objects_names: tuple[str, ...],
-    directory: Path,
+    directory: Place,
     names: tuple[str, ...],
     *,
     queued: frozenset[str],

@@ -7,17 +7,27 @@ everything in a cut is sealed. Synchronous file work, no network.
 """
 
 import hashlib
+import logging
+import os
 import re
-import shutil
-from pathlib import Path, PurePosixPath
+import stat as modes
+from fnmatch import fnmatchcase
+from pathlib import PurePosixPath
 
-from weaviate_backup.errors import Permanent, Transient
+from weaviate_backup.beneath import Held, Place, write_all
+from weaviate_backup.errors import BackupError, Permanent, Transient
 
 STAGING_PREFIX = ".replica-staging-"
 LABEL_BYTES = 20
 BOOKKEEPING = ("indexcount", "proplengths", "version")
 """Always copies: the server stages them even where hard links do not exist."""
 CONSISTENT_READ_ATTEMPTS = 20
+LIMIT_BYTES = 1 << 30
+"""Of a file that is read whole."""
+STATES = ("index.db", "meta*.db")
+"""Of dynamic and of flat indexes."""
+
+log = logging.getLogger(__name__)
 
 
 def operation_id(operation_uid: str, collection: str, shard: str, cut: int) -> str:
@@ -29,25 +39,26 @@ def operation_id(operation_uid: str, collection: str, shard: str, cut: int) -> s
     return f"{_label(operation_uid)}-{digest[:32]}"
 
 
-def staging_directory(data_path: Path, operation: str, collection: str) -> Path:
+def staging_directory(data_root: Place, operation: str, collection: str) -> Place:
     """The server's name: prefix, 20 bytes of "id-class", and 12 digits of a hash over all of it."""
     body = f"{operation}-{collection.lower()}"
     digest = hashlib.sha256((STAGING_PREFIX + body).encode()).hexdigest()[:12]
     label = body.encode()[:LABEL_BYTES].decode(errors="ignore")
-    return data_path / f"{STAGING_PREFIX}{label}-{digest}"
+    return data_root / f"{STAGING_PREFIX}{label}-{digest}"
 
 
-def staging_left_over(data_path: Path, operation_uid: str) -> tuple[Path, ...]:
+def staging_left_over(data_root: Place, operation_uid: str) -> tuple[Place, ...]:
     """Staging directories that an operation left in a data root, whatever shards they were of."""
-    return tuple(sorted(data_path.glob(f"{STAGING_PREFIX}{_label(operation_uid)}-*")))
+    start = f"{STAGING_PREFIX}{_label(operation_uid)}-"
+    return tuple(data_root / name for name in data_root.names() if name.startswith(start))
 
 
 def _label(operation_uid: str) -> str:
     return "wvb-" + re.sub(r"[^a-z0-9]", "", operation_uid.lower())[:8]
 
 
-def shard_directory(data_path: Path, collection: str, shard: str) -> Path:
-    return data_path / collection.lower() / shard
+def shard_directory(data_root: Place, collection: str, shard: str) -> Place:
+    return data_root / collection.lower() / shard
 
 
 def check_names(names: tuple[str, ...]) -> None:
@@ -58,15 +69,16 @@ def check_names(names: tuple[str, ...]) -> None:
             raise Permanent("UnexpectedAnswer", f"Weaviate listed {name!r}, which is no path inside a shard")
 
 
-def check_staging(staging: Path, names: tuple[str, ...]) -> None:
+def check_staging(staging: Place, names: tuple[str, ...]) -> None:
     """Tell links from the server's mode without links, and both from a data path that is not the server's."""
-    if not staging.is_dir():
+    if not staging.is_directory():
         raise Permanent(
             "DataPathMismatch",
             f"Weaviate staged a snapshot, but {staging} does not exist: the data path given must be the server's "
             "PERSISTENCE_DATA_PATH, on the same volume",
         )
-    missing = [name for name in names if not (staging / name).is_file()]
+    with Held() as held:
+        missing = [name for name in names if not held.is_file(staging / name)]
     if not missing:
         return
     if len(missing) == len([name for name in names if name not in BOOKKEEPING]):
@@ -78,13 +90,15 @@ def check_staging(staging: Path, names: tuple[str, ...]) -> None:
     raise Transient("CutIncomplete", f"{len(missing)} of {len(names)} staged files are missing, first {missing[0]!r}")
 
 
-def complete(staging: Path, live: Path, names: tuple[str, ...]) -> tuple[str, ...]:
+def complete(staging: Place, live: Place, names: tuple[str, ...]) -> tuple[str, ...]:
     """Make a staged cut whole and sealed. Returns all names, `indexcount` last because it must be the newest.
 
     A doc id counter older than any index entry would make a restored shard give out the same id twice.
     """
-    states = [path for pattern in ("index.db", "meta*.db") for path in sorted(live.glob(pattern)) if path.is_file()]
-    added = [_seal(path, staging / path.name).name for path in states]
+    states = [name for pattern in STATES for name in live.names() if fnmatchcase(name, pattern)]
+    added = [name for name in states if (live / name).is_file()]
+    for name in added:
+        _seal(live / name, staging / name)
     added.extend(_seal_geo_logs(staging, live, names))
     for name in names:
         if name.startswith("lsm/.migrations/") and (live / name).is_file():
@@ -94,46 +108,52 @@ def complete(staging: Path, live: Path, names: tuple[str, ...]) -> tuple[str, ..
     return (*everything, "indexcount")
 
 
-def _seal_geo_logs(staging: Path, live: Path, names: tuple[str, ...]) -> list[str]:
+def _seal_geo_logs(staging: Place, live: Place, names: tuple[str, ...]) -> list[str]:
     """Geo logs where the list forgets them. The active one is included: there the halt did not switch it."""
     added: list[str] = []
-    for directory in sorted(live.glob("geo.*.hnsw.commitlog.d")):
-        if any(name.startswith(directory.name + "/") for name in names):
+    for directory in live.names():
+        if not fnmatchcase(directory, "geo.*.hnsw.commitlog.d") or any(
+            name.startswith(directory + "/") for name in names
+        ):
             continue
-        for path in sorted(directory.iterdir()):
-            if path.is_file() and path.suffix != ".tmp" and path.stat().st_size > 0:
-                name = f"{directory.name}/{path.name}"
+        for log_name, status in (live / directory).entries():
+            if modes.S_ISREG(status.st_mode) and not log_name.endswith(".tmp") and status.st_size > 0:
+                name = f"{directory}/{log_name}"
                 try:
-                    _seal(path, staging / name)
+                    _seal(live / name, staging / name)
                 except FileNotFoundError as error:  # condensed meanwhile
                     raise Transient("CutIncomplete", f"{name} vanished while it was copied") from error
                 added.append(name)
     return added
 
 
-def _seal(source: Path, target: Path) -> Path:
+def _seal(source: Place, target: Place) -> None:
     """A private copy of a file that may change while it is read, in place of a link if there is one."""
-    content = read_consistently(source)
-    target.parent.mkdir(parents=True, exist_ok=True)
-    temporary = target.with_name(target.name + ".sealing")
-    temporary.write_bytes(content)
-    shutil.copymode(source, temporary)
-    temporary.replace(target)
-    return target
+    content, mode = read_consistently(source)
+    temporary = target.beside(target.name + ".sealing")
+    target.parent.make_directory()
+    temporary.unlink(missing_ok=True)
+    with temporary.create() as stream:
+        write_all(stream.fileno(), content)
+        os.fchmod(stream.fileno(), mode)
+    temporary.rename_to(target)
 
 
-def read_consistently(path: Path) -> bytes:
-    """Content of a small file that did not change from one reading to the next. Writes to such files are rare."""
-    before = path.read_bytes()
+def read_consistently(place: Place) -> tuple[bytes, int]:
+    """Content and mode of a small file that did not change from one reading to the next. Writes to such are rare."""
+    before = place.read_bytes(limit_bytes=LIMIT_BYTES)
     for _ in range(CONSISTENT_READ_ATTEMPTS):
-        after = path.read_bytes()
+        after = place.read_bytes(limit_bytes=LIMIT_BYTES)
         if before == after:
-            return after
+            return after, place.stat().st_mode & 0o777
         before = after
-    raise Transient("FileChanging", f"{path} changed during {CONSISTENT_READ_ATTEMPTS} readings")
+    raise Transient("FileChanging", f"{place} changed during {CONSISTENT_READ_ATTEMPTS} readings")
 
 
-def remove_staging(staging: Path) -> None:
-    """Delete a staging directory that may be gone, or going, already."""
-    if staging.name.startswith(STAGING_PREFIX):
-        shutil.rmtree(staging, ignore_errors=True)
+def let_go_of(staging: Place) -> None:
+    """Delete a staging directory that may be gone, or going, already. What keeps it must not keep the server, too: the
+    release of the whole operation tries again, and says why it cannot."""
+    try:
+        staging.remove_tree()
+    except (BackupError, OSError) as error:
+        log.warning("%s stays for now: %s", staging, error)

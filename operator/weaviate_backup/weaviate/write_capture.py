@@ -5,13 +5,14 @@ derived from the operation, so that a later process can stop what an earlier one
 """
 
 import asyncio
+import io
 import logging
-from pathlib import Path
 from typing import TYPE_CHECKING, BinaryIO
 from uuid import UUID
 
 import grpc
 
+from weaviate_backup.beneath import Place
 from weaviate_backup.weaviate import late_writes
 from weaviate_backup.weaviate.protocol import file_replication_pb2
 from weaviate_backup.weaviate.rpc import text_of
@@ -28,9 +29,9 @@ FLUSH_BYTES = 4 << 20
 log = logging.getLogger(__name__)
 
 
-def log_path(data_path: Path, collection: str, shard: str, operation: str) -> Path:
+def log_place(data_root: Place, collection: str, shard: str, operation: str) -> Place:
     """Where the server keeps the captured writes; it appends each as it happens."""
-    return shard_directory(data_path, collection, shard) / "changelog" / f"{operation}.log"
+    return shard_directory(data_root, collection, shard) / "changelog" / f"{operation}.log"
 
 
 class WriteCapture:
@@ -65,15 +66,16 @@ class WriteCapture:
             raise snapshot_failure(error, what=f"capture of {collection}/{shard} at {self._address}") from error
         return True
 
-    async def fetch(self, collection: str, shard: str, operation: str, directory: Path) -> tuple[str, ...]:
+    async def fetch(self, collection: str, shard: str, operation: str, directory: Place) -> tuple[str, ...]:
         """Seal the capture, write it to a file in `directory` and stop it. The file's name, or nothing."""
         what = f"late writes of {collection}/{shard} at {self._address}"
         request = file_replication_pb2.CaptureRequest(collection=collection, shard=shard, operation_id=operation)
-        path = directory / late_writes.LATE_WRITES
+        captured = directory / late_writes.LATE_WRITES
         try:
             sealed = await self._stub.FinalizeChangeLog(request, timeout=CALL_TIMEOUT_SECONDS, metadata=self._metadata)
             if sealed.last_number:
-                with path.open("wb") as stream:
+                captured.unlink(missing_ok=True)
+                with captured.create() as file, io.BufferedWriter(file) as stream:
                     await self._copy(collection, shard, operation, sealed.last_number, stream)
         except grpc.aio.AioRpcError as error:
             raise snapshot_failure(error, what=what) from error

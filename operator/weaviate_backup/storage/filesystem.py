@@ -2,54 +2,64 @@
 
 An object appears whole or not at all: written beside its place, synced, then linked or renamed there and the directory
 synced. Names starting with a dot are ours while a put runs and are never listed.
+
+Others write to the volume, too, so all of it is reached by `weaviate_backup.beneath`. A link, a FIFO or a device on the
+way to an object, in its place or in a folder that is listed is `UnexpectedEntry`, and no listing leaves it out. What
+deletes or replaces an object takes away such an entry itself, and nothing behind it.
 """
 
 import errno
 import io
 import os
+import re
 import secrets
 import stat as modes
 from collections.abc import Iterable, Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from datetime import datetime
 from pathlib import Path, PurePosixPath
 from typing import BinaryIO, cast
 
+from weaviate_backup.beneath import Place, Root, UnexpectedEntry, write_all
 from weaviate_backup.errors import BackupError, ObjectExists, ObjectNotFound, Permanent, Transient
 from weaviate_backup.storage.object_store import MakeBlocks, ObjectInfo, lock_unsupported
 
 UNFINISHED_PREFIX = ".unfinished-"
+DELETED_BUT_OPEN = re.compile(r"\.nfs[0-9a-f]{24}")
+"""The name that an NFS client gives a file which is deleted while somebody beside it has it open, until it is closed
+(`nfs_sillyrename` in Linux)."""
 
 
 class FilesystemStore:
     """An `ObjectStore` below `root/path`."""
 
     def __init__(self, root: Path, *, path: str = "") -> None:
-        self._root = root
-        self._directory = root / _checked(path.strip("/")) if path.strip("/") else root
+        self._root = Root(root).place
+        self._directory = self._root / _checked(path.strip("/")) if path.strip("/") else self._root
 
     def put(self, key: str, make_blocks: MakeBlocks, *, if_absent: bool = False) -> ObjectInfo:
         target = self._directory / _checked(key)
-        temporary = target.with_name(f"{UNFINISHED_PREFIX}{secrets.token_hex(8)}")
-        with _classified(key):
+        temporary = target.beside(f"{UNFINISHED_PREFIX}{secrets.token_hex(8)}")
+        with _classified(key, writing=True):
             if if_absent and target.exists():
+                target.is_file()  # what is no object is said to be none
                 raise ObjectExists(key)
-            target.parent.mkdir(parents=True, exist_ok=True)
+            self._make_folders(target.parent)
         try:
             size_bytes = _write(temporary, make_blocks(), key)
             with _classified(key, writing=True):
                 _publish(temporary, target, key, if_absent=if_absent)
         finally:
-            with _classified(key):
+            with _classified(key, writing=True):
                 temporary.unlink(missing_ok=True)
-        with _classified(key):
+        with _classified(key, writing=True):
             self._sync_above(target)
         return ObjectInfo(key, size_bytes)
 
     @contextmanager
     def open(self, key: str, *, start: int = 0, length: int | None = None) -> Iterator[BinaryIO]:
         with _classified(key):
-            source = (self._directory / _checked(key)).open("rb", buffering=0)
+            source = (self._directory / _checked(key)).open()
         with source:
             with _classified(key):
                 source.seek(start)
@@ -59,28 +69,24 @@ class FilesystemStore:
             yield cast(BinaryIO, _Exactly(source, max(0, found_bytes) if length is None else length, key))
 
     def stat(self, key: str) -> ObjectInfo:
+        place = self._directory / _checked(key)
         with _classified(key):
-            found = (self._directory / _checked(key)).stat()
-        if not modes.S_ISREG(found.st_mode):
-            raise ObjectNotFound(key)
+            found = place.stat()
+            if not modes.S_ISREG(found.st_mode) and not place.is_file():
+                raise ObjectNotFound(key)
         return ObjectInfo(key, found.st_size)
 
     def list(self, prefix: str) -> Iterator[ObjectInfo]:
-        for key, path in self._files(prefix):
-            if not path.name.startswith(UNFINISHED_PREFIX):
-                with _classified(key):
-                    size_bytes = _size_of(path)
-                if size_bytes is not None:
-                    yield ObjectInfo(key, size_bytes)
+        for key, size_bytes, unfinished in self._files(prefix):
+            if not unfinished:
+                yield ObjectInfo(key, size_bytes)
 
     def delete(self, keys: Iterable[str]) -> None:
         failure: BackupError | None = None
         for key in keys:
-            path = self._directory / _checked(key)
+            place = self._directory / _checked(key)
             try:
-                with _classified(key):
-                    path.unlink(missing_ok=True)
-                    self._remove_empty(path.parent)
+                self._delete(place, key)
             except BackupError as error:
                 failure = failure or error
         if failure is not None:
@@ -88,11 +94,9 @@ class FilesystemStore:
 
     def abort_unfinished(self, prefix: str) -> int:
         removed = 0
-        for key, path in self._files(prefix):
-            if path.name.startswith(UNFINISHED_PREFIX):
-                with _classified(key):
-                    path.unlink(missing_ok=True)
-                    self._remove_empty(path.parent)
+        for key, _, unfinished in self._files(prefix):
+            if unfinished:
+                self._delete(self._directory / key, key)
                 removed += 1
         return removed
 
@@ -100,54 +104,71 @@ class FilesystemStore:
         raise lock_unsupported("filesystem")
 
     def check(self) -> None:
-        if not self._root.is_dir():
+        with _classified(""):
+            self._require_root()
+            nearest = self._root
+            for part in self._directory.parts:
+                below = nearest / part
+                if not below.exists():
+                    break
+                if not below.is_directory():
+                    raise Permanent(
+                        "PathNoDirectory",
+                        f"spec.filesystem.path {self._directory.below(self._root)!r} is, or lies below, something that "
+                        "is no directory; move it away, or make a location with another path",
+                    )
+                nearest = below
+            nearest.names()
+
+    def _require_root(self) -> None:
+        if not self._root.exists():
             raise Permanent(
                 "DirectoryNotFound",
                 "spec.filesystem.volume is not mounted here, or its root is no directory; check the claim or share",
             )
-        with _classified(""):
-            nearest = next(path for path in (self._directory, *self._directory.parents) if os.path.lexists(path))
-        if not nearest.is_dir():
-            path = self._directory.relative_to(self._root)
-            raise Permanent(
-                "PathNoDirectory",
-                f"spec.filesystem.path {str(path)!r} is, or lies below, something that is no directory; move it away, "
-                "or make a location with another path",
-            )
-        with _classified(""), os.scandir(self._directory if self._directory.exists() else self._root) as entries:
-            next(entries, None)
 
-    def _files(self, prefix: str) -> Iterator[tuple[str, Path]]:
-        """Files whose key starts with `prefix`, unfinished ones too."""
-        folder = prefix.rpartition("/")[0]
-        start = self._directory / _checked(folder) if folder else self._directory
-        with _classified(prefix):
-            for directory, folders, names in os.walk(start, onerror=_refuse_unless_missing):
-                folders.sort()
-                for name in sorted(names):
-                    path = Path(directory) / name
-                    key = path.relative_to(self._directory).as_posix()
-                    if key.startswith(prefix):
-                        yield key, path
+    def _make_folders(self, folder: Place) -> None:
+        try:
+            folder.make_directory()
+        except FileNotFoundError:
+            self._require_root()
+            raise
 
-    def _sync_above(self, target: Path) -> None:
-        for directory in target.parents:
-            descriptor = os.open(directory, os.O_RDONLY | os.O_DIRECTORY)
-            try:
-                os.fsync(descriptor)
-            finally:
-                os.close(descriptor)
-            if directory == self._root:  # the location's own directory may be as new as the object
-                return
+    def _files(self, prefix: str) -> Iterator[tuple[str, int, bool]]:
+        """Key, size and whether it is unfinished of the files whose key starts with `prefix`."""
+        start = prefix.rpartition("/")[0]
+        pending = [_checked(start) if start else ""]
+        while pending:
+            folder = pending.pop()
+            place = self._directory / folder if folder else self._directory
+            with _classified(prefix):
+                entries = _entries(place)
+            inner = []
+            for name, status in entries:
+                key = f"{folder}/{name}" if folder else name
+                if modes.S_ISDIR(status.st_mode):
+                    inner.append(key)
+                elif key.startswith(prefix) and not DELETED_BUT_OPEN.fullmatch(name):
+                    yield key, status.st_size, name.startswith(UNFINISHED_PREFIX)
+            pending += [key for key in reversed(inner) if f"{key}/".startswith(prefix)]
 
-    def _remove_empty(self, directory: Path) -> None:
-        """Keys have no folders, so an empty directory is only a left-over of our own."""
-        while directory != self._directory and directory.is_relative_to(self._directory):
-            try:
-                directory.rmdir()
-            except OSError:
-                return
-            directory = directory.parent
+    def _delete(self, place: Place, key: str) -> None:
+        """It, and the folders that are empty then: keys have none, so those are only left-overs of our own."""
+        with suppress(ObjectNotFound), _classified(key):
+            place.unlink(missing_ok=True)
+            folder = place.parent
+            while len(folder.parts) > len(self._directory.parts):
+                try:
+                    folder.remove_directory()
+                except OSError:
+                    return
+                folder = folder.parent
+
+    def _sync_above(self, target: Place) -> None:
+        """Up to the root: the location's own directory may be as new as the object."""
+        while target.parts:
+            target = target.parent
+            target.sync()
 
 
 class _Exactly(io.RawIOBase):
@@ -171,29 +192,27 @@ class _Exactly(io.RawIOBase):
         return count
 
 
-def _write(path: Path, blocks: Iterator[bytes], key: str) -> int:
+def _write(place: Place, blocks: Iterator[bytes], key: str) -> int:
     """What the blocks themselves raise passes as it is: a source that cannot be read is no failure of the store."""
     size_bytes = 0
     with _classified(key, writing=True):
-        output = path.open("xb", buffering=0)
+        output = place.create()
     with output:
         for block in blocks:
             with _classified(key, writing=True):
-                view = memoryview(block)
-                while view:
-                    view = view[output.write(view) :]
+                write_all(output.fileno(), block)
             size_bytes += len(block)
         with _classified(key, writing=True):
             os.fsync(output.fileno())
     return size_bytes
 
 
-def _publish(temporary: Path, target: Path, key: str, *, if_absent: bool) -> None:
+def _publish(temporary: Place, target: Place, key: str, *, if_absent: bool) -> None:
     if not if_absent:
-        temporary.replace(target)
+        temporary.rename_to(target)
         return
     try:
-        os.link(temporary, target)
+        temporary.link_to(target)
     except FileExistsError as error:
         raise ObjectExists(key) from error
     except OSError as error:
@@ -215,16 +234,27 @@ def _checked(key: str) -> str:
     return key
 
 
-def _size_of(path: Path) -> int | None:
+def _entries(folder: Place) -> list[tuple[str, os.stat_result]]:
+    """Of a folder that may never have been one, or is none any more."""
     try:
-        return path.stat().st_size
-    except FileNotFoundError:  # deleted while we list
-        return None
+        entries = folder.entries()
+    except FileNotFoundError:
+        return []
+    except NotADirectoryError:
+        folder.is_directory()  # refuses what is no file either
+        return []
+    for name, _ in entries:
+        if not name.isascii() and not _is_text(name):
+            raise UnexpectedEntry(folder / name, "no UTF-8")
+    return entries
 
 
-def _refuse_unless_missing(error: OSError) -> None:
-    if not isinstance(error, FileNotFoundError):
-        raise error
+def _is_text(name: str) -> bool:
+    try:
+        name.encode()
+    except UnicodeEncodeError:
+        return False
+    return True
 
 
 LINKS_UNSUPPORTED = frozenset({errno.EPERM, errno.ENOTSUP, errno.EOPNOTSUPP, errno.ENOSYS, errno.EMLINK})
@@ -250,6 +280,8 @@ REASONS: dict[int, tuple[type[Permanent] | type[Transient], str, str]] = {
 def _classified(key: str, *, writing: bool = False) -> Iterator[None]:
     try:
         yield
+    except UnexpectedEntry as error:
+        raise Permanent(error.reason, f"spec.filesystem: {error.message}") from error
     except (FileNotFoundError, NotADirectoryError, IsADirectoryError) as error:
         if writing:  # a directory that was empty was just removed beside us
             raise Transient("FilesystemFailure", f"spec.filesystem: {key}: {error.strerror}") from error

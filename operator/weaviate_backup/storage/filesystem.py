@@ -29,6 +29,9 @@ DELETED_BUT_OPEN = re.compile(r"\.nfs[0-9a-f]{24}")
 """The name that an NFS client gives a file which is deleted while somebody beside it has it open, until it is closed
 (`nfs_sillyrename` in Linux)."""
 
+MOST_FOLDERS = 64
+"""In each other. No key of ours has a quarter of it, and a walk takes the longer for each, the deeper it is."""
+
 
 class FilesystemStore:
     """An `ObjectStore` below `root/path`."""
@@ -142,6 +145,8 @@ class FilesystemStore:
             folder = pending.pop()
             place = self._directory / folder if folder else self._directory
             with _classified(prefix):
+                if len(place.parts) > MOST_FOLDERS:
+                    raise UnexpectedEntry(place, f"below {MOST_FOLDERS} directories")
                 entries = _entries(place)
             inner = []
             for name, status in entries:

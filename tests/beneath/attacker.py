@@ -174,9 +174,9 @@ def fill(root: Path, content: bytes) -> None:
 def volume_in_memory() -> Iterator[Volume]:
     """In a file system of memory where there is one: thousands are made."""
     memory = Path("/dev/shm")
-    with tempfile.TemporaryDirectory(dir=memory if os.access(memory, os.W_OK) else None) as directory:
-        with _volume_below(Path(directory)) as made:
-            yield made
+    where = memory if os.access(memory, os.W_OK) else None
+    with tempfile.TemporaryDirectory(dir=where) as directory, _volume_below(Path(directory)) as made:
+        yield made
 
 
 @contextmanager
@@ -298,7 +298,6 @@ def _attacked(
         elif done and back_after is not None and number == at + back_after:
             volume.restore()
 
-    with within(20), interposed(volume.root, before_call):
-        with suppress(*expected):
-            verb()
+    with within(20), interposed(volume.root, before_call), suppress(*expected):
+        verb()
     return done

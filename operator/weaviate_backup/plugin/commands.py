@@ -97,10 +97,17 @@ def copy(  # noqa: PLR0917 (typer calls it by name)
     ] = None,
     from_directory: Annotated[
         Path | None,
-        typer.Option(metavar="DIR", exists=True, file_okay=False, help="Where a filesystem's volume is mounted here."),
+        typer.Option(
+            metavar="DIR",
+            exists=True,
+            file_okay=False,
+            resolve_path=True,  # a link that a person names is meant; in a store none is followed
+            help="Where a filesystem's volume is mounted here.",
+        ),
     ] = None,
     to_directory: Annotated[
-        Path | None, typer.Option(metavar="DIR", exists=True, file_okay=False, help="The same for --to.")
+        Path | None,
+        typer.Option(metavar="DIR", exists=True, file_okay=False, resolve_path=True, help="The same for --to."),
     ] = None,
     trust_host: Annotated[
         list[str] | None,

@@ -131,7 +131,7 @@ class Volume:
     def _path(self, entry: str) -> Path | None:
         if entry != TEMPORARY:
             return self.root / entry
-        below = {each for each in self.root.rglob(".unfinished-*")} - {self.root / HALF}
+        below = set(self.root.rglob(".unfinished-*")) - {self.root / HALF}
         return next(iter(below), None)
 
 

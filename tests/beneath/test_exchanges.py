@@ -1,4 +1,4 @@
-"""Whatever is exchanged between two calls of the system, a use of a place touches nothing outside its root, and ends."""
+"""Whatever is exchanged between two calls of the system, a use of a place touches nothing outside, and it ends."""
 
 import os
 from collections.abc import Callable

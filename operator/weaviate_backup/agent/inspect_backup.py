@@ -110,6 +110,11 @@ def read_contents_of(reader: BackupReader, meter: Meter) -> BackupContents:
             access, (roles, users) = count_access(stored), names_of(stored)
         except Permanent as error:
             problems.append(failure_of(error))
+    sha256 = ""
+    try:
+        sha256 = reader.sha256
+    except Permanent as error:
+        problems.append(failure_of(error))
     lost, warnings = _shards_not_held(reader, states, held)
     nodes_of: dict[str, list[str]] = defaultdict(list)
     for node, collections in held.items():
@@ -136,6 +141,10 @@ def read_contents_of(reader: BackupReader, meter: Meter) -> BackupContents:
         ),
         roles=roles[:NAMES_SHOWN],
         users=users[:NAMES_SHOWN],
+        sha256=sha256,
+        node_manifests={node: entry.manifest.sha256 for node, entry in reader.manifest.nodes.items()}
+        if reader.manifest
+        else {},
     )
 
 

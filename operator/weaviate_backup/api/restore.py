@@ -16,6 +16,7 @@ from weaviate_backup.api.operation_spec import (
     TargetReference,
     Timeout,
 )
+from weaviate_backup.api.rules import matching
 from weaviate_backup.api.status import (
     MAX_COLLECTIONS,
     MAX_NAMES,
@@ -24,6 +25,11 @@ from weaviate_backup.api.status import (
     OperationStatus,
     PlannedNode,
     Sha256,
+)
+
+_DIGEST = matching(
+    "^[0-9a-f]{64}$",
+    "source.backupSHA256 is a SHA-256 of 64 lower-case hexadecimal digits, as status.backupSHA256 shows it",
 )
 
 
@@ -57,6 +63,9 @@ class RestoreSource(ApiModel):
     """The WeaviateBackupLocation that holds backupID."""
     backup_id: BackupID | None = None
     """The backup's identifier in locationRef."""
+    backup_sha256: Annotated[str | None, Field(max_length=64, json_schema_extra=_DIGEST)] = None
+    """status.backupSHA256 of a backup, or of a dry run that was reviewed: nothing else than that very backup is
+    restored. With backupRef, its status says so by itself."""
 
 
 class RestoreSpec(ApiModel):

@@ -78,6 +78,7 @@ def remember_restore(status: RestoreStatus) -> RestoreState:
         phase_since=status.phase_start_time,
         nodes=remember_nodes(status.nodes),
         collections=status.plan.collections if status.plan else (),
+        backup_sha256=status.backup_sha256 or "",
         applier=status.applier,
         outcome=Outcome(status.outcome) if status.outcome else None,
         reason=cause.reason if cause else (ready.reason if ready and pending else ""),
@@ -262,7 +263,8 @@ def _planned(
     )
     warnings = tuple(Finding(reason=each.reason[:64], message=each.message[:256]) for each in verdict.warnings[:16])
     covered = CollectionsStatus(count=len(verdict.collections), names=bounded(verdict.collections, limit=MAX_NAMES))
-    return {"plan": made, "collections": covered, "warnings": warnings}
+    judged = verdict.backup_sha256[:64] or None
+    return {"plan": made, "collections": covered, "warnings": warnings, "backup_sha256": judged}
 
 
 def _show_address(found: ModuleAddress) -> PlannedAddress:

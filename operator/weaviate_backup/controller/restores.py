@@ -22,9 +22,10 @@ from weaviate_backup.controller.cluster_view import ask_weaviate, read_cluster, 
 from weaviate_backup.controller.leases import LeaseView
 from weaviate_backup.controller.location_gate import read_location, read_secrets
 from weaviate_backup.controller.operations import OperationRequest, OperationRuntime, Plan
+from weaviate_backup.controller.restore_pins import pin_of_spec, pin_of_status, refuse_other_pin
 from weaviate_backup.controller.restore_status import remember_restore, show_restore
 from weaviate_backup.controller.server_operations import ServerLine, ServerTask, place_of
-from weaviate_backup.core.orders import STORE_WORKER, Lease, PlannedRestore
+from weaviate_backup.core.orders import STORE_WORKER, UNPINNED, BackupPin, Lease, PlannedRestore
 from weaviate_backup.core.restore_machine import (
     RestoreDecision,
     RestoreRequest,
@@ -48,11 +49,12 @@ log = logging.getLogger(__name__)
 
 @dataclass(frozen=True)
 class Source:
-    """Where the backup is. `location` None: not to be had now, `refusals` say why."""
+    """Where the backup is, and what it must be. `location` None: not to be had now, `refusals` say why."""
 
     location: LocationSpec | None
     backup_id: str
     refusals: tuple[Failure, ...]
+    pin: BackupPin = UNPINNED
 
 
 class RestoreDriver:
@@ -141,6 +143,7 @@ class RestoreDriver:
                     stateful_set_uid=cluster.uid,
                     backup_id=source.backup_id,
                     location=source.location,
+                    pin=source.pin,
                 )
         except BackupError as error:
             transient = not isinstance(error, Permanent)
@@ -202,7 +205,7 @@ class RestoreDriver:
         if source.backup_ref is None:
             name = source.location_ref.name if source.location_ref else ""
             view = await read_location(self._kube, namespace, name, writing=False, path=path)
-            return Source(view.spec, source.backup_id or "", view.refusals)
+            return Source(view.spec, source.backup_id or "", view.refusals, pin_of_spec(source))
         body = await self._kube.get(BACKUPS, namespace, source.backup_ref.name)
         if body is None:
             message = f"there is no WeaviateBackup {source.backup_ref.name!r} in namespace {namespace}"
@@ -213,7 +216,9 @@ class RestoreDriver:
             message = f"WeaviateBackup {source.backup_ref.name} is {status.phase}, not Completed"
             return Source(None, "", (Failure(reason="BackupNotCompleted", message=message, transient=passing),))
         secrets = await read_secrets(self._kube, namespace, status.location)
-        return Source(status.location, status.backup_id, secrets.missing)
+        pin = pin_of_status(source.backup_ref.name, status)
+        differing = refuse_other_pin(pin, source)
+        return Source(status.location, status.backup_id, (*differing, *secrets.missing), pin)
 
     async def _show(
         self, restore: Restore, before: RestoreState, decision: RestoreDecision, world: RestoreWorld, now: datetime

@@ -10,6 +10,8 @@ from dataclasses import dataclass
 from datetime import datetime, timedelta
 from enum import StrEnum
 
+from pydantic import Field
+
 from weaviate_backup.api.location import LocationSpec
 from weaviate_backup.api.status import NodePhase
 from weaviate_backup.core.session import Failure, NodeReport, StepCommand, Wire
@@ -103,6 +105,20 @@ class PlannedBackup(Wire):
     """What the backup will not hold, as far as that is known beforehand."""
 
 
+class BackupPin(Wire):
+    """What the backup must be, as `said_by` has it: its SHA-256, and those of its nodes' manifests where it has some.
+
+    Both empty: nothing is known of it beforehand, and what lies in the store is taken as it is.
+    """
+
+    said_by: str = ""
+    sha256: str = ""
+    node_manifests: dict[str, str] = Field(default_factory=dict)
+
+
+UNPINNED = BackupPin()
+
+
 class PlannedRestore(Wire):
     """`nodes` are the target's. `applier` speaks to raft for all."""
 
@@ -114,6 +130,7 @@ class PlannedRestore(Wire):
     backup_id: str
     location: LocationSpec
     """As it was, with the path that this operation uses."""
+    pin: BackupPin = UNPINNED
 
 
 @dataclass(frozen=True)

@@ -10,18 +10,18 @@ import binascii
 from datetime import UTC, datetime
 from typing import Annotated
 
-from pydantic import AfterValidator, BaseModel, BeforeValidator, ConfigDict, Field, PlainSerializer, ValidationError
+from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, PlainSerializer, ValidationError
 
 from weaviate_backup.errors import Permanent, excerpt
 from weaviate_backup.layout import keys
 from weaviate_backup.layout.compression import CompressionType
+from weaviate_backup.layout.names import Name, NameOrEmpty
 
 STRUCTURE_VERSION = "2.1"
 SUCCESS = "SUCCESS"
 NEVER = datetime(1, 1, 1, tzinfo=UTC)
 """Go's zero time: what a server writes where it has no time."""
 NO_ALIASES = b"[]"
-NAME_LIMIT = 255
 
 
 def _decode(value: object) -> object:
@@ -50,24 +50,12 @@ def _none_is_empty_list(value: object) -> object:
     return () if value is None else value
 
 
-def _plain(name: str) -> str:
-    """Names become parts of keys and of paths."""
-    if not name or len(name) > NAME_LIMIT or name in (".", "..") or any(each in name for each in "/\\\0"):
-        raise ValueError(f"{excerpt(name, 40)!r} is no name")
-    return name
-
-
-def _plain_or_empty(name: str) -> str:
-    return _plain(name) if name else name
-
-
 def _absent_is_gzip(value: object) -> object:
     return value or CompressionType.GZIP
 
 
 Base64Bytes = Annotated[bytes, BeforeValidator(_decode), PlainSerializer(_encode, when_used="json")]
 OptionalBase64Bytes = Annotated[bytes | None, BeforeValidator(_decode), PlainSerializer(_encode, when_used="json")]
-Name = Annotated[str, AfterValidator(_plain)]
 ChunkNumber = Annotated[str, Field(pattern=r"^[0-9]{1,10}$")]
 Size = Annotated[int, Field(ge=0)]
 Time = Annotated[datetime, PlainSerializer(_encode_time, when_used="json")]
@@ -110,7 +98,7 @@ class ShardDescriptor(Descriptor):
     """
 
     name: Name
-    node: str
+    node: NameOrEmpty
     files: Annotated[tuple[str, ...], BeforeValidator(_none_is_empty_list)] = ()
     big_files: Annotated[
         dict[str, BigFile], BeforeValidator(_none_is_empty), Field(alias="bigFilesChunk", exclude_if=lambda it: not it)
@@ -158,9 +146,7 @@ class NodeDescriptor(Descriptor):
     compression_type: Annotated[CompressionType, BeforeValidator(_absent_is_gzip), Field(alias="compressionType")] = (
         CompressionType.GZIP
     )
-    base_backup_id: Annotated[
-        str, AfterValidator(_plain_or_empty), Field(alias="baseBackupId", exclude_if=lambda it: not it)
-    ] = ""
+    base_backup_id: Annotated[NameOrEmpty, Field(alias="baseBackupId", exclude_if=lambda it: not it)] = ""
 
     def collection(self, name: str) -> ClassDescriptor | None:
         return next((each for each in self.classes if each.name == name), None)
@@ -186,13 +172,13 @@ class BackupConfig(Descriptor):
     status: str = SUCCESS
     version: str = STRUCTURE_VERSION
     server_version: Annotated[str, Field(alias="serverVersion")]
-    leader: Annotated[str, AfterValidator(_plain_or_empty)] = ""
+    leader: NameOrEmpty = ""
     error: str = ""
     pre_compression_size_bytes: Annotated[int, Field(alias="preCompressionSizeBytes")] = 0
     compression_type: Annotated[CompressionType, BeforeValidator(_absent_is_gzip), Field(alias="compressionType")] = (
         CompressionType.GZIP
     )
-    base_backup_id: Annotated[str, AfterValidator(_plain_or_empty), Field(alias="baseBackupId")] = ""
+    base_backup_id: Annotated[NameOrEmpty, Field(alias="baseBackupId")] = ""
 
     @property
     def collections(self) -> tuple[str, ...]:

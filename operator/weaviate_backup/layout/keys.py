@@ -9,6 +9,8 @@ RESTORE_CONFIG = "restore_config.json"
 NODE_DESCRIPTOR = "backup.json"
 MANIFEST = "manifest.json"
 NODE_MANIFEST = "manifest.json.zst"
+OURS = frozenset({MANIFEST, NODE_MANIFEST})
+"""Last parts of keys that no server writes."""
 
 
 def backup_config(backup_id: str) -> str:
@@ -39,3 +41,8 @@ def manifest(backup_id: str) -> str:
 def node_manifest(backup_id: str, node: str) -> str:
     """Ours, of one node: every chunk and every file with its checksum."""
     return f"{backup_id}/{node}/{NODE_MANIFEST}"
+
+
+def is_ours(key: str) -> bool:
+    """Whether only we write an object of that name: below a backup or a node of it, a collection has chunks alone."""
+    return key.count("/") <= 2 and key.rpartition("/")[2] in OURS

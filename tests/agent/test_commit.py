@@ -2,10 +2,12 @@
 
 import hashlib
 import json
+import shutil
 from pathlib import Path
 
 import pytest
-from tests.agent.foreign_backup import NODES, ForeignBackup
+from tests.agent.foreign_backup import NODES, ForeignBackup, Json
+from tests.agent.small_restore import PLACE
 from tests.stored.own_backup import UID, own_backup
 
 from weaviate_backup.agent.commit import _commit
@@ -32,13 +34,21 @@ def uploaded(tmp_path: Path) -> ForeignBackup:
     return backup
 
 
-def commit(backup: ForeignBackup) -> Committed:
-    nowhere = backup.root / "nowhere"
+def commit(backup: ForeignBackup, *, signing_key: bytes | None = None, verify: Json | None = None) -> Committed:
+    """By a store worker. With `verify` the location signs; `signing_key`: what its Secret holds, None: nothing."""
+    nowhere, signing = backup.root / "nowhere", backup.root.parent / "signing"
+    place = PLACE
+    if signing_key is not None or verify is not None:
+        place = {**PLACE, "signing": {"keySecretRef": {"name": "signer", "key": "pem"}}, "verify": verify}
+    shutil.rmtree(signing, ignore_errors=True)
+    if signing_key is not None:
+        signing.mkdir()
+        (signing / "key").write_bytes(signing_key)
     order = SessionOrder(
         operation_uid=UID,
         node="store-0",
         backup_id=backup.backup_id,
-        location=LocationSpec.model_validate({"filesystem": {"volume": {"hostPath": {"path": "/"}}}}),
+        location=LocationSpec.model_validate(place),
         server_version="1.39.1",
         weaviate=None,
         work=StoreOrder(),
@@ -49,6 +59,7 @@ def commit(backup: ForeignBackup) -> Committed:
         filesystem_root=backup.root,
         credentials_directory=nowhere,
         ca_directory=nowhere,
+        signing_directory=signing,
     )
     folder = backup.root / backup.backup_id
     verified = {node: hashlib.sha256((folder / node / "manifest.json.zst").read_bytes()).hexdigest() for node in NODES}

@@ -10,119 +10,23 @@ from collections.abc import Callable
 from pathlib import Path
 
 import pytest
-from tests.agent.foreign_backup import COLLECTION, ForeignBackup, Json, chain
-from tests.stored.own_backup import own_backup
+from tests.agent.foreign_backup import ForeignBackup, Json, chain
+from tests.agent.small_restore import (
+    CHUNK,
+    REASONS,
+    Restore,
+    Spoil,
+    flipped,
+    gone,
+    made_anew,
+    ours,
+    refused,
+    stock,
+    swapped,
+)
 
-from weaviate_backup.agent.apply import _read
-from weaviate_backup.agent.download import _download
-from weaviate_backup.agent.inspect_backup import _inspect
-from weaviate_backup.agent.journal import Journal
-from weaviate_backup.agent.workspace import RESTORE, Workspace
-from weaviate_backup.api.location import LocationSpec
-from weaviate_backup.core.orders import UNPINNED, BackupPin
-from weaviate_backup.core.restore_plan import RestoreVerdict, RestoreWishes, TargetFacts, plan_restore
-from weaviate_backup.core.session import RestoreOrder, SessionOrder, Step, StepCommand, WeaviateEndpoint
+from weaviate_backup.core.orders import BackupPin
 from weaviate_backup.errors import Permanent
-from weaviate_backup.settings import AgentSettings
-from weaviate_backup.stored.meter import Meter
-
-UID = "0b5f2c1e"
-FILES = {"lsm/objects/segment-1.db": b"objects" * 300}
-CHUNK = f"n0/{COLLECTION}/chunk-2"
-TARGET = TargetFacts(nodes={"n0": True, "n1": True}, version="1.39.1", collections=())
-Spoil = Callable[[ForeignBackup], object]
-
-
-class Restore:
-    """One node's part of a restore, as its agent does it."""
-
-    def __init__(self, directory: Path, backup: ForeignBackup, *, users: bool = True) -> None:
-        data = directory / "data"
-        data.mkdir()
-        location = LocationSpec.model_validate({"filesystem": {"volume": {"hostPath": {"path": "/"}}}})
-        order = SessionOrder(
-            operation_uid=UID,
-            node="n0",
-            backup_id=backup.backup_id,
-            location=location,
-            server_version="1.39.1",
-            weaviate=WeaviateEndpoint(host="127.0.0.1", data_path=str(data)),
-            work=RestoreOrder(source_node="n0", users=users, roles=users),
-        )
-        settings = AgentSettings(
-            operation_uid=UID,
-            node="n0",
-            data_path=data,
-            credentials_directory=directory / "none",
-            ca_directory=directory / "none",
-            filesystem_root=backup.root,
-        )
-        journal = Journal(data / ".weaviate-backup" / UID / "journal")
-        self.workspace = Workspace(settings, order, journal)
-        self.backup_sha256 = ""
-
-    def judge(self, pin: BackupPin = UNPINNED) -> RestoreVerdict:
-        inspected = _inspect(self.workspace, Meter())
-        verdict = plan_restore(RestoreWishes(), dict.fromkeys(("n0", "n1"), inspected), TARGET, pin=pin)
-        self.backup_sha256 = verdict.backup_sha256
-        return verdict
-
-    def download(self) -> None:
-        _download(self.workspace, self._command(Step.DOWNLOAD), Meter())
-
-    def read_to_apply(self) -> None:
-        _read(self.workspace, self._command(Step.APPLY))
-
-    def _command(self, step: Step) -> StepCommand:
-        return StepCommand(operation_uid=UID, step=step, collections=(COLLECTION,), backup_sha256=self.backup_sha256)
-
-    @property
-    def brought(self) -> list[Path]:
-        root = self.workspace.directory / RESTORE
-        return [path for path in root.rglob("*") if path.is_file()]
-
-
-def ours(directory: Path, backup_id: str = "nightly") -> ForeignBackup:
-    return own_backup(directory / "store", backup_id, files=FILES)
-
-
-def stock(directory: Path, backup_id: str = "nightly", files: dict[str, bytes] = FILES) -> ForeignBackup:
-    return ForeignBackup(directory / "store", backup_id, files=files).write()
-
-
-def flipped(key: str) -> Spoil:
-    def spoil(backup: ForeignBackup) -> None:
-        path = backup.root / backup.backup_id / key
-        content = bytearray(path.read_bytes())
-        content[len(content) // 2] ^= 1
-        path.write_bytes(content)
-
-    return spoil
-
-
-def gone(*names: str) -> Spoil:
-    return lambda backup: [backup.remove(name) for name in names]  # type: ignore[func-returns-value]
-
-
-def swapped(key: str) -> Spoil:
-    """With another backup's, of the same cluster and shape."""
-
-    def spoil(backup: ForeignBackup) -> None:
-        files = {"lsm/objects/segment-1.db": b"others" * 350}
-        own = (backup.root / backup.backup_id / "manifest.json").exists()
-        other = own_backup(backup.root, "other", files=files) if own else stock(backup.root.parent, "other", files)
-        backup.put_bytes(key, (other.root / "other" / key).read_bytes())
-
-    return spoil
-
-
-def added(backup: ForeignBackup) -> None:
-    """By somebody who writes every document anew with right hashes: a class with a setting of his."""
-    fresh = own_backup(backup.root / "elsewhere", backup.backup_id, files={**FILES, "indexcount": b"his"})
-    for path in fresh.root.rglob("*"):
-        if path.is_file():
-            backup.put_bytes(path.relative_to(fresh.root / backup.backup_id).as_posix(), path.read_bytes())
-
 
 DOCUMENTS = ("backup_config.json", "manifest.json", "n0/manifest.json.zst", "n0/backup.json")
 SPOILT: dict[str, Spoil] = {
@@ -130,29 +34,13 @@ SPOILT: dict[str, Spoil] = {
     **{f"{key} gone": gone(key) for key in DOCUMENTS},
     **{f"{key} swapped": swapped(key) for key in DOCUMENTS},
     "manifests gone": gone("manifest.json", "n0/manifest.json.zst", "n1/manifest.json.zst"),
-    "made anew": added,
+    "made anew": made_anew,
 }
 CHUNKS: dict[str, Spoil] = {
     "chunk flipped": flipped(CHUNK),
     "chunk gone": gone(CHUNK),
     "chunk swapped": swapped(CHUNK),
 }
-REASONS = {
-    "BackupChanged",
-    "BackupDamaged",
-    "BackupIdMismatch",
-    "BackupIncomplete",
-    "BackupNotFound",
-    "HostileBackup",
-    "ObjectNotFound",
-}
-
-
-def refused(work: Callable[[], object]) -> str:
-    with pytest.raises(Permanent) as caught:
-        work()
-    assert caught.value.reason in REASONS
-    return caught.value.reason
 
 
 def pinned(backup: ForeignBackup, directory: Path) -> BackupPin:

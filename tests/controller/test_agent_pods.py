@@ -5,10 +5,10 @@ from typing import Any
 import pytest
 from pydantic import ValidationError
 
-from weaviate_backup.api.location import CUSTOMER_KEY, LocationSpec
+from weaviate_backup.api.location import CUSTOMER_KEY, LocationSpec, SecretKeyReference
 from weaviate_backup.api.operation_spec import AgentOptions
 from weaviate_backup.controller.agent_pods import AgentImage, Owner, store_worker_pod
-from weaviate_backup.core.session import CA_MOUNT, CREDENTIALS_MOUNT
+from weaviate_backup.core.session import CA_MOUNT, CREDENTIALS_MOUNT, SIGNING_MOUNT
 from weaviate_backup.errors import Permanent
 from weaviate_backup.settings import AgentSettings
 
@@ -76,3 +76,20 @@ def test_agents_learn_from_the_installer_alone_which_hosts_are_trusted(monkeypat
     monkeypatch.setenv("WVB_TRUSTED_STORE_HOSTS", "https://minio")
     with pytest.raises(ValidationError, match="'https://minio' is no host to trust"):
         AgentSettings.from_environment()
+
+
+@pytest.mark.parametrize("signs", [True, False])
+def test_the_signing_key_is_in_no_pod_that_was_not_given_it(signs: bool) -> None:
+    """The location names it in both."""
+    location = {"s3": {"bucket": "abc"}, "signing": {"keySecretRef": {"name": "signer", "key": "pem"}}}
+    pod = store_worker_pod(
+        OWNER, name="w", location=LocationSpec.model_validate(location), options=AgentOptions(),
+        image=AgentImage("image", "IfNotPresent"), lease_seconds=60, deadline_seconds=60,
+        signing=SecretKeyReference(name="signer", key="pem") if signs else None,
+    )  # fmt: skip
+    volumes = [volume["secret"] for volume in pod["spec"]["volumes"] if volume["name"] == "signing"]
+    mounts = [mount for mount in pod["spec"]["containers"][0]["volumeMounts"] if mount["mountPath"] == SIGNING_MOUNT]
+    assert ("signer" in str(pod)) == signs
+    if signs:
+        assert volumes == [{"secretName": "signer", "items": [{"key": "pem", "path": "key"}], "optional": True}]
+        assert [mount["readOnly"] for mount in mounts] == [True]

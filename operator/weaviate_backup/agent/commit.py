@@ -35,6 +35,7 @@ from weaviate_backup.layout.manifests import (
     decode_backup_manifest,
     encode_backup_manifest,
 )
+from weaviate_backup.layout.signatures import sign, signer_of
 from weaviate_backup.storage.object_store import ObjectStore
 from weaviate_backup.stored.meter import Meter
 from weaviate_backup.stored.storing import (
@@ -58,7 +59,7 @@ async def commit(workspace: Workspace, command: StepCommand, meter: Meter) -> Co
 def _commit(workspace: Workspace, verified: Mapping[str, str], meter: Meter) -> Committed:
     if not verified:
         raise Permanent("InvalidRequest", "commit needs the verified manifests' hashes")
-    store, backup_id = workspace.open_store(), workspace.backup_id
+    store, backup_id, signing_key = workspace.open_store(), workspace.backup_id, workspace.signing_key()
     known = _own_manifest(workspace, store)
     if is_committed(store, backup_id):
         return _committed_already(workspace, store, known)
@@ -72,7 +73,12 @@ def _commit(workspace: Workspace, verified: Mapping[str, str], meter: Meter) -> 
     manifest = _describe(workspace, leader, descriptors, contents, since=known)
     marker = encode(_marker(manifest, descriptors))
     manifest = manifest.model_copy(update={"marker": StoredDocument.of(marker)})
-    put_exactly(store, keys.manifest(backup_id), encode_backup_manifest(manifest), backup_id=backup_id)
+    content = encode_backup_manifest(manifest)
+    put_exactly(store, keys.manifest(backup_id), content, backup_id=backup_id)
+    if signing_key is not None:
+        digest = hashlib.sha256(content).hexdigest()
+        signature = sign(signing_key, backup_id=backup_id, manifest_sha256=digest)
+        put_exactly(store, keys.manifest_signature(backup_id), signature, backup_id=backup_id)
     meter.check()
     _lock(workspace, store, manifest)  # before the marker: a backup that exists is kept
     try:
@@ -129,10 +135,10 @@ def _descriptor(store: ObjectStore, backup_id: str, contents: NodeContents) -> N
 
 
 def _check_objects(store: ObjectStore, backup_id: str, contents: Mapping[str, NodeContents]) -> None:
-    """Every object of every node with its size, and no object besides, but our own manifest of an earlier attempt."""
+    """Every object of every node with its size, and no other, but what an earlier attempt of ours wrote on top."""
     expected = {key: size for each in contents.values() for key, size in each.expected.items()}
-    manifest = keys.manifest(backup_id)
-    listed = {each.key: each.size_bytes for each in store.list(prefix_of(backup_id)) if each.key != manifest}
+    on_top = (keys.manifest(backup_id), keys.manifest_signature(backup_id))
+    listed = {each.key: each.size_bytes for each in store.list(prefix_of(backup_id)) if each.key not in on_top}
     findings = compare_listing(expected, listed)
     if findings:
         raise Permanent("VerificationFailed", summarize(findings))
@@ -243,11 +249,13 @@ def _result(manifest: BackupManifest, store: ObjectStore, *, locked_until: datet
         raise Permanent(
             "VerificationFailed", f"{keys.manifest(manifest.backup_id)} came back other than it was written"
         )
+    signature = find_document(store, keys.manifest_signature(manifest.backup_id))
     return Committed(
-        objects=manifest.objects + OBJECTS_OF_THE_WHOLE,
+        objects=manifest.objects + OBJECTS_OF_THE_WHOLE + (signature is not None),
         bytes_stored=manifest.stored_bytes,
         bytes_total=manifest.source_bytes,
         completed_at=manifest.completed_at,
         locked_until=locked_until,
         backup_sha256=hashlib.sha256(content).hexdigest(),
+        signed_by=signer_of(signature) if signature else "",
     )

@@ -130,6 +130,8 @@ class RestorePlan(ApiModel):
     layout_version: Text | None = None
     verifiable: bool | None = None
     """Whether the backup has manifests, so that each byte is checked against a checksum."""
+    signed_by: Sha256 | None = None
+    """SHA-256 of the public key with which the backup's signature was checked; absent: none was."""
     bytes_required: Count = 0
     """On the fullest node of the plan; see nodes for each."""
     bytes_total: Count = 0

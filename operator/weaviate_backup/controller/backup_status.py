@@ -156,6 +156,7 @@ def show_backup(
             "size": show_bytes(committed.bytes_stored),
             "locked_until": committed.locked_until,
             "backup_sha256": committed.backup_sha256[:64] or None,
+            "signed_by": committed.signed_by[:64] or None,
         }
     if state.audited is not None:
         changes |= _audited(state.audited)

@@ -14,6 +14,7 @@ from datetime import UTC, datetime, timedelta
 from typing import Any
 
 from weaviate_backup.agent_client import ClientIdentity
+from weaviate_backup.api.location import SecretKeyReference
 from weaviate_backup.api.operation_spec import AgentOptions
 from weaviate_backup.controller import agent_pods, certificates, leases
 from weaviate_backup.controller.agent_links import AgentAddress, AgentLinks
@@ -36,6 +37,7 @@ from weaviate_backup.core.orders import (
 from weaviate_backup.core.session import Failure, SessionOrder
 from weaviate_backup.core.stepping import Agents
 from weaviate_backup.core.topology import ClusterView
+from weaviate_backup.core.verification import signers_of
 from weaviate_backup.errors import BackupError, Permanent, Transient
 from weaviate_backup.kube import PODS, SECRETS, AlreadyExists, Kube
 from weaviate_backup.settings import OperatorSettings
@@ -216,6 +218,7 @@ class OperationRuntime:
         image = AgentImage(told.agent_image, told.agent_image_pull_policy, told.trusted_store_hosts)
         lease = self.settings.agent_lease_seconds
         deadline = int(request.timeout_seconds + timedelta(seconds=DEADLINE_SLACK_SECONDS).total_seconds())
+        signing = self._signing_key_of(node)
         if node == STORE_WORKER:
             return agent_pods.store_worker_pod(
                 self.owner,
@@ -225,6 +228,7 @@ class OperationRuntime:
                 image=image,
                 lease_seconds=lease,
                 deadline_seconds=deadline,
+                signing=signing,
             )
         view = cluster.node(node) if cluster else None
         if cluster is None or view is None:
@@ -242,7 +246,15 @@ class OperationRuntime:
             image=image,
             lease_seconds=lease,
             deadline_seconds=deadline,
+            signing=signing,
         )
+
+    def _signing_key_of(self, node: str) -> SecretKeyReference | None:
+        """Where the key lies that the pod is to have; None for all that complete no backup."""
+        plan = self.plan
+        if not isinstance(plan, PlannedBackup) or plan.location.signing is None or node not in signers_of(plan):
+            return None
+        return plan.location.signing.key_secret_ref
 
     async def _put_session(self, node: str, request: OperationRequest) -> None:
         assert self.plan is not None

@@ -250,6 +250,7 @@ def _planned(
         backup_version=contents.server_version[:64] or None,
         layout_version=contents.layout_version[:64] or None,
         verifiable=contents.verifiable,
+        signed_by=contents.signed_by[:64] or None,
         bytes_required=max(verdict.bytes_required.values(), default=0),
         bytes_total=contents.bytes_total,
         aliases=bounded(verdict.aliases, limit=MAX_NAMES),

@@ -37,6 +37,7 @@ from weaviate_backup.core.restore_plan import RestoreWishes, TargetFacts
 from weaviate_backup.core.server_following import Recovered, ServerSight
 from weaviate_backup.core.server_restore import BY_SERVER
 from weaviate_backup.core.session import Failure, RestoreOrder, SessionOrder, StoreOrder
+from weaviate_backup.core.signing import refuse_unheld_restore
 from weaviate_backup.core.stepping import Agents
 from weaviate_backup.core.topology import ClusterView
 from weaviate_backup.errors import BackupError, Permanent, Transient
@@ -120,6 +121,8 @@ class RestoreDriver:
             )
         source = await self._find_source(restore)
         refusals = list(source.refusals)
+        if source.location is not None and _by_server(restore):
+            refusals += refuse_unheld_restore(source.location)
         lease, native, proposal = LeaseView(Lease.UNKNOWN), None, None
         try:
             cluster = await read_cluster(self._kube, self._owner.namespace, effects.stateful_set)

@@ -30,6 +30,8 @@ CA_MOUNT = "/etc/weaviate-backup/ca"
 """`ca.crt` of the location's caSecretRef, when it has one."""
 CLUSTER_MOUNT = "/etc/weaviate-backup/cluster"
 """`username` and `password` of Weaviate's cluster basic authentication, when it has one."""
+SIGNING_MOUNT = "/etc/weaviate-backup/signing"
+"""`key` of the location's signing.keySecretRef; only where a backup is completed."""
 TLS_MOUNT = "/etc/weaviate-backup/tls"
 """`ca.crt`, `tls.crt`, `tls.key` of this agent."""
 
@@ -269,6 +271,8 @@ class Committed(Wire):
     """Until then the store lets nobody delete or replace an object of the backup."""
     backup_sha256: str = ""
     """Of `manifest.json` as the store gives it back; an older agent does not tell."""
+    signed_by: str = ""
+    """Identifier of the key that it was signed with."""
 
 
 class ModuleAddress(Wire):
@@ -308,6 +312,8 @@ class BackupContents(Wire):
     """Tells this backup from any other; empty while its documents cannot all be read."""
     node_manifests: dict[str, str] = {}
     """node -> SHA-256 of its manifest, as `manifest.json` has it."""
+    signed_by: str = ""
+    """Identifier of the key whose signature was checked; empty: none was, `problems` and `warnings` say why."""
 
 
 class Inspected(Wire):

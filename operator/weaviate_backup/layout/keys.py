@@ -8,8 +8,9 @@ BACKUP_CONFIG = "backup_config.json"
 RESTORE_CONFIG = "restore_config.json"
 NODE_DESCRIPTOR = "backup.json"
 MANIFEST = "manifest.json"
+MANIFEST_SIGNATURE = "manifest.json.sig"
 NODE_MANIFEST = "manifest.json.zst"
-OURS = frozenset({MANIFEST, NODE_MANIFEST})
+OURS = frozenset({MANIFEST, MANIFEST_SIGNATURE, NODE_MANIFEST})
 """Last parts of keys that no server writes."""
 
 
@@ -36,6 +37,11 @@ def chunk(backup_id: str, node: str, collection: str, number: int) -> str:
 def manifest(backup_id: str) -> str:
     """Ours, of the whole backup; written just before the global descriptor."""
     return f"{backup_id}/{MANIFEST}"
+
+
+def manifest_signature(backup_id: str) -> str:
+    """Ours, of the manifest; written between it and the global descriptor, where a location says so."""
+    return f"{backup_id}/{MANIFEST_SIGNATURE}"
 
 
 def node_manifest(backup_id: str, node: str) -> str:

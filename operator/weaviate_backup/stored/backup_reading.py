@@ -144,6 +144,11 @@ class BackupReader:
             raise Permanent("BackupIdMismatch", message)
         return manifest
 
+    @cached_property
+    def signature(self) -> bytes | None:
+        """What vouches for `manifest`, unread; None when nobody signed it."""
+        return find_document(self._store, keys.manifest_signature(self.backup_id))
+
     @property
     def leader(self) -> str:
         """The node whose descriptor holds every collection; without one named, the first that does."""

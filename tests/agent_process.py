@@ -106,6 +106,7 @@ class Agent:
             "WVB_CREDENTIALS_DIRECTORY": str(secret),
             "WVB_CA_DIRECTORY": str(directory / "no-ca"),
             "WVB_CLUSTER_DIRECTORY": str(directory / "cluster"),
+            "WVB_SIGNING_DIRECTORY": str(directory / "signing"),
             "WVB_FILESYSTEM_ROOT": str(directory / "store"),
             "WVB_LEASE_SECONDS": str(order.lease_seconds),
         }

@@ -4,8 +4,11 @@ The agent's own steps on backups of ours and of servers in a directory; only the
 """
 
 import base64
+import gzip
 import hashlib
+import io
 import json
+import tarfile
 from collections.abc import Callable
 from pathlib import Path
 
@@ -196,3 +199,25 @@ def test_a_name_in_a_sharding_state_that_is_none_is_hostile(tmp_path: Path, name
     assert "HostileBackup" in {refusal.reason for refusal in restore.judge().refusals}
     with pytest.raises(Permanent, match="HostileBackup: the sharding state of Article"):
         restore.read_to_apply()
+
+
+def test_a_file_is_no_more_to_others_than_readable(tmp_path: Path) -> None:
+    """Modes stand in the chunk alone, where no hash of a file reaches."""
+    backup = ours(tmp_path)
+    for path in sorted((backup.root / "nightly" / "n0").glob("Article/chunk-*")):
+        with gzip.open(path) as stream:
+            content = stream.read()
+        path.write_bytes(gzip.compress(wide_open(content)))
+    restore = Restore(tmp_path, backup)
+    restore.judge()
+    restore.download()
+    assert {path.stat().st_mode & 0o7777 for path in restore.brought} == {0o644}
+
+
+def wide_open(tar: bytes) -> bytes:
+    made = io.BytesIO()
+    with tarfile.open(fileobj=io.BytesIO(tar)) as source, tarfile.open(fileobj=made, mode="w") as target:
+        for member in source:
+            member.mode = 0o6777
+            target.addfile(member, source.extractfile(member))
+    return made.getvalue()

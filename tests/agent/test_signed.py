@@ -156,6 +156,7 @@ SPOILT: dict[str, tuple[Spoil, str]] = {
     "manifest and signature of another": (from_another("manifest.json", SIGNATURE), "BackupIdMismatch"),
     "manifest flipped": (flipped("manifest.json"), "SignatureInvalid|HostileBackup|BackupDamaged|BackupIdMismatch"),
     "manifest gone": (gone("manifest.json"), "BackupDamaged"),
+    "manifests gone": (gone("manifest.json", "n0/manifest.json.zst", "n1/manifest.json.zst"), "BackupDamaged"),
     "marker flipped": (flipped("backup_config.json"), "BackupDamaged|HostileBackup"),
     "node manifest flipped": (flipped("n0/manifest.json.zst"), "BackupDamaged"),
     "node manifest gone": (gone("n1/manifest.json.zst"), "BackupDamaged"),

@@ -4,7 +4,7 @@ from dataclasses import replace
 
 import pytest
 
-from weaviate_backup.core.orders import BackupPin
+from weaviate_backup.core.orders import BackupPin, conflict
 from weaviate_backup.core.restore_plan import RestoreWishes, TargetFacts, plan_restore
 from weaviate_backup.core.session import AccessCounts, BackupContents, Failure, Inspected, ModuleAddress
 
@@ -264,6 +264,26 @@ def test_a_pinned_backup_is_restored_as_it_was_or_not_at_all(
     assert {each.reason for each in verdict.warnings} == warned
     assert verdict.backup_sha256 == contents.sha256
     assert all(pin.said_by in each.message for each in (*verdict.refusals, *verdict.warnings))
+
+
+def test_weaviates_own_restore_reads_again_and_says_so() -> None:
+    pin = BackupPin(said_by="b", sha256=OURS.sha256)
+    verdict = plan_restore(RestoreWishes(by_server=True), inspected(OURS), TARGET, pin=pin)
+    assert (verdict.refusals, [each.reason for each in verdict.warnings]) == ((), ["NotPinned"])
+
+
+@pytest.mark.parametrize(
+    ("contents", "refused"),
+    [
+        (OURS.model_copy(update={"signed_by": "5" * 64}), []),
+        (OURS, ["SignatureMissing"]),
+        (OURS.model_copy(update={"problems": (conflict("SignerUnknown", "whose?"),)}), ["SignerUnknown"]),
+    ],
+)
+def test_where_signatures_are_required_silence_is_none(contents: BackupContents, refused: list[str]) -> None:
+    """As of an agent that is older than the operator, and knows nothing of them."""
+    verdict = plan_restore(RestoreWishes(), inspected(contents), TARGET, pin=BackupPin(signed=True))
+    assert [each.reason for each in verdict.refusals] == refused
 
 
 def test_nodes_that_read_different_backups_are_refused() -> None:

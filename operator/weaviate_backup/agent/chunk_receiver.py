@@ -18,6 +18,8 @@ from weaviate_backup.stored.meter import Meter
 
 FILE_MODE = 0o600
 """The owner, which is Weaviate's own user, must be able to read and write."""
+OTHERS_MODE = 0o044
+"""All that a chunk may ask for beyond: no manifest vouches for modes, and nobody else has to write, or run a file."""
 
 
 CHUNK_REASONS = frozenset({"BackupDamaged", "HostileBackup"})
@@ -109,7 +111,7 @@ class ChunkReceiver:
         path.parent.mkdir(mode=0o755, parents=True, exist_ok=True)
         flags = os.O_WRONLY | os.O_CREAT | os.O_NOFOLLOW | os.O_CLOEXEC
         digest, position = hashlib.sha256(), entry.offset
-        file = os.open(path, flags, (entry.mode & 0o777) | FILE_MODE)
+        file = os.open(path, flags, (entry.mode & OTHERS_MODE) | FILE_MODE)
         try:
             for block in entry.blocks:
                 self._meter.add(bytes_done=len(block))

@@ -37,7 +37,7 @@ from weaviate_backup.core.restore_plan import RestoreWishes, TargetFacts
 from weaviate_backup.core.server_following import Recovered, ServerSight
 from weaviate_backup.core.server_restore import BY_SERVER
 from weaviate_backup.core.session import Failure, RestoreOrder, SessionOrder, StoreOrder
-from weaviate_backup.core.signing import refuse_unheld_restore
+from weaviate_backup.core.signing import refuse_unheld_restore, requires_signature
 from weaviate_backup.core.stepping import Agents
 from weaviate_backup.core.topology import ClusterView
 from weaviate_backup.errors import BackupError, Permanent, Transient
@@ -146,7 +146,7 @@ class RestoreDriver:
                     stateful_set_uid=cluster.uid,
                     backup_id=source.backup_id,
                     location=source.location,
-                    pin=source.pin,
+                    pin=source.pin.model_copy(update={"signed": requires_signature(source.location)}),
                 )
         except BackupError as error:
             transient = not isinstance(error, Permanent)
@@ -283,6 +283,7 @@ def _request(restore: Restore, settings: OperatorSettings, *, deleting: bool, se
             exclude=spec.exclude,
             node_mapping=spec.node_mapping,
             overwrite_alias=spec.overwrite_alias,
+            by_server=_by_server(restore),
             roles=spec.config.roles_options is RestoreOption.ALL,
             users=spec.config.users_options is RestoreOption.ALL,
             module_addresses=spec.config.module_addresses,

@@ -108,12 +108,14 @@ class PlannedBackup(Wire):
 class BackupPin(Wire):
     """What the backup must be, as `said_by` has it: its SHA-256, and those of its nodes' manifests where it has some.
 
-    Both empty: nothing is known of it beforehand, and what lies in the store is taken as it is.
+    Both empty: nothing is known of it beforehand, and what lies in the store is taken as it is. `signed`: agents must
+    have found a signature good.
     """
 
     said_by: str = ""
     sha256: str = ""
     node_manifests: dict[str, str] = Field(default_factory=dict)
+    signed: bool = False
 
 
 UNPINNED = BackupPin()

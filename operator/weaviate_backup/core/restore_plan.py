@@ -40,6 +40,7 @@ class RestoreWishes:
     roles: bool = False
     users: bool = False
     module_addresses: tuple[str, ...] = ()
+    by_server: bool = False
 
 
 @dataclass(frozen=True)
@@ -70,6 +71,7 @@ def plan_restore(
     contents = next(iter(inspected.values())).contents
     refusals: list[Failure] = []
     refusals += _refuse_changed(inspected, pin)
+    refusals += _refuse_unsigned(contents, pin)
     refusals += _refuse_backup(contents, target)
     refusals += _refuse_nodes(contents, wishes, target)
     chosen: tuple[str, ...] = ()
@@ -98,7 +100,7 @@ def plan_restore(
         addresses=addresses,
         roles=contents.roles if wishes.roles else (),
         users=contents.users if wishes.users else (),
-        warnings=(*contents.warnings, *_warn_unpinned(pin), *_warn_of_patch(contents, target), *kept, *without),
+        warnings=(*contents.warnings, *_warn_unpinned(pin, wishes), *_warn_of_patch(contents, target), *kept, *without),
         backup_sha256=contents.sha256,
     )
 
@@ -125,12 +127,25 @@ def _refuse_changed(inspected: Mapping[str, Inspected], pin: BackupPin) -> list[
     return refusals
 
 
-def _warn_unpinned(pin: BackupPin) -> list[Failure]:
-    """A restore by identifier takes what is there; one by object relies on what that knows."""
-    if not pin.said_by or pin.sha256 or pin.node_manifests:
+def _refuse_unsigned(contents: BackupContents, pin: BackupPin) -> list[Failure]:
+    """An agent that says nothing of a signature, as older ones do, has not found a good one."""
+    if not pin.signed or contents.signed_by or any(problem.reason.startswith("Sign") for problem in contents.problems):
         return []
-    message = f"{pin.said_by} does not say what it stored, an older version completed it"
-    return [conflict("NotPinned", f"{message}: a change in the store since then is not noticed")]
+    return [
+        conflict("SignatureMissing", "no agent found a good signature, which requireSigned of the location asks for")
+    ]
+
+
+def _warn_unpinned(pin: BackupPin, wishes: RestoreWishes) -> list[Failure]:
+    """A restore by identifier takes what is there; one by object relies on what that knows."""
+    known = pin.sha256 or pin.node_manifests
+    if pin.said_by and not known:
+        message = f"{pin.said_by} does not say what it stored, an older version completed it"
+        return [conflict("NotPinned", f"{message}: a change in the store since then is not noticed")]
+    if known and wishes.by_server:
+        message = "with method Server, Weaviate reads the store itself, after the backup was compared with"
+        return [conflict("NotPinned", f"{message} {pin.said_by}: a change in between is not noticed")]
+    return []
 
 
 def _refuse_backup(contents: BackupContents, target: TargetFacts) -> list[Failure]:

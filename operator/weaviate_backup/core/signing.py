@@ -9,9 +9,13 @@ from weaviate_backup.layout.signatures import load_public_keys
 FIELD = "spec.verify.publicKeys"
 
 
+def requires_signature(location: LocationSpec) -> bool:
+    return location.verify is not None and location.verify.require_signed
+
+
 def refuse_unsigned_backup(location: LocationSpec, *, by_server: bool) -> tuple[Failure, ...]:
     """A backup that the very location it goes to would not restore."""
-    if location.verify is None or not location.verify.require_signed:
+    if not requires_signature(location):
         return ()
     if by_server:
         message = "the location has verify.requireSigned, and what Weaviate writes itself cannot be signed"
@@ -31,7 +35,7 @@ def warn_of_unsigned(location: LocationSpec, *, by_server: bool) -> tuple[Failur
 
 def refuse_unheld_restore(location: LocationSpec) -> tuple[Failure, ...]:
     """Method Server: the server reads the store itself, after our look, and compares no checksums of ours."""
-    if location.verify is None or not location.verify.require_signed:
+    if not requires_signature(location):
         return ()
     message = "the location has verify.requireSigned, but Weaviate's own restore takes what is in the store unchecked"
     return (conflict("SignatureNotHeld", f"{message}; use method Agent"),)

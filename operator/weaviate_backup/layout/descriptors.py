@@ -15,7 +15,7 @@ from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, PlainSeriali
 from weaviate_backup.errors import Permanent, excerpt
 from weaviate_backup.layout import keys
 from weaviate_backup.layout.compression import CompressionType
-from weaviate_backup.layout.names import Name, NameOrEmpty
+from weaviate_backup.layout.plain_names import Name, NameOrEmpty
 
 STRUCTURE_VERSION = "2.1"
 SUCCESS = "SUCCESS"

@@ -20,7 +20,7 @@ from weaviate_backup.errors import Permanent, excerpt
 from weaviate_backup.layout.chunk_writer import ChunkRecord, PartRecord
 from weaviate_backup.layout.compression import ZSTD_WINDOW_LIMIT_BYTES, CompressionType, gathered
 from weaviate_backup.layout.descriptors import BackupConfig
-from weaviate_backup.layout.names import Name
+from weaviate_backup.layout.plain_names import Name
 
 FORMAT_VERSION = 1
 MANIFEST_EFFORT = 3

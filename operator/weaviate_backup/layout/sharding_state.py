@@ -4,7 +4,7 @@ from collections.abc import Collection, Iterator, Mapping
 from typing import Any
 
 from weaviate_backup.errors import Permanent
-from weaviate_backup.layout.names import plain
+from weaviate_backup.layout.plain_names import plain
 
 COVERED_STATUSES = frozenset({"", "HOT", "COLD"})
 """Of tenants with data on the node; the others (FROZEN, FREEZING, UNFREEZING) are offloaded and not covered."""

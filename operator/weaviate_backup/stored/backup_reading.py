@@ -33,7 +33,7 @@ from weaviate_backup.layout.manifests import (
     decode_backup_manifest,
     read_node_manifest,
 )
-from weaviate_backup.layout.names import plain
+from weaviate_backup.layout.plain_names import plain
 from weaviate_backup.layout.sharding_state import refuse_odd_names, with_active, without_tenants_held_nowhere
 from weaviate_backup.storage.object_store import ObjectStore
 from weaviate_backup.stored.storing import find_document, prefix_of, read_document

@@ -138,6 +138,14 @@ def test_the_digest_of_ours_is_that_of_its_manifest_and_goes_with_a_copy(tmp_pat
     assert restore.judge().backup_sha256 == hashlib.sha256(content).hexdigest()
 
 
+def test_no_byte_of_the_marker_may_change(tmp_path: Path) -> None:
+    """Its manifest vouches for the whole, not only for what a restore takes from it."""
+    backup = ours(tmp_path)
+    backup.change("backup_config.json", lambda it: it.update(startedAt="2026-05-01T10:00:01Z"))
+    with pytest.raises(Permanent, match=r"BackupDamaged: .*backup_config\.json is not the one"):
+        Restore(tmp_path, backup).judge()
+
+
 def test_older_manifests_vouch_for_the_marker_by_what_they_say(tmp_path: Path) -> None:
     """Their writer did not hash the marker, but all that a restore takes from it stands in the manifest, too."""
     backup = ours(tmp_path)

@@ -115,7 +115,7 @@ async def test_a_signature_that_is_gone_or_anothers_ends_it_before_anything(
                 (before[:-20] + b"AAAA" + before[-16:], "SignatureInvalid"),
             )
         ):
-            (folder / SIGNATURE).unlink()
+            (folder / SIGNATURE).unlink(missing_ok=True)
             if content is not None:
                 (folder / SIGNATURE).write_bytes(content)
             assert await problems_of_again(agent, number) == [reason]

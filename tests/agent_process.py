@@ -27,6 +27,7 @@ from weaviate_backup.core.session import NodeReport, SessionOrder, Step, StepCom
 
 SERVER_NAME = "agent.wvb.internal"
 START_SECONDS = 30
+USING = (Step.DOWNLOAD, Step.APPLY, Step.CONFIRM)
 PROGRAM = (sys.executable, "-c", "from weaviate_backup.cli import main; main()", "agent")
 
 
@@ -105,11 +106,14 @@ class Agent:
             "WVB_CREDENTIALS_DIRECTORY": str(secret),
             "WVB_CA_DIRECTORY": str(directory / "no-ca"),
             "WVB_CLUSTER_DIRECTORY": str(directory / "cluster"),
+            "WVB_SIGNING_DIRECTORY": str(directory / "signing"),
             "WVB_FILESYSTEM_ROOT": str(directory / "store"),
             "WVB_LEASE_SECONDS": str(order.lease_seconds),
         }
         self.process: subprocess.Popen[bytes] | None = None
         self.session_id = ""
+        self.backup_sha256 = ""
+        """Of the backup that this agent, or another one before, inspected; what uses the backup is told it."""
         self._session: aiohttp.ClientSession | None = None
 
     def client(self, name: str | None = "operator") -> aiohttp.ClientSession:
@@ -141,6 +145,8 @@ class Agent:
         return report
 
     async def take(self, step: Step, **fields: Any) -> NodeReport:
+        if step in USING and self.backup_sha256:
+            fields = {"backup_sha256": self.backup_sha256, **fields}
         command = StepCommand(operation_uid=self.order.operation_uid, step=step, **fields)
         return await self.call("POST", "/v1/steps", body=command.model_dump_json())
 
@@ -154,6 +160,8 @@ class Agent:
             report = await self.report()
             while report.steps[step].phase is StepPhase.RUNNING:
                 report = await self.report(after=report.revision, wait_seconds=20)
+            if step is Step.INSPECT and report.inspected is not None:
+                self.backup_sha256 = report.inspected.contents.sha256
             return report
 
     async def step(self, step: Step, **fields: Any) -> NodeReport:

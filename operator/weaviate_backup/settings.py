@@ -14,6 +14,7 @@ from weaviate_backup.core.session import (
     CLUSTER_MOUNT,
     CREDENTIALS_MOUNT,
     FILESYSTEM_MOUNT,
+    SIGNING_MOUNT,
     TLS_MOUNT,
 )
 
@@ -53,6 +54,7 @@ class AgentSettings(BaseSettings):
     ca_directory: Path = Path(CA_MOUNT)
     cluster_directory: Path = Path(CLUSTER_MOUNT)
     filesystem_root: Path = Path(FILESYSTEM_MOUNT)
+    signing_directory: Path = Path(SIGNING_MOUNT)
     lease_seconds: int = Field(default=300, ge=1)
     """Until a session brings its own: the agent ends when nobody asked for this long."""
     trusted_store_hosts: HostList = ""

@@ -163,7 +163,7 @@ async def test_a_restore_goes_on_after_a_kill_behind_every_step(
     async with agent_process(
         tmp_path / "restore", order=restore, data_path=data_path, credentials=store.credentials
     ) as agent:
-        for step in (Step.DOWNLOAD, Step.PLACE, Step.APPLY):
+        for step in (Step.INSPECT, Step.DOWNLOAD, Step.PLACE, Step.APPLY):
             await agent.step(step, collections=names)
             agent.kill()
             await agent.start()

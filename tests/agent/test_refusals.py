@@ -130,6 +130,7 @@ async def test_a_damaged_backup_is_found_and_nothing_of_it_is_placed(
         data_path=data_path,
         credentials=store.credentials,
     ) as agent:
+        await agent.step(Step.INSPECT)
         known = await agent.failure(Step.DOWNLOAD, collections=("Photo",))
         assert known.failure is not None
         assert known.failure.reason == "BackupDamaged"

@@ -6,6 +6,10 @@ from weaviate_backup.api.names import API_VERSION
 
 Json = dict[str, Any]
 
+PUBLIC_KEY = "A" * 43 + "="
+_PEM = "MCowBQYDK2VwAyEAGb9ECWmEzf6FQbrBZ9w7lshQhqowtrbLDFw4rXAxZuE="
+PUBLIC_PEM = f"-----BEGIN PUBLIC KEY-----\n{_PEM}\n-----END PUBLIC KEY-----\n"
+
 MINIMAL: dict[str, Json] = {
     "WeaviateBackup": {"locationRef": {"name": "bucket"}},
     "WeaviateRestore": {"source": {"backupRef": {"name": "nightly"}}},
@@ -36,7 +40,7 @@ FULL: dict[str, Json] = {
     },
     "WeaviateRestore": {
         **_OPERATION,
-        "source": {"locationRef": {"name": "bucket"}, "backupID": "nightly"},
+        "source": {"locationRef": {"name": "bucket"}, "backupID": "nightly", "backupSHA256": "0f" * 32},
         "config": {"cpuPercentage": 1, "path": "other/place", "rolesOptions": "all", "usersOptions": "noRestore"},
         "nodeMapping": {"weaviate-0": "vectors-0"},
         "overwriteAlias": True,
@@ -59,6 +63,8 @@ FULL: dict[str, Json] = {
             "metadata": {"purpose": "backup"},
         },
         "serviceAccountName": "backups",
+        "signing": {"keySecretRef": {"name": "signer", "key": "pem"}},
+        "verify": {"publicKeys": [PUBLIC_KEY, PUBLIC_PEM], "requireSigned": True},
         "readOnly": True,
         "suspend": True,
     },

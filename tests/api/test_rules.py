@@ -4,7 +4,7 @@ from dataclasses import dataclass, field
 from typing import Any
 
 import pytest
-from tests.api.objects import FULL, MINIMAL, Json, manifest, merged
+from tests.api.objects import FULL, MINIMAL, PUBLIC_KEY, PUBLIC_PEM, Json, manifest, merged
 from tests.api_server import ApiServer
 
 from weaviate_backup.api.backup import BackupSpec
@@ -92,6 +92,11 @@ ACCEPTED = [
     Case(BACKUP, {"config": {"path": "a..b/c"}}, "may not hold '..'"),
     Case(RESTORE, {"config": {"path": "a/b"}}, "may not hold '..'"),
     Case(RESTORE, {}, "set either source.backupRef"),
+    Case(RESTORE, {"source": {"backupSHA256": "0123456789abcdef" * 4}}, "source.backupSHA256 is a SHA-256"),
+    *(
+        Case(LOCATION, {"verify": {"publicKeys": [each]}}, "verify.publicKeys holds")
+        for each in (PUBLIC_KEY, PUBLIC_PEM)
+    ),
     Case(RESTORE, BY_ID, "belong together"),
     Case(LOCATION, GCS, "exactly one of"),
     Case(LOCATION, AZURE, "exactly one of"),
@@ -140,6 +145,14 @@ REFUSED = [
     Case(RESTORE, {"source": {"backupRef": None}}, "set either source.backupRef"),
     Case(RESTORE, {"source": {"backupRef": None, "backupID": "b"}}, "belong together"),
     Case(RESTORE, {"source": {"backupRef": None, "locationRef": {"name": "bucket"}}}, "belong together"),
+    *(
+        Case(RESTORE, {"source": {"backupSHA256": each}}, "source.backupSHA256 is a SHA-256")
+        for each in ("", "0f" * 31, "0F" * 32, "../" * 20)
+    ),
+    *(
+        Case(LOCATION, {"verify": {"publicKeys": [each]}}, "verify.publicKeys holds")
+        for each in ("", "A" * 44, PUBLIC_PEM.replace("PUBLIC", "PRIVATE"), f"{PUBLIC_PEM}\n<x>", "A" * 42 + "==")
+    ),
     Case(LOCATION, {"gcs": {"bucket": "backups"}}, "exactly one of"),
     Case(LOCATION, {"s3": None}, "exactly one of"),
     *(Case(LOCATION, on(volume), "exactly one of persistentVolumeClaim") for volume in ({}, VOLUMES[0] | VOLUMES[2])),
@@ -224,6 +237,9 @@ REFUSED_BY_SCHEMA = [
         LOCATION, on({"csi": {"driver": "d", "volumeAttributes": dict.fromkeys(map(str, range(33)), "")}}), "Too many"
     ),
     Case(LOCATION, on({"csi": {"driver": "d", "nodePublishSecretRef": {"name": "A"}}}), "should match"),
+    Case(LOCATION, {"verify": {"publicKeys": []}}, "at least 1 items"),
+    Case(LOCATION, {"verify": {"publicKeys": [PUBLIC_KEY] * 17}}, "at most 16"),
+    Case(LOCATION, {"verify": {"requireSigned": True}}, "spec.verify.publicKeys: Required value"),
     Case(BACKUP, {"configuration": {}}, 'unknown field "spec.configuration"'),
 ]
 

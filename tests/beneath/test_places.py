@@ -51,7 +51,12 @@ LINKS: dict[str, Callable[[Volume, str], str]] = {
 
 @pytest.mark.parametrize("name", UNSAFE, ids=ascii)
 def test_names_that_lead_elsewhere_are_refused(place: Place, name: str) -> None:
-    for make in (lambda: place / name, lambda: (place / "a").beside(name), lambda: place / "a" / name):
+    makers: list[Callable[[], Place]] = [
+        lambda: place / name,
+        lambda: (place / "a").beside(name),
+        lambda: place / "a" / name,
+    ]
+    for make in makers:
         with pytest.raises(Permanent, match="UnsafeName") as raised:
             make()
         assert raised.value.message.isprintable()

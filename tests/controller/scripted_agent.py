@@ -15,9 +15,11 @@ from aiohttp import web
 from weaviate_backup.core.session import (
     AGENT_PORT,
     Audited,
+    BackupContents,
     Committed,
     Failure,
     Frozen,
+    Inspected,
     NodeReport,
     ProbeAction,
     Probed,
@@ -31,6 +33,9 @@ from weaviate_backup.core.session import (
     Uploaded,
     Verified,
 )
+
+DIGEST, SIGNER = "d" * 64, "5" * 64
+"""Of the backup that these agents make, and of the key that signs it."""
 
 
 @dataclass
@@ -46,6 +51,10 @@ class Script:
     frozen: set[str] = field(default_factory=set)
     stored: set[str] = field(default_factory=set)
     marker: bool = False
+    contents: BackupContents | None = None
+    """What an inspection finds in the store."""
+    commands: list[StepCommand] = field(default_factory=list)
+    """Of operations, in full."""
     probed: dict[ProbeAction, Failure] = field(default_factory=dict)
     """What a probe finds wrong."""
     apart: bool = False
@@ -99,6 +108,8 @@ class ScriptedAgent:
     async def _take(self, request: web.Request) -> web.Response:
         command = StepCommand.model_validate_json(await request.text())
         (self._script.probing if self._probing else self._script.orders).append((self._node, command.step))
+        if not self._probing:
+            self._script.commands.append(command)
         known = self._report.steps.get(command.step)
         if known is None or known.phase is StepPhase.FAILED or command.step is Step.VERIFY:
             if command.step in (Step.DISCARD, Step.RELEASE):
@@ -141,12 +152,21 @@ class ScriptedAgent:
             assert set(command.verified) == script.stored
             script.marker = True
             results = {
-                "committed": Committed(objects=3, bytes_stored=5, bytes_total=10, completed_at=datetime.now(UTC))
+                "committed": Committed(
+                    objects=3,
+                    bytes_stored=5,
+                    bytes_total=10,
+                    completed_at=datetime.now(UTC),
+                    backup_sha256=DIGEST,
+                    signed_by=SIGNER,
+                )
             }
         elif step is Step.DISCARD and not script.marker:
             script.stored.discard(self._node)
         elif step is Step.RELEASE:
             script.frozen.discard(self._node)
+        elif step is Step.INSPECT and script.contents is not None:
+            results = {"inspected": Inspected(contents=script.contents, bytes_required=1, bytes_free=9)}
         elif step is Step.AUDIT:
             results = {"audited": _AUDITED.model_copy(update={"collections": command.collections})}
         elif step is Step.PROBE:

@@ -7,7 +7,7 @@ from typing import Any
 import pytest
 from pydantic import ValidationError
 
-from weaviate_backup.api.location import CUSTOMER_KEY, LocationSpec
+from weaviate_backup.api.location import CUSTOMER_KEY, LocationSpec, SecretKeyReference
 from weaviate_backup.api.operation_spec import AgentOptions
 from weaviate_backup.controller.agent_pods import (
     AgentImage,
@@ -19,7 +19,7 @@ from weaviate_backup.controller.agent_pods import (
 from weaviate_backup.controller.certificates import issue
 from weaviate_backup.controller.operation_secrets import mounted_by_agents
 from weaviate_backup.core.orders import PROBING_WORKERS
-from weaviate_backup.core.session import CA_MOUNT, CREDENTIALS_MOUNT
+from weaviate_backup.core.session import CA_MOUNT, CREDENTIALS_MOUNT, SIGNING_MOUNT
 from weaviate_backup.core.topology import ClusterAuth
 from weaviate_backup.errors import Permanent
 from weaviate_backup.settings import AgentSettings
@@ -107,3 +107,20 @@ def test_operations_whose_uids_begin_alike_have_pods_of_their_own() -> None:
     first, other = (replace(OWNER, uid=f"1b4e28ba-2fa1-4{variant}d2-883f-0016d3cca427") for variant in ("1", "2"))
     assert pod_name(first, "weaviate-0", ("weaviate-0",)) != pod_name(other, "weaviate-0", ("weaviate-0",))
     assert len(pod_name(first, PROBING_WORKERS[1], ())) <= 63
+
+
+@pytest.mark.parametrize("signs", [True, False])
+def test_the_signing_key_is_in_no_pod_that_was_not_given_it(signs: bool) -> None:
+    """The location names it in both."""
+    location = {"s3": {"bucket": "abc"}, "signing": {"keySecretRef": {"name": "signer", "key": "pem"}}}
+    pod = store_worker_pod(
+        OWNER, name="w", location=LocationSpec.model_validate(location), options=AgentOptions(),
+        image=AgentImage("image", "IfNotPresent"), lease_seconds=60, deadline_seconds=60,
+        signing=SecretKeyReference(name="signer", key="pem") if signs else None,
+    )  # fmt: skip
+    volumes = [volume["secret"] for volume in pod["spec"]["volumes"] if volume["name"] == "signing"]
+    mounts = [mount for mount in pod["spec"]["containers"][0]["volumeMounts"] if mount["mountPath"] == SIGNING_MOUNT]
+    assert ("signer" in str(pod)) == signs
+    if signs:
+        assert volumes == [{"secretName": "signer", "items": [{"key": "pem", "path": "key"}], "optional": True}]
+        assert [mount["readOnly"] for mount in mounts] == [True]

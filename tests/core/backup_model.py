@@ -121,6 +121,11 @@ def decide(model: Model) -> BackupDecision:
     return _decide(model.state, model.created_at, model.cancel, model.lease, model.planned, model.agents)
 
 
+def forget_decisions() -> None:
+    """Of another plan."""
+    _decide.cache_clear()
+
+
 @cache
 def _decide(  # noqa: PLR0917 (cached by position)
     state: BackupState,

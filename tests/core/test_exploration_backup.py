@@ -5,13 +5,17 @@ from collections import deque
 from collections.abc import Iterator
 
 import pytest
-from tests.core.backup_model import ALL, NODES, Model, Tick, operator_turns, world_turns
+from tests.core import backup_model
+from tests.core.backup_model import ALL, NODES, PLAN, Model, Tick, operator_turns, world_turns
 
 from weaviate_backup.api.backup import BackupPhase
+from weaviate_backup.api.location import LocationSpec
 from weaviate_backup.api.status import NodePhase
-from weaviate_backup.core.orders import Lease, TakeStep
+from weaviate_backup.core.orders import STORE_WORKER, Lease, PlannedBackup, TakeStep
 from weaviate_backup.core.session import Step
 
+SIGNING = {"signing": {"keySecretRef": {"name": "signer", "key": "pem"}}}
+SIGNED = PLAN.model_copy(update={"location": LocationSpec.model_validate(SIGNING)})
 LET_GO = (NodePhase.UNREACHABLE, NodePhase.PENDING)
 
 
@@ -28,6 +32,8 @@ def check_tick(model: Model, tick: Tick) -> None:
             assert model.ever_frozen == set(NODES), "no upload before every node has frozen"
         if isinstance(command, TakeStep) and command.command.step is Step.COMMIT:
             assert after.committer == command.node == before.committer
+            signed = backup_model.PLAN is SIGNED
+            assert not signed or command.node in (SIGNED.leader, STORE_WORKER), "it has no key to sign with"
 
 
 def check_model(model: Model) -> None:
@@ -52,7 +58,12 @@ def no_collector() -> Iterator[None]:
 
 
 @pytest.mark.usefixtures("no_collector")
-def test_no_order_of_events_breaks_an_invariant_or_ends_nowhere() -> None:
+@pytest.mark.parametrize("plan", [PLAN, SIGNED], ids=["anybody commits", "signers commit"])
+def test_no_order_of_events_breaks_an_invariant_or_ends_nowhere(
+    plan: PlannedBackup, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(backup_model, "PLAN", plan)
+    backup_model.forget_decisions()
     start = Model()
     seen, todo = {start}, deque([start])
     predecessors: dict[Model, list[Model]] = {}

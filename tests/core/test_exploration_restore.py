@@ -67,6 +67,7 @@ CONTENTS = BackupContents(
     collections=("Article",),
     verifiable=True,
     bytes_total=2,
+    sha256="judged",
 )
 INSPECTED = Inspected(contents=CONTENTS, bytes_required=1, bytes_free=9)
 APPLIED = Applied(raft_index=7, collections=("Article",))
@@ -283,7 +284,7 @@ def forget(model: Model) -> Model:
 
 @cache
 def _forget_in_state(state: RestoreState) -> RestoreState:
-    return replace(state, applier=None, collections=())
+    return replace(state, applier=None, collections=(), backup_sha256="")
 
 
 def check_tick(model: Model) -> None:
@@ -299,6 +300,8 @@ def check_tick(model: Model) -> None:
         step = command.command.step if isinstance(command, TakeStep) else None
         if step in (Step.DOWNLOAD, Step.PLACE, Step.APPLY):
             assert not model.blocked, "the plan has not passed"
+        if isinstance(command, TakeStep) and step in (Step.DOWNLOAD, Step.APPLY, Step.CONFIRM):
+            assert command.command.backup_sha256 == "judged", "nothing but what was judged is used"
         if step is Step.PLACE and not any(agent.placed for agent in model.agents):
             assert before.phase is RestorePhase.APPLYING
         if step is Step.APPLY:

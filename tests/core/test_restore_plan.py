@@ -4,6 +4,7 @@ from dataclasses import replace
 
 import pytest
 
+from weaviate_backup.core.orders import BackupPin, conflict
 from weaviate_backup.core.restore_plan import RestoreWishes, TargetFacts, plan_restore
 from weaviate_backup.core.session import AccessCounts, BackupContents, Failure, Inspected, ModuleAddress
 
@@ -233,3 +234,62 @@ def test_every_node_of_the_backup_goes_to_one_of_the_target(
     found = dict.fromkeys(nodes, next(iter(inspected().values())))
     refusals = plan_restore(RestoreWishes(node_mapping=mapping), found, target).refusals
     assert (reason in {refusal.reason for refusal in refusals}) if reason else not refusals
+
+
+OURS = CONTENTS.model_copy(update={"sha256": "a" * 64, "node_manifests": dict.fromkeys(NODES, "b" * 64)})
+STOCK = CONTENTS.model_copy(update={"sha256": "c" * 64, "verifiable": False})
+OTHERS = {"weaviate-0": "b" * 64, "weaviate-1": "d" * 64}
+
+
+@pytest.mark.parametrize(
+    ("contents", "pin", "refused", "warned"),
+    [
+        (OURS, BackupPin(), set(), set()),
+        (OURS, BackupPin(said_by="b", sha256="a" * 64, node_manifests=OURS.node_manifests), set(), set()),
+        (OURS, BackupPin(said_by="b", node_manifests=OURS.node_manifests), set(), set()),
+        (OURS, BackupPin(said_by="b"), set(), {"NotPinned"}),
+        (OURS, BackupPin(said_by="b", sha256="e" * 64), {"BackupChanged"}, set()),
+        (OURS, BackupPin(said_by="b", node_manifests=OTHERS), {"BackupChanged"}, set()),
+        (STOCK, BackupPin(said_by="b", sha256="c" * 64), set(), set()),
+        (STOCK, BackupPin(said_by="b", sha256="a" * 64), {"BackupChanged"}, set()),
+        (STOCK, BackupPin(said_by="b", node_manifests=OURS.node_manifests), {"BackupDamaged"}, set()),
+        (OURS.model_copy(update={"sha256": ""}), BackupPin(said_by="b", sha256="a" * 64), {"BackupChanged"}, set()),
+    ],
+)
+def test_a_pinned_backup_is_restored_as_it_was_or_not_at_all(
+    contents: BackupContents, pin: BackupPin, refused: set[str], warned: set[str]
+) -> None:
+    verdict = plan_restore(RestoreWishes(), inspected(contents), TARGET, pin=pin)
+    assert {each.reason for each in verdict.refusals} == refused
+    assert {each.reason for each in verdict.warnings} == warned
+    assert verdict.backup_sha256 == contents.sha256
+    assert all(pin.said_by in each.message for each in (*verdict.refusals, *verdict.warnings))
+
+
+def test_weaviates_own_restore_reads_again_and_says_so() -> None:
+    pin = BackupPin(said_by="b", sha256=OURS.sha256)
+    verdict = plan_restore(RestoreWishes(by_server=True), inspected(OURS), TARGET, pin=pin)
+    assert (verdict.refusals, [each.reason for each in verdict.warnings]) == ((), ["NotPinned"])
+
+
+@pytest.mark.parametrize(
+    ("contents", "refused"),
+    [
+        (OURS.model_copy(update={"signed_by": "5" * 64}), []),
+        (OURS, ["SignatureMissing"]),
+        (OURS.model_copy(update={"problems": (conflict("SignerUnknown", "whose?"),)}), ["SignerUnknown"]),
+    ],
+)
+def test_where_signatures_are_required_silence_is_none(contents: BackupContents, refused: list[str]) -> None:
+    """As of an agent that is older than the operator, and knows nothing of them."""
+    verdict = plan_restore(RestoreWishes(), inspected(contents), TARGET, pin=BackupPin(signed=True))
+    assert [each.reason for each in verdict.refusals] == refused
+
+
+def test_nodes_that_read_different_backups_are_refused() -> None:
+    found = inspected(OURS)
+    changed = OURS.model_copy(update={"sha256": "f" * 64})
+    found["weaviate-1"] = found["weaviate-1"].model_copy(update={"contents": changed})
+    refusals = plan_restore(RestoreWishes(), found, TARGET).refusals
+    assert [refusal.reason for refusal in refusals] == ["BackupChanged"]
+    assert "weaviate-1" in refusals[0].message

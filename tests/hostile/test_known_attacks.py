@@ -214,7 +214,8 @@ def test_a_journal_that_is_no_file_is_neither_opened_nor_waited_for(volume: Volu
     for use in (lambda: Journal(place), lambda: is_held(place)):
         with pytest.raises((UnexpectedEntry, IsADirectoryError)) as refused:
             use()
-        error = refused.value
+        error: Exception = refused.value
+        assert isinstance(error, UnexpectedEntry | OSError)
         failure = disk_failure(error) if isinstance(error, OSError) else failure_of(error)
         assert (failure.reason, failure.transient) == ("UnexpectedEntry", False)
 

@@ -1,11 +1,13 @@
 """A backup as our agents store it: a server's layout with our manifests beside it, of chunks that the layout wrote."""
 
 import hashlib
+from collections.abc import Iterator
 from datetime import UTC, datetime
 from pathlib import Path
 
-from tests.agent.foreign_backup import COLLECTION, NODES, ForeignBackup
+from tests.agent.foreign_backup import COLLECTION, NODES, ForeignBackup, shard_of
 
+from weaviate_backup.layout.chunk_reader import read_chunk
 from weaviate_backup.layout.compression import CompressionType
 from weaviate_backup.layout.manifests import (
     BackupManifest,
@@ -13,6 +15,7 @@ from weaviate_backup.layout.manifests import (
     NodeEntry,
     NodeHeader,
     NodeManifest,
+    ShardRecord,
     StoredDocument,
     encode_backup_manifest,
     encode_node_manifest,
@@ -40,6 +43,7 @@ def own_backup(root: Path, backup_id: str, *, files: dict[str, bytes]) -> Foreig
         completed_at=datetime(2026, 5, 1, tzinfo=UTC),
         nodes=entries,
         collections=(COLLECTION,),
+        marker=_stored((root / backup_id / "backup_config.json").read_bytes()),
         objects=0,
         stored_bytes=0,
         source_bytes=0,
@@ -63,13 +67,26 @@ def _manifest_of(backup: ForeignBackup, node: str) -> NodeManifest:
     chunks = []
     for path in sorted((folder / COLLECTION).iterdir()):
         stored = _stored(path.read_bytes())
-        number = int(path.name.removeprefix("chunk-"))
         chunks.append(
             ChunkLine(
-                collection=COLLECTION, number=number, size_bytes=stored.size_bytes, sha256=stored.sha256, files=()
+                collection=COLLECTION,
+                number=int(path.name.removeprefix("chunk-")),
+                size_bytes=stored.size_bytes,
+                sha256=stored.sha256,
+                files=tuple(_files_in(path)),
             )
         )
-    return NodeManifest(header, (), tuple(chunks))
+    at = datetime(2026, 5, 1, tzinfo=UTC)
+    shard = ShardRecord(
+        collection=COLLECTION, shard=shard_of(node), driver="hand", started_at=at, ended_at=at, halt_seconds=0.0
+    )
+    return NodeManifest(header, (shard,), tuple(chunks))
+
+
+def _files_in(chunk: Path) -> Iterator[tuple[str, int, int, str]]:
+    with chunk.open("rb") as stream:
+        for entry in read_chunk(stream, compression=CompressionType.GZIP, collection=COLLECTION):
+            yield entry.path, entry.offset, entry.length_bytes, hashlib.sha256(b"".join(entry.blocks)).hexdigest()
 
 
 def _stored(content: bytes) -> StoredDocument:

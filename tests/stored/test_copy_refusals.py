@@ -64,10 +64,17 @@ AT_THE_SOURCE: dict[str, tuple[Spoil, str]] = {
 }
 WITH_MANIFESTS: dict[str, tuple[Spoil, str]] = {
     "a short chunk": (put(CHUNK, b"x"), f"BackupIncomplete: .*{CHUNK} has 1 bytes"),
-    "no node manifest": (remove("n1/manifest.json.zst"), "BackupIncomplete: .*manifest.json.zst"),
+    "no node manifest": (remove("n1/manifest.json.zst"), "BackupDamaged: .*manifest.json.zst"),
+    "no manifest": (remove("manifest.json"), "BackupDamaged: .*n0/manifest.json.zst is there"),
     "another node manifest": (put("n1/manifest.json.zst", b"x"), "BackupDamaged: .*manifest.json.zst"),
     "another descriptor": (flipped("n1/backup.json"), "BackupDamaged|HostileBackup"),
 }
+OTHERWISE_WITH_MANIFESTS = {
+    "not done": f"BackupDamaged: .*{MARKER} is not the one that belongs to .*manifest.json",
+    "no descriptor": "BackupDamaged: nightly/n0/backup.json",
+    "another name": f"BackupDamaged: .*{MARKER} is not the one that belongs to .*manifest.json",
+}
+"""What manifests tell of damage that a server's backup could have been made with."""
 AT_THE_TARGET: dict[str, tuple[Spoil, str]] = {
     "another backup": (say(startedAt="2026-05-07T10:00:00Z"), "BackupExists: .*backup_config.json differs"),
     "an object of another": (unfinished(put("n7/backup.json", b"x")), "BackupExists: .*n7"),
@@ -84,6 +91,7 @@ AT_THE_TARGET: dict[str, tuple[Spoil, str]] = {
 )
 def test_what_is_not_whole_is_not_copied(tmp_path: Path, case: str, own_manifests: bool) -> None:
     spoil, said = (AT_THE_SOURCE | WITH_MANIFESTS)[case]
+    said = OTHERWISE_WITH_MANIFESTS.get(case, said) if own_manifests else said
     backup = make(tmp_path / "source", own_manifests=own_manifests)
     spoil(backup)
     with pytest.raises(Permanent, match=said) as caught:

@@ -12,10 +12,11 @@ from collections.abc import Collection
 from dataclasses import dataclass
 
 from weaviate_backup.agent.access import Access, read_access
+from weaviate_backup.agent.judged import judged_backup
 from weaviate_backup.agent.tasks import in_thread
 from weaviate_backup.agent.workspace import Workspace
 from weaviate_backup.beneath import Place
-from weaviate_backup.core.session import AccessCounts
+from weaviate_backup.core.session import AccessCounts, StepCommand
 from weaviate_backup.errors import Permanent, Transient
 from weaviate_backup.layout.roles_and_users import (
     BUILT_IN_ROLES,
@@ -36,7 +37,7 @@ log = logging.getLogger(__name__)
 
 
 @dataclass(frozen=True)
-class Wanted:
+class WantedAccess:
     """What of the backup's documents is to be restored, as they are and read."""
 
     documents: Access
@@ -51,9 +52,8 @@ class Wanted:
         )
 
 
-async def apply_access(workspace: Workspace, meter: Meter) -> AccessCounts:
+async def apply_access(workspace: Workspace, wanted: WantedAccess, meter: Meter) -> AccessCounts:
     """Make the cluster's roles and users those of the backup, where that is ordered and the backup has some."""
-    wanted = await in_thread(read_wanted, workspace)
     if wanted.roles is None and wanted.users is None:
         return AccessCounts()
     if workspace.journal.last("access-applied") is None:
@@ -65,9 +65,11 @@ async def apply_access(workspace: Workspace, meter: Meter) -> AccessCounts:
     return wanted.counts
 
 
-async def confirm_access(workspace: Workspace, meter: Meter) -> None:
+async def confirm_access(workspace: Workspace, command: StepCommand, meter: Meter) -> None:
     """Wait until this node's own files, and raft, say that roles and users are the backup's."""
-    wanted = await in_thread(read_wanted, workspace)
+    if not (workspace.restore.roles or workspace.restore.users):
+        return
+    wanted = await in_thread(lambda: read_wanted(workspace, judged_backup(workspace, command)))
     if wanted.roles is None and wanted.users is None:
         return
     endpoint = workspace.weaviate
@@ -80,7 +82,7 @@ async def confirm_access(workspace: Workspace, meter: Meter) -> None:
             await asyncio.sleep(POLL_SECONDS)
 
 
-def read_wanted(workspace: Workspace) -> Wanted:
+def read_wanted(workspace: Workspace, reader: BackupReader) -> WantedAccess:
     """The leader's descriptor speaks for the backup, as for Weaviate's own restore.
 
     A backup of a cluster that had none takes nothing away: every server writes an empty document of users, also one
@@ -88,8 +90,7 @@ def read_wanted(workspace: Workspace) -> Wanted:
     """
     order = workspace.restore
     if not (order.roles or order.users):
-        return Wanted(Access(), None, None)
-    reader = BackupReader(workspace.open_store(), workspace.backup_id)
+        return WantedAccess(Access(), None, None)
     descriptor = reader.descriptor(reader.leader)
     roles = users = None
     if order.roles and descriptor.rbac_backups:
@@ -100,10 +101,10 @@ def read_wanted(workspace: Workspace) -> Wanted:
     documents = Access(
         roles=descriptor.rbac_backups if roles else None, users=descriptor.user_backups if users else None
     )
-    return Wanted(documents, roles=roles, users=users or None)
+    return WantedAccess(documents, roles=roles, users=users or None)
 
 
-async def _replace(workspace: Workspace, client: AccessClient, wanted: Wanted, meter: Meter) -> None:
+async def _replace(workspace: Workspace, client: AccessClient, wanted: WantedAccess, meter: Meter) -> None:
     roles, users = await in_thread(_present, workspace.data_root)
     if wanted.users is not None:
         for name in sorted(name for name, each in users.items() if not _same_key(each, wanted.users.get(name))):
@@ -152,7 +153,7 @@ def _present(data_root: Place) -> tuple[Roles, dict[str, KnownUser]]:
         raise Transient("AccessUnsettled", f"the server is writing its roles or users: {error.message}") from error
 
 
-async def _missing(data_root: Place, client: AccessClient, wanted: Wanted) -> str:
+async def _missing(data_root: Place, client: AccessClient, wanted: WantedAccess) -> str:
     """What is not as in the backup; empty when all is."""
     try:
         roles, users = await in_thread(_present, data_root)

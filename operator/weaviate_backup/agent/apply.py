@@ -8,13 +8,14 @@ import logging
 from collections.abc import Mapping
 from typing import Any
 
-from weaviate_backup.agent.access_restore import apply_access
+from weaviate_backup.agent.access_restore import WantedAccess, apply_access, read_wanted
+from weaviate_backup.agent.judged import judged_backup
 from weaviate_backup.agent.tasks import in_thread
 from weaviate_backup.agent.workspace import Workspace
 from weaviate_backup.core.session import Applied, StepCommand
 from weaviate_backup.errors import Permanent, Transient
 from weaviate_backup.layout.sharding_state import nodes_of
-from weaviate_backup.stored.backup_reading import BackupReader, RestoredClass
+from weaviate_backup.stored.backup_reading import RestoredClass
 from weaviate_backup.stored.meter import Meter
 from weaviate_backup.weaviate.raft import RaftClient
 
@@ -23,7 +24,7 @@ log = logging.getLogger(__name__)
 
 async def apply(workspace: Workspace, command: StepCommand, meter: Meter) -> Applied:
     """The step."""
-    classes = await in_thread(_read_classes, workspace, command.collections)
+    classes, access = await in_thread(_read, workspace, command)
     endpoint = workspace.weaviate
     async with RaftClient(endpoint.host, endpoint.raft_port) as raft:
         index = 0
@@ -31,13 +32,14 @@ async def apply(workspace: Workspace, command: StepCommand, meter: Meter) -> App
             meter.check()
             index = max(index, await _apply_class(workspace, raft, restored))
         made, kept = await _apply_aliases(raft, classes, overwrite=command.overwrite_alias)
-    counts = await apply_access(workspace, meter)
+    counts = await apply_access(workspace, access, meter)
     return Applied(raft_index=index, collections=command.collections, aliases=made, aliases_kept=kept, access=counts)
 
 
-def _read_classes(workspace: Workspace, collections: tuple[str, ...]) -> list[RestoredClass]:
-    reader = BackupReader(workspace.open_store(), workspace.backup_id)
-    return [reader.restored_class(name) for name in collections]
+def _read(workspace: Workspace, command: StepCommand) -> tuple[list[RestoredClass], WantedAccess]:
+    """All of it, before anything is changed."""
+    reader = judged_backup(workspace, command)
+    return [reader.restored_class(name) for name in command.collections], read_wanted(workspace, reader)
 
 
 async def _apply_class(workspace: Workspace, raft: RaftClient, restored: RestoredClass) -> int:

@@ -90,6 +90,7 @@ def _audit(workspace: Workspace, collections: tuple[str, ...], meter: Meter) -> 
         bytes_total=contents.bytes_total,
         files=files,
         checksummed=CompressionType.NONE not in compressions,
+        backup_sha256=reader.sha256,
         warnings=tuple(warning for warning in contents.warnings if warning.reason != "NotVerifiable"),
         locked_until=lock_backup(
             store,

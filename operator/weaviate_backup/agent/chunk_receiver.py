@@ -18,6 +18,8 @@ from weaviate_backup.stored.meter import Meter
 
 FILE_MODE = 0o600
 """The owner, which is Weaviate's own user, must be able to read and write."""
+OTHERS_MODE = 0o044
+"""All that a chunk may ask for beyond: no manifest vouches for modes, and nobody else has to write, or run a file."""
 
 FILE_BYTES = 512
 """What a file takes at least of the volume, if only an inode: millions of empty ones fill it, too."""
@@ -119,7 +121,7 @@ class ChunkReceiver:
     def _write_file(self, place: Place, entry: ReadEntry) -> str:
         """The SHA-256 of what was written."""
         digest, position = hashlib.sha256(), entry.offset
-        file = _open(place, (entry.mode & 0o777) | FILE_MODE)
+        file = _open(place, (entry.mode & OTHERS_MODE) | FILE_MODE)
         try:
             for block in entry.blocks:
                 self._meter.add(bytes_done=len(block))

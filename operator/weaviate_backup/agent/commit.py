@@ -24,6 +24,7 @@ from weaviate_backup.layout.descriptors import (
     NodeDescriptor,
     NodeSummary,
     encode,
+    parse_backup_config,
     parse_node_descriptor,
 )
 from weaviate_backup.layout.integrity import compare_listing, compare_shards, summarize
@@ -34,6 +35,7 @@ from weaviate_backup.layout.manifests import (
     decode_backup_manifest,
     encode_backup_manifest,
 )
+from weaviate_backup.layout.signatures import sign, signer_of
 from weaviate_backup.storage.object_store import ObjectStore
 from weaviate_backup.stored.meter import Meter
 from weaviate_backup.stored.storing import (
@@ -58,10 +60,10 @@ async def commit(workspace: Workspace, command: StepCommand, meter: Meter) -> Co
 def _commit(workspace: Workspace, verified: Mapping[str, str], meter: Meter) -> Committed:
     if not verified:
         raise Permanent("InvalidRequest", "commit needs the verified manifests' hashes")
-    store, backup_id = workspace.open_store(), workspace.backup_id
-    manifest = _own_manifest(workspace, store)
+    store, backup_id, signing_key = workspace.open_store(), workspace.backup_id, workspace.signing_key()
+    known = _own_manifest(workspace, store)
     if is_committed(store, backup_id):
-        return _committed_already(workspace, store, manifest)
+        return _committed_already(workspace, store, known)
     contents = {node: _checked_contents(workspace, store, node, sha256) for node, sha256 in sorted(verified.items())}
     budget = Budget()
     descriptors = {node: _descriptor(store, backup_id, each, budget) for node, each in contents.items()}
@@ -70,17 +72,22 @@ def _commit(workspace: Workspace, verified: Mapping[str, str], meter: Meter) -> 
     leader = _leader(workspace, descriptors)
     _check_definitions(leader, descriptors)
     _check_shards(leader, descriptors, contents)
-    if manifest is None:
-        manifest = _describe(workspace, leader, descriptors, contents)
-        put_exactly(store, keys.manifest(backup_id), encode_backup_manifest(manifest), backup_id=backup_id)
+    manifest = _describe(workspace, leader, descriptors, contents, since=known)
     marker = encode(_marker(manifest, descriptors))
+    manifest = manifest.model_copy(update={"marker": StoredDocument.of(marker)})
+    content = encode_backup_manifest(manifest)
+    put_exactly(store, keys.manifest(backup_id), content, backup_id=backup_id)
+    if signing_key is not None:
+        digest = hashlib.sha256(content).hexdigest()
+        signature = sign(signing_key, backup_id=backup_id, manifest_sha256=digest)
+        put_exactly(store, keys.manifest_signature(backup_id), signature, backup_id=backup_id)
     meter.check()
     _lock(workspace, store, manifest)  # before the marker: a backup that exists is kept
     try:
         store.put(keys.backup_config(backup_id), lambda: iter((marker,)), if_absent=True)
     except ObjectExists:  # our own put, whose answer was lost and which was repeated; or another committer of ours
         return _committed_already(workspace, store, _own_manifest(workspace, store))
-    return _result(manifest, _lock(workspace, store, manifest))
+    return _result(manifest, store, locked_until=_lock(workspace, store, manifest))
 
 
 def _lock(workspace: Workspace, store: ObjectStore, manifest: BackupManifest) -> datetime | None:
@@ -101,9 +108,12 @@ def _own_manifest(workspace: Workspace, store: ObjectStore) -> BackupManifest | 
 
 
 def _committed_already(workspace: Workspace, store: ObjectStore, manifest: BackupManifest | None) -> Committed:
-    if manifest is None:
+    """A marker is ours when our manifest describes it; Weaviate's own engine writes one, too, before it begins."""
+    key = keys.backup_config(workspace.backup_id)
+    marker = read_document(store, key)
+    if manifest is None or not manifest.describes(marker, parse_backup_config(marker, key=key)):
         raise _exists(workspace)
-    return _result(manifest, _lock(workspace, store, manifest))
+    return _result(manifest, store, locked_until=_lock(workspace, store, manifest))
 
 
 def _exists(workspace: Workspace) -> Permanent:
@@ -128,10 +138,10 @@ def _descriptor(store: ObjectStore, backup_id: str, contents: NodeContents, budg
 
 
 def _check_objects(store: ObjectStore, backup_id: str, contents: Mapping[str, NodeContents]) -> None:
-    """Every object of every node with its size, and no object besides, but our own manifest of an earlier attempt."""
+    """Every object of every node with its size, and no other, but what an earlier attempt of ours wrote on top."""
     expected = {key: size for each in contents.values() for key, size in each.expected.items()}
-    manifest = keys.manifest(backup_id)
-    listed = {each.key: each.size_bytes for each in store.list(prefix_of(backup_id)) if each.key != manifest}
+    on_top = (keys.manifest(backup_id), keys.manifest_signature(backup_id))
+    listed = {each.key: each.size_bytes for each in store.list(prefix_of(backup_id)) if each.key not in on_top}
     findings = compare_listing(expected, listed)
     if findings:
         raise Permanent("VerificationFailed", summarize(findings))
@@ -187,7 +197,10 @@ def _describe(
     leader: str,
     descriptors: Mapping[str, NodeDescriptor],
     contents: Mapping[str, NodeContents],
+    *,
+    since: BackupManifest | None,
 ) -> BackupManifest:
+    """For an attempt that is repeated the same again, `since` the first."""
     nodes = {
         node: NodeEntry(
             manifest=StoredDocument(size_bytes=each.manifest_bytes, sha256=each.manifest_sha256),
@@ -204,7 +217,7 @@ def _describe(
         server_version=workspace.order.server_version,
         leader=leader,
         started_at=min(each.started_at for each in descriptors.values()),
-        completed_at=datetime.now(UTC),
+        completed_at=since.completed_at if since else datetime.now(UTC),
         nodes=nodes,
         collections=tuple(sorted(each.name for each in descriptors[leader].classes)),
         tenants_offloaded=sum(each.header.tenants_offloaded for each in contents.values()),
@@ -234,11 +247,20 @@ def _marker(manifest: BackupManifest, descriptors: Mapping[str, NodeDescriptor])
     )
 
 
-def _result(manifest: BackupManifest, locked_until: datetime | None) -> Committed:
+def _result(manifest: BackupManifest, store: ObjectStore, *, locked_until: datetime | None) -> Committed:
+    """The hash is of what the store gives back, which is what restores will read."""
+    content = read_document(store, keys.manifest(manifest.backup_id))
+    if decode_backup_manifest(content, key=keys.manifest(manifest.backup_id)) != manifest:
+        raise Permanent(
+            "VerificationFailed", f"{keys.manifest(manifest.backup_id)} came back other than it was written"
+        )
+    signature = find_document(store, keys.manifest_signature(manifest.backup_id))
     return Committed(
-        objects=manifest.objects + OBJECTS_OF_THE_WHOLE,
+        objects=manifest.objects + OBJECTS_OF_THE_WHOLE + (signature is not None),
         bytes_stored=manifest.stored_bytes,
         bytes_total=manifest.source_bytes,
         completed_at=manifest.completed_at,
         locked_until=locked_until,
+        backup_sha256=hashlib.sha256(content).hexdigest(),
+        signed_by=signer_of(signature) if signature else "",
     )

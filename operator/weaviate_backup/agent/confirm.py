@@ -49,7 +49,7 @@ async def confirm(workspace: Workspace, command: StepCommand, meter: Meter) -> C
             await _replay(workspace, collection, set(local.of(TenantStatus.ACTIVE)))
             shards += len(local.statuses)
             counts.append(object_count(listed))
-    await confirm_access(workspace, meter)
+    await confirm_access(workspace, command, meter)
     known = [count for count in counts if count is not None]
     return Confirmed(
         collections=command.collections,

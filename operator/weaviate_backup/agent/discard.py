@@ -1,7 +1,7 @@
 """DISCARD: delete from the store what this operation wrote. A committed backup is never touched.
 
 A node deletes its own folder, and only when its journal says that it began to upload, so that another backup's objects
-which made the operation fail stay. The manifest at the top goes when it names this operation.
+which made the operation fail stay. The manifest at the top and its signature go when it names this operation.
 """
 
 from weaviate_backup.agent.tasks import in_thread
@@ -22,7 +22,8 @@ def _discard(workspace: Workspace, meter: Meter) -> None:
     store = workspace.open_store()
     refuse_committed(store, workspace.backup_id)
     manifest = keys.manifest(workspace.backup_id)
-    if is_own_manifest(store, manifest, workspace.uid):
+    if is_own_manifest(store, manifest, workspace.uid):  # it goes last, since it says whose the signature is
+        store.delete([keys.manifest_signature(workspace.backup_id)])
         store.delete([manifest])
     if workspace.journal.last("uploading") is None:
         return

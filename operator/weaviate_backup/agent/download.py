@@ -10,6 +10,7 @@ from collections.abc import Sequence
 
 from weaviate_backup.agent.chunk_receiver import ChunkReceiver
 from weaviate_backup.agent.durability import boot_id
+from weaviate_backup.agent.judged import judged_backup
 from weaviate_backup.agent.place import refuse_in_the_way
 from weaviate_backup.agent.release import sweep
 from weaviate_backup.agent.tasks import in_thread
@@ -18,7 +19,6 @@ from weaviate_backup.agent.workspace import RESTORE, Workspace
 from weaviate_backup.beneath import Held, Place
 from weaviate_backup.core.session import StepCommand
 from weaviate_backup.errors import Permanent
-from weaviate_backup.stored.backup_reading import BackupReader
 from weaviate_backup.stored.meter import Meter
 from weaviate_backup.stored.parallel import each_in_parallel
 from weaviate_backup.weaviate.raft import RaftClient
@@ -33,14 +33,13 @@ async def download(workspace: Workspace, command: StepCommand, meter: Meter) -> 
     endpoint = workspace.weaviate
     async with RaftClient(endpoint.host, endpoint.raft_port) as raft:
         await sweep(workspace, raft)
-    await in_thread(_download, workspace, command.collections, meter)
+    await in_thread(_download, workspace, command, meter)
 
 
-def _download(workspace: Workspace, collections: tuple[str, ...], meter: Meter) -> None:
-    source = workspace.restore.source_node
+def _download(workspace: Workspace, command: StepCommand, meter: Meter) -> None:
+    source, collections = workspace.restore.source_node, command.collections
     if source is not None:
-        store = workspace.open_store()
-        reader = BackupReader(store, workspace.backup_id)
+        store, reader = workspace.open_store(), judged_backup(workspace, command)
         wanted = wanted_files(reader, source, collections)
         for name in collections:
             refuse_in_the_way(workspace.data_root, name)

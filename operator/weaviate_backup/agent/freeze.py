@@ -74,6 +74,8 @@ def refuse_existing(workspace: Workspace) -> None:
     location = workspace.order.location
     if location.read_only:
         raise Permanent("LocationReadOnly", f"location {location.address} is readOnly; no backup can be written to it")
+    if workspace.node == workspace.backup.leader:
+        workspace.signing_key()  # it will be needed at the end
     store = workspace.open_store()
     store.check()
     found = next((each.key for each in store.list(prefix_of(workspace.backup_id))), None)

@@ -13,7 +13,8 @@ from weaviate_backup.agent.place import directories_in_the_way
 from weaviate_backup.agent.runner import failure_of
 from weaviate_backup.agent.tasks import in_thread
 from weaviate_backup.agent.wanted_files import WantedFiles, wanted_files
-from weaviate_backup.agent.workspace import Workspace
+from weaviate_backup.agent.workspace import PUBLIC_KEYS_FIELD, Workspace
+from weaviate_backup.api.location import Verification
 from weaviate_backup.core.session import (
     AccessCounts,
     BackupContents,
@@ -27,6 +28,7 @@ from weaviate_backup.errors import Permanent
 from weaviate_backup.layout.acceptance import judge_base, judge_config, judge_leader, judge_node
 from weaviate_backup.layout.integrity import Finding, compare_shards, summarize
 from weaviate_backup.layout.module_addresses import addresses_of
+from weaviate_backup.layout.signatures import judge_signature
 from weaviate_backup.storage.object_store import ObjectStore
 from weaviate_backup.stored.backup_reading import BackupReader
 from weaviate_backup.stored.meter import Meter
@@ -56,6 +58,8 @@ def _inspect(workspace: Workspace, meter: Meter) -> Inspected:
     store.check()
     reader = BackupReader(store, workspace.backup_id)
     contents = read_contents_of(reader, meter)
+    if workspace.order.location.verify is not None:
+        contents = _with_signature(contents, reader, workspace.order.location.verify)
     work = workspace.order.work
     if not isinstance(work, RestoreOrder):
         return Inspected(contents=contents, bytes_required=0, bytes_free=0)
@@ -109,6 +113,11 @@ def read_contents_of(reader: BackupReader, meter: Meter) -> BackupContents:
             access, (roles, users) = count_access(stored), names_of(stored)
         except Permanent as error:
             problems.append(failure_of(error))
+    sha256 = ""
+    try:
+        sha256 = reader.sha256
+    except Permanent as error:
+        problems.append(failure_of(error))
     lost, warnings = _shards_not_held(reader, states, held)
     nodes_of: dict[str, list[str]] = defaultdict(list)
     for node, collections in held.items():
@@ -135,6 +144,32 @@ def read_contents_of(reader: BackupReader, meter: Meter) -> BackupContents:
         ),
         roles=roles[:NAMES_SHOWN],
         users=users[:NAMES_SHOWN],
+        sha256=sha256,
+        node_manifests={node: entry.manifest.sha256 for node, entry in reader.manifest.nodes.items()}
+        if reader.manifest
+        else {},
+    )
+
+
+def _with_signature(contents: BackupContents, reader: BackupReader, verify: Verification) -> BackupContents:
+    """The backup, and what of its signature speaks against it."""
+    try:
+        judged = judge_signature(
+            reader.signature,
+            backup_id=reader.backup_id,
+            manifest_sha256=reader.sha256 if reader.manifest else None,
+            public_keys=verify.public_keys,
+            required=verify.require_signed,
+            what=PUBLIC_KEYS_FIELD,
+        )
+    except Permanent as error:
+        return contents.model_copy(update={"problems": (*contents.problems, failure_of(error))})
+    return contents.model_copy(
+        update={
+            "signed_by": judged.signed_by,
+            "problems": (*contents.problems, *(_problem(each) for each in (judged.problem,) if each)),
+            "warnings": (*contents.warnings, *(_problem(each) for each in (judged.warning,) if each)),
+        }
     )
 
 

@@ -7,6 +7,8 @@ that a rotated Secret is used; a store lasts as long as they do.
 from dataclasses import dataclass, field
 from functools import cached_property
 
+from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
+
 from weaviate_backup.agent.cgroup import available_cpus, stream_count, worker_count
 from weaviate_backup.agent.journal import Journal
 from weaviate_backup.agent.mounted import read_authority, read_secret
@@ -22,6 +24,7 @@ from weaviate_backup.core.session import (
 )
 from weaviate_backup.errors import Permanent, Transient
 from weaviate_backup.layout.plain_names import checked_name
+from weaviate_backup.layout.signatures import key_id, load_public_keys, load_signing_key
 from weaviate_backup.settings import AgentSettings
 from weaviate_backup.storage.factory import open_store
 from weaviate_backup.storage.patience import USUAL, Patience
@@ -30,6 +33,9 @@ from weaviate_backup.weaviate.probing import choose_driver
 from weaviate_backup.weaviate.rpc import ClusterCredentials
 from weaviate_backup.weaviate.shard_source import ShardSource
 
+PUBLIC_KEYS_FIELD = "spec.verify.publicKeys"
+SIGNING_KEY = "key"
+"""Name of the one file in the directory of the signing key."""
 FROZEN = "frozen"
 SCHEMA = "schema"
 RESTORE = "restore"
@@ -132,6 +138,22 @@ class Workspace:
         if location.authority is not None:
             raise _missing_key(location.authority, f"spec.{location.kind}.caSecretRef")
         return None
+
+    def signing_key(self) -> Ed25519PrivateKey | None:
+        """What backups of the location are signed with; None where they are not. One nobody trusts is refused."""
+        signing, verify = self.order.location.signing, self.order.location.verify
+        if signing is None:
+            return None
+        path, reference = self.settings.signing_directory / SIGNING_KEY, signing.key_secret_ref
+        if not path.is_file():
+            raise _missing_key(reference, "spec.signing.keySecretRef")
+        what = f"key {reference.key!r} of Secret {reference.name!r}, which spec.signing.keySecretRef names,"
+        key = load_signing_key(path.read_bytes(), what=what)
+        if verify and key_id(key.public_key()) not in load_public_keys(verify.public_keys, what=PUBLIC_KEYS_FIELD):
+            raise Permanent(
+                "SignerUnknown", f"{what} has a public key that is none of {PUBLIC_KEYS_FIELD}; add it there"
+            )
+        return key
 
     async def open_driver(self) -> ShardSource:
         """What this node's server is cut with; the caller closes it."""

@@ -98,6 +98,8 @@ class BackupStatus(OperationStatus):
     """Bytes may be in the store: an abort has to take them back."""
     committer: NodeName | None = None
     """The node whose agent may have been told to commit. From then on the backup cannot be canceled."""
+    signed_by: Sha256 | None = None
+    """SHA-256 of the public key whose private one signed the backup; absent: it is not signed."""
     objects: Annotated[int | None, Field(ge=0)] = None
     """Objects of the completed backup in the store."""
     locked_until: Time | None = None

@@ -109,6 +109,32 @@ class SecretKeyReference(ApiModel):
     key: Annotated[str, Field(min_length=1, max_length=253, json_schema_extra=shaped(DATA_KEY))]
 
 
+_PUBLIC_KEY = explained_by(
+    rule(
+        "self.matches('^([A-Za-z0-9+/]{43}=|-----BEGIN PUBLIC KEY-----[A-Za-z0-9+/=[:space:]]+-----END PUBLIC KEY-----"
+        "[[:space:]]*)$')",
+        "verify.publicKeys holds ed25519 public keys, in PEM (openssl pkey -pubout) or as base64 of their 32 bytes",
+    )
+)
+PublicKey = Annotated[str, Field(max_length=256, json_schema_extra=_PUBLIC_KEY)]
+
+
+class Signing(ApiModel):
+    """Backups that are made here are signed: the Secret is given to the one agent that completes a backup."""
+
+    key_secret_ref: SecretKeyReference
+    """Ed25519 private key, in PEM (PKCS8, without a passphrase) or as base64 of its 32 bytes."""
+
+
+class Verification(ApiModel):
+    """Backups that are restored from here must be signed by one of these, if they are signed at all."""
+
+    public_keys: Annotated[tuple[PublicKey, ...], Field(min_length=1, max_length=16)]
+    """Ed25519 public keys, in PEM or as base64 of their 32 bytes; old ones stay for as long as their backups do."""
+    require_signed: bool = False
+    """Refuse backups without a signature, and method Server, which cannot hold to one. False: a warning."""
+
+
 _KEYS_ONCE = explained_by(
     rule(
         "self.all(one, self.exists_one(other, other.key == one.key))",
@@ -277,6 +303,10 @@ class LocationSpec(ApiModel):
     filesystem: FilesystemLocation | None = None
     service_account_name: NoOrName | None = None
     """Service account of the agents that use this location, for cloud identities. Their API token is never mounted."""
+    signing: Signing | None = None
+    """Sign backups, so that a restore can tell them from what others put into the location."""
+    verify: Verification | None = None
+    """Whose signatures restores trust. Absent: signatures are not looked at."""
     read_only: bool = False
     """Restores only: nothing is ever written to or deleted from this location."""
     suspend: bool = False

@@ -17,7 +17,7 @@ from weaviate_backup.api.operation_spec import (
     Timeout,
 )
 from weaviate_backup.api.patterns import WORD
-from weaviate_backup.api.rules import shaped_keys
+from weaviate_backup.api.rules import matching, shaped_keys
 from weaviate_backup.api.status import (
     MAX_COLLECTIONS,
     MAX_NAMES,
@@ -29,6 +29,10 @@ from weaviate_backup.api.status import (
 )
 
 _NODES = shaped_keys(WORD, 63, "nodeMapping names nodes: letters, digits, '-', '_' and '.', at most 63 of them")
+_DIGEST = matching(
+    "^[0-9a-f]{64}$",
+    "source.backupSHA256 is a SHA-256 of 64 lower-case hexadecimal digits, as status.backupSHA256 shows it",
+)
 
 
 class RestorePhase(StrEnum):
@@ -61,6 +65,9 @@ class RestoreSource(ApiModel):
     """The WeaviateBackupLocation that holds backupID."""
     backup_id: BackupID | None = None
     """The backup's identifier in locationRef."""
+    backup_sha256: Annotated[str | None, Field(max_length=64, json_schema_extra=_DIGEST)] = None
+    """status.backupSHA256 of a backup, or of a dry run that was reviewed: nothing else than that very backup is
+    restored. With backupRef, its status says so by itself."""
 
 
 class RestoreSpec(ApiModel):
@@ -127,6 +134,8 @@ class RestorePlan(ApiModel):
     layout_version: Text | None = None
     verifiable: bool | None = None
     """Whether the backup has manifests, so that each byte is checked against a checksum."""
+    signed_by: Sha256 | None = None
+    """SHA-256 of the public key with which the backup's signature was checked; absent: none was."""
     bytes_required: Count = 0
     """On the fullest node of the plan; see nodes for each."""
     bytes_total: Count = 0

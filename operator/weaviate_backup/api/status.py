@@ -198,6 +198,9 @@ class OperationStatus(ApiModel):
     size: Text | None = None
     """Bytes stored (backup) or restored, for people."""
     backup_id: Annotated[str | None, Field(max_length=128)] = None
+    backup_sha256: Sha256 | None = None
+    """Tells the backup from any other, and from itself if somebody changes it: of its manifest.json, which covers all
+    of it; of one that Weaviate made, of its descriptors. A restore may be bound to it."""
     weaviate_status: WeaviateStatus | None = None
     """The state in the words of Weaviate's own API."""
     server_version: Text | None = None

@@ -7,7 +7,7 @@ API token, no capabilities, a read-only root. It never carries `app: weaviate`, 
 from dataclasses import dataclass
 from typing import Any
 
-from weaviate_backup.api.location import CREDENTIAL_KEYS, LocationSpec
+from weaviate_backup.api.location import CREDENTIAL_KEYS, LocationSpec, SecretKeyReference
 from weaviate_backup.api.model import dump
 from weaviate_backup.api.names import API_VERSION
 from weaviate_backup.api.operation_spec import AgentOptions
@@ -19,6 +19,7 @@ from weaviate_backup.core.session import (
     CLUSTER_MOUNT,
     CREDENTIALS_MOUNT,
     FILESYSTEM_MOUNT,
+    SIGNING_MOUNT,
     TLS_MOUNT,
 )
 from weaviate_backup.core.topology import ClusterAuth, NodeView, SecretKey
@@ -93,8 +94,9 @@ def agent_pod(
     image: AgentImage,
     lease_seconds: int,
     deadline_seconds: int,
+    signing: SecretKeyReference | None = None,
 ) -> Json:
-    """The pod beside one Weaviate pod."""
+    """The pod beside one Weaviate pod. `signing`: of the one that completes a signed backup."""
     pod = _pod(
         owner,
         node_name=node.name,
@@ -135,6 +137,7 @@ def agent_pod(
     if cluster_auth is not None:
         spec["volumes"].append({"name": "cluster", "projected": {"sources": _cluster_sources(owner, cluster_auth)}})
         spec["containers"][0]["volumeMounts"].append(_mounted("cluster", CLUSTER_MOUNT))
+    _give_signing_key(spec, signing)
     return pod
 
 
@@ -148,6 +151,7 @@ def store_worker_pod(
     lease_seconds: int,
     deadline_seconds: int,
     worker: str = STORE_WORKER,
+    signing: SecretKeyReference | None = None,
 ) -> Json:
     """A pod that works on the store only. A filesystem store is written as root, like most of its other writers.
 
@@ -170,7 +174,19 @@ def store_worker_pod(
         pod["spec"]["securityContext"]["runAsNonRoot"] = True
     pod["spec"]["imagePullSecrets"] = [{"name": ref.name} for ref in options.image_pull_secrets]
     pod["spec"]["affinity"] = _apart(owner)
+    _give_signing_key(pod["spec"], signing)
     return pod
+
+
+def _give_signing_key(spec: Json, signing: SecretKeyReference | None) -> None:
+    """A key that is not there does not keep the pod from starting: its agent says so."""
+    if signing is None:
+        return
+    items = [{"key": signing.key, "path": "key"}]
+    spec["volumes"].append(
+        {"name": "signing", "secret": {"secretName": signing.name, "items": items, "optional": True}}
+    )
+    spec["containers"][0]["volumeMounts"].append(_mounted("signing", SIGNING_MOUNT))
 
 
 def _pod(

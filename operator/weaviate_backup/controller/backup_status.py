@@ -151,8 +151,13 @@ def show_backup(
     if frozen and (before.tenants is None or len(frozen) == len(plan.nodes if plan else frozen)):
         changes |= _covered(plan, state, frozen)
     if committed is not None:
-        changes |= {"objects": committed.objects, "size": show_bytes(committed.bytes_stored)}
-        changes["locked_until"] = committed.locked_until
+        changes |= {
+            "objects": committed.objects,
+            "size": show_bytes(committed.bytes_stored),
+            "locked_until": committed.locked_until,
+            "backup_sha256": committed.backup_sha256[:64] or None,
+            "signed_by": committed.signed_by[:64] or None,
+        }
     if state.audited is not None:
         changes |= _audited(state.audited)
     if not before.phase.is_terminal:
@@ -171,6 +176,7 @@ def _audited(audited: Audited) -> dict[str, object]:
         "objects": audited.objects,
         "locked_until": audited.locked_until,
         "size": show_bytes(audited.bytes_stored),
+        "backup_sha256": audited.backup_sha256[:64] or None,
         "progress": Progress(
             percent=100,
             bytes_total=audited.bytes_total,

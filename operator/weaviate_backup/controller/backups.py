@@ -39,6 +39,7 @@ from weaviate_backup.core.server_backup import BY_SERVER
 from weaviate_backup.core.server_following import ServerSight
 from weaviate_backup.core.server_gaps import gaps_of, open_gaps, refuse_level
 from weaviate_backup.core.session import BackupOrder, Failure, SessionOrder, StoreOrder
+from weaviate_backup.core.signing import refuse_unsigned_backup, warn_of_unsigned
 from weaviate_backup.core.stepping import Agents
 from weaviate_backup.core.topology import ClusterView
 from weaviate_backup.errors import BackupError, InvalidInput, Permanent, Transient
@@ -123,6 +124,8 @@ class BackupDriver:
             allow_host_path=self._settings.allow_host_path_volumes,
         )
         refusals += (*location.refusals, *await self._runtime.refusals())
+        if location.spec is not None:
+            refusals += refuse_unsigned_backup(location.spec, by_server=_by_server(backup))
         if spec.deletion_policy is DeletionPolicy.DELETE:
             message = "deletionPolicy Delete is not available; use Retain, and delete the objects in the store yourself"
             refusals.append(conflict("DeletionPolicyUnsupported", message))
@@ -155,7 +158,10 @@ class BackupDriver:
                     started_at=datetime.now(UTC),
                     stateful_set_uid=cluster.uid,
                     location=location.spec,
-                    warnings=gaps_of(server.version, classes, by_server=by_server),
+                    warnings=(
+                        *gaps_of(server.version, classes, by_server=by_server),
+                        *warn_of_unsigned(location.spec, by_server=by_server),
+                    ),
                 )
         except BackupError as error:
             refusals.append(_refusal(error))

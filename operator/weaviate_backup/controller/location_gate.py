@@ -15,6 +15,7 @@ from weaviate_backup.core.admission import Passing
 from weaviate_backup.core.location_watch import PROBING, SUSPENDED
 from weaviate_backup.core.orders import conflict
 from weaviate_backup.core.session import Failure
+from weaviate_backup.core.signing import refuse_bad_keys
 from weaviate_backup.core.store_volume import refuse_volume
 from weaviate_backup.errors import InvalidInput, Permanent
 from weaviate_backup.kube import LOCATIONS, SECRETS, Kube
@@ -60,6 +61,7 @@ async def read_location(
         return LocationView(None, (_passing(error.reason, f"location {name} cannot be used: {error.message}"),))
     status = read_or_new(LocationStatus, found.get("status") or {})
     secrets = await read_secrets(kube, namespace, spec)
+    unsigned = await _refuse_without_signing_key(kube, namespace, spec) if writing else ()
     generation = found["metadata"].get("generation")
     refusals = refuse_use(name, spec, status, generation=generation, secrets_version=secrets.version, writing=writing)
     return LocationView(
@@ -67,6 +69,7 @@ async def read_location(
         (
             *(refusal for refusal in refusals if not refusal.transient),
             *secrets.missing,
+            *unsigned,
             *(refusal for refusal in refusals if refusal.transient and not secrets.missing),
         ),
     )
@@ -87,6 +90,7 @@ def refuse_use(
         refusals.append(conflict("LocationSuspended", f"location {name} is suspended (spec.suspend)"))
     if writing and spec.read_only:
         refusals.append(conflict("LocationReadOnly", f"location {name} is read-only (spec.readOnly)"))
+    refusals.extend(refuse_bad_keys(spec))
     if refusals:
         return tuple(refusals)
     ready, trying = find(status.conditions, READY), find(status.conditions, RECONCILING)
@@ -114,6 +118,17 @@ async def read_secrets(kube: Kube, namespace: str, spec: LocationSpec) -> Secret
             message = f"there is no Secret {name!r} in namespace {namespace}, which {field} names; create it"
             missing.append(_passing("SecretNotFound", message))
     return Secrets(hashlib.sha256(" ".join(versions).encode()).hexdigest()[:16], tuple(missing))
+
+
+async def _refuse_without_signing_key(kube: Kube, namespace: str, spec: LocationSpec) -> tuple[Failure, ...]:
+    """Needed by who writes alone, so it is none of the location's Secrets that it is tried with."""
+    if spec.signing is None:
+        return ()
+    name = spec.signing.key_secret_ref.name
+    if await kube.version(SECRETS, namespace, name) is not None:
+        return ()
+    message = f"there is no Secret {name!r} in namespace {namespace}, which spec.signing.keySecretRef names; create it"
+    return (_passing("SecretNotFound", message),)
 
 
 def at_path(spec: LocationSpec, path: str | None) -> LocationSpec:

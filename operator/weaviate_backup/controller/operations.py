@@ -12,6 +12,7 @@ from dataclasses import dataclass, field
 from datetime import UTC, datetime, timedelta
 from typing import Any
 
+from weaviate_backup.api.location import SecretKeyReference
 from weaviate_backup.api.operation_spec import AgentOptions
 from weaviate_backup.controller import agent_pods, certificates, leases, operation_secrets
 from weaviate_backup.controller.agent_links import AgentAddress, AgentLinks
@@ -37,6 +38,7 @@ from weaviate_backup.core.session import Failure, SessionOrder
 from weaviate_backup.core.stepping import Agents
 from weaviate_backup.core.store_volume import refuse_volume
 from weaviate_backup.core.topology import ClusterView
+from weaviate_backup.core.verification import signers_of
 from weaviate_backup.errors import Permanent, Transient
 from weaviate_backup.kube import PODS, SECRETS, STATEFUL_SETS, AlreadyExists, Kube
 from weaviate_backup.settings import OperatorSettings
@@ -250,6 +252,7 @@ class OperationRuntime:
         image = AgentImage(told.agent_image, told.agent_image_pull_policy, told.trusted_store_hosts)
         lease = self.settings.agent_lease_seconds
         deadline = int(request.timeout_seconds + timedelta(seconds=DEADLINE_SLACK_SECONDS).total_seconds())
+        signing = self._signing_key_of(node)
         if node == STORE_WORKER:
             return agent_pods.store_worker_pod(
                 self.owner,
@@ -259,6 +262,7 @@ class OperationRuntime:
                 image=image,
                 lease_seconds=lease,
                 deadline_seconds=deadline,
+                signing=signing,
             )
         view = cluster.node(node) if cluster else None
         if cluster is None or view is None:
@@ -276,7 +280,15 @@ class OperationRuntime:
             image=image,
             lease_seconds=lease,
             deadline_seconds=deadline,
+            signing=signing,
         )
+
+    def _signing_key_of(self, node: str) -> SecretKeyReference | None:
+        """Where the key lies that the pod is to have; None for all that complete no backup."""
+        plan = self.plan
+        if not isinstance(plan, PlannedBackup) or plan.location.signing is None or node not in signers_of(plan):
+            return None
+        return plan.location.signing.key_secret_ref
 
     async def _put_session(self, node: str, request: OperationRequest) -> None:
         plan = self._known().plan

@@ -78,6 +78,7 @@ def remember_restore(status: RestoreStatus) -> RestoreState:
         phase_since=status.phase_start_time,
         nodes=remember_nodes(status.nodes),
         collections=status.plan.collections if status.plan else (),
+        backup_sha256=status.backup_sha256 or "",
         applier=status.applier,
         outcome=Outcome(status.outcome) if status.outcome else None,
         reason=cause.reason if cause else (ready.reason if ready and pending else ""),
@@ -249,6 +250,7 @@ def _planned(
         backup_version=contents.server_version[:64] or None,
         layout_version=contents.layout_version[:64] or None,
         verifiable=contents.verifiable,
+        signed_by=contents.signed_by[:64] or None,
         bytes_required=max(verdict.bytes_required.values(), default=0),
         bytes_total=contents.bytes_total,
         aliases=bounded(verdict.aliases, limit=MAX_NAMES),
@@ -262,7 +264,8 @@ def _planned(
     )
     warnings = tuple(Finding(reason=each.reason[:64], message=each.message[:256]) for each in verdict.warnings[:16])
     covered = CollectionsStatus(count=len(verdict.collections), names=bounded(verdict.collections, limit=MAX_NAMES))
-    return {"plan": made, "collections": covered, "warnings": warnings}
+    judged = verdict.backup_sha256[:64] or None
+    return {"plan": made, "collections": covered, "warnings": warnings, "backup_sha256": judged}
 
 
 def _show_address(found: ModuleAddress) -> PlannedAddress:

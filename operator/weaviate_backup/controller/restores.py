@@ -25,9 +25,10 @@ from weaviate_backup.controller.location_gate import read_location, read_secrets
 from weaviate_backup.controller.operation_secrets import Plan
 from weaviate_backup.controller.operations import Json, OperationRequest, OperationRuntime
 from weaviate_backup.controller.refusing import end_refused
+from weaviate_backup.controller.restore_pins import pin_of_spec, pin_of_status, refuse_other_pin
 from weaviate_backup.controller.restore_status import remember_restore, show_restore
 from weaviate_backup.controller.server_operations import ServerLine, ServerTask, place_of
-from weaviate_backup.core.orders import STORE_WORKER, Lease, PlannedRestore, conflict
+from weaviate_backup.core.orders import STORE_WORKER, UNPINNED, BackupPin, Lease, PlannedRestore, conflict
 from weaviate_backup.core.restore_machine import (
     RestoreDecision,
     RestoreRequest,
@@ -39,6 +40,7 @@ from weaviate_backup.core.restore_plan import RestoreWishes, TargetFacts
 from weaviate_backup.core.server_following import Recovered, ServerSight
 from weaviate_backup.core.server_restore import BY_SERVER
 from weaviate_backup.core.session import Failure, RestoreOrder, SessionOrder, StoreOrder
+from weaviate_backup.core.signing import refuse_unheld_restore, requires_signature
 from weaviate_backup.core.stepping import Agents
 from weaviate_backup.core.store_volume import refuse_volume
 from weaviate_backup.core.topology import ClusterView
@@ -53,11 +55,12 @@ log = logging.getLogger(__name__)
 
 @dataclass(frozen=True)
 class Source:
-    """Where the backup is. `location` None: not to be had now, `refusals` say why."""
+    """Where the backup is, and what it must be. `location` None: not to be had now, `refusals` say why."""
 
     location: LocationSpec | None
     backup_id: str
     refusals: tuple[Failure, ...]
+    pin: BackupPin = UNPINNED
 
 
 class RestoreDriver:
@@ -131,6 +134,8 @@ class RestoreDriver:
             )
         source = await self._find_source(restore)
         refusals = [*source.refusals, *await self._runtime.refusals()]
+        if source.location is not None and _by_server(restore):
+            refusals += refuse_unheld_restore(source.location)
         lease, native, proposal = LeaseView(Lease.UNKNOWN), None, None
         try:
             cluster = await read_cluster(self._kube, self._owner.namespace, effects.stateful_set)
@@ -154,6 +159,7 @@ class RestoreDriver:
                     stateful_set_uid=cluster.uid,
                     backup_id=source.backup_id,
                     location=source.location,
+                    pin=source.pin.model_copy(update={"signed": requires_signature(source.location)}),
                 )
         except BackupError as error:
             transient = not isinstance(error, Permanent)
@@ -216,7 +222,7 @@ class RestoreDriver:
             name = source.location_ref.name if source.location_ref else ""
             allowed = self._settings.allow_host_path_volumes
             view = await read_location(self._kube, namespace, name, writing=False, path=path, allow_host_path=allowed)
-            return Source(view.spec, source.backup_id or "", view.refusals)
+            return Source(view.spec, source.backup_id or "", view.refusals, pin_of_spec(source))
         body = await self._kube.get(BACKUPS, namespace, source.backup_ref.name)
         if body is None:
             message = f"there is no WeaviateBackup {source.backup_ref.name!r} in namespace {namespace}"
@@ -233,7 +239,9 @@ class RestoreDriver:
             message = f"WeaviateBackup {source.backup_ref.name} is {status.phase}, not Completed"
             return Source(None, "", (Failure(reason="BackupNotCompleted", message=message, transient=passing),))
         secrets = await read_secrets(self._kube, namespace, status.location)
-        return Source(status.location, status.backup_id, secrets.missing)
+        pin = pin_of_status(source.backup_ref.name, status)
+        differing = refuse_other_pin(pin, source)
+        return Source(status.location, status.backup_id, (*differing, *secrets.missing), pin)
 
     async def _show(
         self, restore: Restore, before: RestoreState, decision: RestoreDecision, world: RestoreWorld, now: datetime
@@ -295,6 +303,7 @@ def _request(restore: Restore, settings: OperatorSettings, *, deleting: bool, se
             exclude=spec.exclude,
             node_mapping=spec.node_mapping,
             overwrite_alias=spec.overwrite_alias,
+            by_server=_by_server(restore),
             roles=spec.config.roles_options is RestoreOption.ALL,
             users=spec.config.users_options is RestoreOption.ALL,
             module_addresses=spec.config.module_addresses,

@@ -11,7 +11,7 @@ from datetime import datetime, timedelta
 from enum import StrEnum
 from typing import Annotated
 
-from pydantic import StringConstraints
+from pydantic import Field, StringConstraints
 
 from weaviate_backup.api.location import LocationSpec
 from weaviate_backup.api.status import NodePhase
@@ -112,6 +112,22 @@ class PlannedBackup(Wire):
     """What the backup will not hold, as far as that is known beforehand."""
 
 
+class BackupPin(Wire):
+    """What the backup must be, as `said_by` has it: its SHA-256, and those of its nodes' manifests where it has some.
+
+    Both empty: nothing is known of it beforehand, and what lies in the store is taken as it is. `signed`: agents must
+    have found a signature good.
+    """
+
+    said_by: str = ""
+    sha256: str = ""
+    node_manifests: dict[str, str] = Field(default_factory=dict)
+    signed: bool = False
+
+
+UNPINNED = BackupPin()
+
+
 class PlannedRestore(Wire):
     """`nodes` are the target's. `applier` speaks to raft for all."""
 
@@ -123,6 +139,7 @@ class PlannedRestore(Wire):
     backup_id: str
     location: LocationSpec
     """As it was, with the path that this operation uses."""
+    pin: BackupPin = UNPINNED
 
 
 @dataclass(frozen=True)

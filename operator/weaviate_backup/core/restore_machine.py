@@ -58,12 +58,16 @@ class RestoreRequest:
 
 @dataclass(frozen=True)
 class RestoreState:
-    """What a restore remembers. `applier`: the agent that may have been told to apply. `server`: of method Server."""
+    """What a restore remembers. `applier`: the agent that may have been told to apply. `server`: of method Server.
+
+    `backup_sha256`: of the backup that the plan was made from; agents use no other.
+    """
 
     phase: RestorePhase = RestorePhase.PENDING
     phase_since: datetime | None = None
     nodes: tuple[NodeState, ...] = ()
     collections: tuple[str, ...] = ()
+    backup_sha256: str = ""
     verdict: RestoreVerdict | None = None
     applier: str | None = None
     applied: Applied | None = None
@@ -156,7 +160,7 @@ def _on_all_nodes(step: Step, reached: NodePhase, after: RestorePhase) -> Work:
     def work(
         request: RestoreRequest, state: RestoreState, plan: PlannedRestore, world: RestoreWorld, now: datetime
     ) -> RestoreDecision:
-        command = StepCommand(operation_uid=request.uid, step=step, collections=state.collections)
+        command = _command(step, request, state)
         taken = advance_or_stop(state, world, dict.fromkeys(plan.nodes, (command,)), now, done_phase=reached)
         if isinstance(taken, RestoreDecision):
             return taken
@@ -168,9 +172,15 @@ def _on_all_nodes(step: Step, reached: NodePhase, after: RestorePhase) -> Work:
     return work
 
 
-def source_node(target_node: str, *, backup_nodes: tuple[str, ...], node_mapping: Mapping[str, str]) -> str | None:
-    """The node of the backup whose shards the target's node gets."""
-    return next((node for node in backup_nodes if node_mapping.get(node, node) == target_node), None)
+def _command(step: Step, request: RestoreRequest, state: RestoreState) -> StepCommand:
+    """For the collections that were planned, of the backup that was judged."""
+    return StepCommand(
+        operation_uid=request.uid,
+        step=step,
+        collections=state.collections,
+        overwrite_alias=request.wishes.overwrite_alias,
+        backup_sha256=state.backup_sha256,
+    )
 
 
 def enter(phase: RestorePhase, state: RestoreState, now: datetime) -> RestoreDecision:
@@ -239,16 +249,11 @@ def _pending(
     return enter(RestorePhase.VALIDATING, replace(state, nodes=nodes, reason="", message=""), now)
 
 
-def _validating(
+def validate(
     request: RestoreRequest, state: RestoreState, plan: PlannedRestore, world: RestoreWorld, now: datetime
 ) -> RestoreDecision:
-    return validate(request, state, plan.nodes, world, now)
-
-
-def validate(
-    request: RestoreRequest, state: RestoreState, inspectors: tuple[str, ...], world: RestoreWorld, now: datetime
-) -> RestoreDecision:
     """What the inspecting agents read and what the target is, against each other: go on, or every reason not to."""
+    inspectors = tuple(node.name for node in state.nodes)
     inspect = StepCommand(operation_uid=request.uid, step=Step.INSPECT)
     step = advance_or_stop(state, world, dict.fromkeys(inspectors, (inspect,)), now, done_phase=NodePhase.INSPECTED)
     if isinstance(step, RestoreDecision):
@@ -263,12 +268,13 @@ def validate(
     }
     if world.target is None or len(inspected) != len(inspectors):
         return RestoreDecision(replace(state, reason="Planning", message="looking at the target"), (), 1.0)
-    verdict = plan_restore(request.wishes, inspected, world.target)
+    verdict = plan_restore(request.wishes, inspected, world.target, pin=plan.pin)
     passing = verdict.refusals if all(refusal.transient for refusal in verdict.refusals) else ()
     if passing and seconds_since(state.phase_since or now, now) < PATIENCE_SECONDS:
         waiting = replace(state, reason=passing[0].reason, message=passing[0].message)
         return RestoreDecision(waiting, keep_lease(world), 2.0)
-    return _decide_plan(request, replace(state, verdict=verdict, collections=verdict.collections), verdict, now)
+    state = replace(state, verdict=verdict, collections=verdict.collections, backup_sha256=verdict.backup_sha256)
+    return _decide_plan(request, state, verdict, now)
 
 
 def _decide_plan(
@@ -288,26 +294,17 @@ def _applying(
     request: RestoreRequest, state: RestoreState, plan: PlannedRestore, world: RestoreWorld, now: datetime
 ) -> RestoreDecision:
     """Places on every node, then lets one agent apply. Once it may have been told, nothing is placed again."""
-    uid = request.uid
     if state.applier is None:
-        download = StepCommand(operation_uid=uid, step=Step.DOWNLOAD, collections=state.collections)
-        place = StepCommand(operation_uid=uid, step=Step.PLACE, collections=state.collections)
-        step = advance_or_stop(
-            state, world, dict.fromkeys(plan.nodes, (download, place)), now, done_phase=NodePhase.PLACED
-        )
+        placing = (_command(Step.DOWNLOAD, request, state), _command(Step.PLACE, request, state))
+        step = advance_or_stop(state, world, dict.fromkeys(plan.nodes, placing), now, done_phase=NodePhase.PLACED)
         if isinstance(step, RestoreDecision):
             return step
         state = replace(state, nodes=step.nodes)
         if step.done:
             return RestoreDecision(replace(state, applier=plan.applier), (), 0.0)
         return RestoreDecision(state, step.commands, step.look_again_seconds)
-    command = StepCommand(
-        operation_uid=uid,
-        step=Step.APPLY,
-        collections=state.collections,
-        overwrite_alias=request.wishes.overwrite_alias,
-    )
-    step = advance_or_stop(state, world, {state.applier: (command,)}, now, done_phase=NodePhase.PLACED)
+    apply = _command(Step.APPLY, request, state)
+    step = advance_or_stop(state, world, {state.applier: (apply,)}, now, done_phase=NodePhase.PLACED)
     if isinstance(step, RestoreDecision):
         return step
     state = replace(state, nodes=step.nodes)
@@ -389,7 +386,7 @@ def keep_lease(world: RestoreWorld) -> tuple[Command, ...]:
 BY_AGENTS = RestoreWork(
     agents=lambda plan: plan.nodes,
     may_stop=_may_stop,
-    validating=_validating,
+    validating=validate,
     downloading=_on_all_nodes(Step.DOWNLOAD, NodePhase.DOWNLOADED, RestorePhase.APPLYING),
     applying=_applying,
     verifying=_on_all_nodes(Step.CONFIRM, NodePhase.CONFIRMED, RestorePhase.COMPLETED),

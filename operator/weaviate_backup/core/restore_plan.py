@@ -8,7 +8,7 @@ from dataclasses import dataclass, field
 
 from weaviate_backup.api.bounds import all_or_none
 from weaviate_backup.api.status import MAX_COLLECTIONS
-from weaviate_backup.core.orders import conflict
+from weaviate_backup.core.orders import UNPINNED, BackupPin, conflict
 from weaviate_backup.core.selection import select
 from weaviate_backup.core.session import BackupContents, Failure, Inspected, ModuleAddress
 from weaviate_backup.errors import Permanent
@@ -40,6 +40,7 @@ class RestoreWishes:
     roles: bool = False
     users: bool = False
     module_addresses: tuple[str, ...] = ()
+    by_server: bool = False
 
 
 @dataclass(frozen=True)
@@ -48,6 +49,7 @@ class RestoreVerdict:
 
     `aliases` will stand for collections of the backup; those of them that stand for others now are `aliases_replaced`.
     `addresses`, `roles`, `users`: the first of what the restore brings into the target beside data.
+    `backup_sha256` tells the backup that this is about from any other.
     """
 
     collections: tuple[str, ...]
@@ -59,12 +61,17 @@ class RestoreVerdict:
     addresses: tuple[ModuleAddress, ...] = ()
     roles: tuple[str, ...] = ()
     users: tuple[str, ...] = ()
+    backup_sha256: str = ""
 
 
-def plan_restore(wishes: RestoreWishes, inspected: Mapping[str, Inspected], target: TargetFacts) -> RestoreVerdict:
-    """`inspected`: by target node."""
+def plan_restore(
+    wishes: RestoreWishes, inspected: Mapping[str, Inspected], target: TargetFacts, *, pin: BackupPin = UNPINNED
+) -> RestoreVerdict:
+    """`inspected`: by target node. `pin`: what the backup must be."""
     contents = next(iter(inspected.values())).contents
     refusals: list[Failure] = []
+    refusals += _refuse_changed(inspected, pin)
+    refusals += _refuse_unsigned(contents, pin)
     refusals += _refuse_backup(contents, target)
     refusals += _refuse_nodes(contents, wishes, target)
     chosen: tuple[str, ...] = ()
@@ -93,8 +100,52 @@ def plan_restore(wishes: RestoreWishes, inspected: Mapping[str, Inspected], targ
         addresses=addresses,
         roles=contents.roles if wishes.roles else (),
         users=contents.users if wishes.users else (),
-        warnings=(*contents.warnings, *_warn_of_patch(contents, target), *kept, *without),
+        warnings=(*contents.warnings, *_warn_unpinned(pin, wishes), *_warn_of_patch(contents, target), *kept, *without),
+        backup_sha256=contents.sha256,
     )
+
+
+def _refuse_changed(inspected: Mapping[str, Inspected], pin: BackupPin) -> list[Failure]:
+    """Every node must have read the same backup, and that must be the one that is meant."""
+    contents = next(iter(inspected.values())).contents
+    refusals = []
+    differing = sorted(node for node, found in inspected.items() if found.contents.sha256 != contents.sha256)
+    if differing:
+        message = f"the backup was changed while it was looked at: {', '.join(differing)} read another than the rest"
+        refusals.append(conflict("BackupChanged", f"{message}; find out who writes to the location"))
+    if pin.node_manifests and not contents.verifiable:
+        message = f"{pin.said_by} wrote manifests, which are gone from the store"
+        return [*refusals, conflict("BackupDamaged", f"{message}; bring them back, or restore a copy")]
+    changed = sorted(node for node, sha256 in pin.node_manifests.items() if contents.node_manifests.get(node) != sha256)
+    if changed:
+        message = f"the manifests of {', '.join(changed)} are not those that {pin.said_by} verified"
+        refusals.append(conflict("BackupChanged", f"{message}: the backup was changed in the store"))
+    if pin.sha256 not in ("", contents.sha256):
+        found = f"{contents.sha256[:12]}…" if contents.sha256 else "not to be had"
+        message = f"the backup's SHA-256 is {found}, not {pin.sha256[:12]}… as {pin.said_by} says"
+        refusals.append(conflict("BackupChanged", f"{message}: it was changed or replaced in the store"))
+    return refusals
+
+
+def _refuse_unsigned(contents: BackupContents, pin: BackupPin) -> list[Failure]:
+    """An agent that says nothing of a signature, as older ones do, has not found a good one."""
+    if not pin.signed or contents.signed_by or any(problem.reason.startswith("Sign") for problem in contents.problems):
+        return []
+    return [
+        conflict("SignatureMissing", "no agent found a good signature, which requireSigned of the location asks for")
+    ]
+
+
+def _warn_unpinned(pin: BackupPin, wishes: RestoreWishes) -> list[Failure]:
+    """A restore by identifier takes what is there; one by object relies on what that knows."""
+    known = pin.sha256 or pin.node_manifests
+    if pin.said_by and not known:
+        message = f"{pin.said_by} does not say what it stored, an older version completed it"
+        return [conflict("NotPinned", f"{message}: a change in the store since then is not noticed")]
+    if known and wishes.by_server:
+        message = "with method Server, Weaviate reads the store itself, after the backup was compared with"
+        return [conflict("NotPinned", f"{message} {pin.said_by}: a change in between is not noticed")]
+    return []
 
 
 def _refuse_backup(contents: BackupContents, target: TargetFacts) -> list[Failure]:

@@ -75,12 +75,6 @@ def _may_stop(state: RestoreState, world: RestoreWorld, wished: bool) -> bool:
     return state.server is None or (world.plan is not None and is_cancelable(world.plan.server_version))
 
 
-def _validating(
-    request: RestoreRequest, state: RestoreState, _: PlannedRestore, world: RestoreWorld, now: datetime
-) -> RestoreDecision:
-    return validate(request, state, (STORE_WORKER,), world, now)
-
-
 def _downloading(
     _: RestoreRequest, state: RestoreState, __: PlannedRestore, world: RestoreWorld, now: datetime
 ) -> RestoreDecision:
@@ -210,7 +204,7 @@ def _wait(state: RestoreState, world: RestoreWorld) -> RestoreDecision:
 BY_SERVER = RestoreWork(
     agents=lambda _: (STORE_WORKER,),
     may_stop=_may_stop,
-    validating=_validating,
+    validating=validate,
     downloading=_downloading,
     applying=_applying,
     verifying=_verifying,

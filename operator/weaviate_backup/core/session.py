@@ -30,6 +30,8 @@ CA_MOUNT = "/etc/weaviate-backup/ca"
 """`ca.crt` of the location's caSecretRef, when it has one."""
 CLUSTER_MOUNT = "/etc/weaviate-backup/cluster"
 """`username` and `password` of Weaviate's cluster basic authentication, when it has one."""
+SIGNING_MOUNT = "/etc/weaviate-backup/signing"
+"""`key` of the location's signing.keySecretRef; only where a backup is completed."""
 TLS_MOUNT = "/etc/weaviate-backup/tls"
 """`ca.crt`, `tls.crt`, `tls.key` of this agent."""
 
@@ -140,7 +142,8 @@ class StepCommand(Wire):
     VACANCY   refuse unless nothing lies in the store under the backup's identifier
     AUDIT     read a whole backup that has no manifests: descriptors, sets of nodes and shards, every chunk to its end;
               `collections` are those it must hold
-    DOWNLOAD  bring the files of `collections` into our own directory, checked
+    DOWNLOAD  bring the files of `collections` into our own directory, checked. Here, in APPLY and in CONFIRM
+              `backup_sha256` is what INSPECT told: a backup that is another one by now is refused before it is used
     PLACE     rename them to where Weaviate takes them from, inodes recorded
     APPLY     one raft RESTORE_CLASS per collection, then aliases, then roles and users; one agent does this for all
     CONFIRM   prove that the files are where they belong, the shards are listed, and roles and users are the backup's
@@ -153,6 +156,7 @@ class StepCommand(Wire):
     verify_node: str | None = None
     verified: dict[str, str] = {}
     overwrite_alias: bool = False
+    backup_sha256: str = ""
     peers: tuple[str, ...] = ()
 
 
@@ -265,6 +269,10 @@ class Committed(Wire):
     completed_at: datetime
     locked_until: datetime | None = None
     """Until then the store lets nobody delete or replace an object of the backup."""
+    backup_sha256: str = ""
+    """Of `manifest.json` as the store gives it back; an older agent does not tell."""
+    signed_by: str = ""
+    """Identifier of the key that it was signed with."""
 
 
 class ModuleAddress(Wire):
@@ -300,6 +308,12 @@ class BackupContents(Wire):
     """The first of those that people made."""
     users: tuple[str, ...] = ()
     """The first of the dynamic ones."""
+    sha256: str = ""
+    """Tells this backup from any other; empty while its documents cannot all be read."""
+    node_manifests: dict[str, str] = {}
+    """node -> SHA-256 of its manifest, as `manifest.json` has it."""
+    signed_by: str = ""
+    """Identifier of the key whose signature was checked; empty: none was, `problems` and `warnings` say why."""
 
 
 class Inspected(Wire):
@@ -326,6 +340,7 @@ class Audited(Wire):
     files: int
     checksummed: bool
     """The compressed streams carry checksums of their own."""
+    backup_sha256: str = ""
     warnings: tuple[Failure, ...] = ()
     locked_until: datetime | None = None
     """Until then the store lets nobody delete or replace an object of the backup."""

@@ -57,7 +57,15 @@ def verifier_of(name: str, nodes: Sequence[NodeState], agents: Agents, now: date
 
 
 def commit_candidates(plan: PlannedBackup, nodes: Sequence[NodeState]) -> tuple[str, ...]:
-    return (plan.leader, *(node.name for node in nodes if node.name != plan.leader))
+    """The leader, else any; of a signed backup only who has the key."""
+    signers = signers_of(plan)
+    names = (plan.leader, *(node.name for node in nodes if node.name != plan.leader))
+    return tuple(name for name in names if not signers or name in signers)
+
+
+def signers_of(plan: PlannedBackup) -> tuple[str, ...]:
+    """Whose pods have the signing key: the leader's, which commits, and the worker's, which would in its place."""
+    return (plan.leader, STORE_WORKER) if plan.location.signing else ()
 
 
 def can_no_longer_commit(node: NodeState, agents: Agents, *, lease_seconds: int, now: datetime) -> bool:

@@ -2,6 +2,7 @@
 with who does. Nothing is read here; findings are data, and an empty list is the only good answer.
 """
 
+import hashlib
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from typing import Any
@@ -71,6 +72,12 @@ def compare_shards(
                     message = f"{where} belongs to node {node}, whose backup does not hold it"
                     findings.append(Finding("ShardMissing", where, message))
     return tuple(findings)
+
+
+def sha256_of_all(documents: Mapping[str, str]) -> str:
+    """One digest of many: of the lines `key, space, SHA-256`, sorted. `documents`: key -> SHA-256."""
+    lines = (f"{key} {sha256}\n" for key, sha256 in sorted(documents.items()))
+    return hashlib.sha256("".join(lines).encode()).hexdigest()
 
 
 def summarize(findings: Iterable[Finding], *, limit: int = 3) -> str:

@@ -8,7 +8,10 @@ BACKUP_CONFIG = "backup_config.json"
 RESTORE_CONFIG = "restore_config.json"
 NODE_DESCRIPTOR = "backup.json"
 MANIFEST = "manifest.json"
+MANIFEST_SIGNATURE = "manifest.json.sig"
 NODE_MANIFEST = "manifest.json.zst"
+OURS = frozenset({MANIFEST, MANIFEST_SIGNATURE, NODE_MANIFEST})
+"""Last parts of keys that no server writes."""
 
 
 def backup_config(backup_id: str) -> str:
@@ -36,6 +39,16 @@ def manifest(backup_id: str) -> str:
     return f"{backup_id}/{MANIFEST}"
 
 
+def manifest_signature(backup_id: str) -> str:
+    """Ours, of the manifest; written between it and the global descriptor, where a location says so."""
+    return f"{backup_id}/{MANIFEST_SIGNATURE}"
+
+
 def node_manifest(backup_id: str, node: str) -> str:
     """Ours, of one node: every chunk and every file with its checksum."""
     return f"{backup_id}/{node}/{NODE_MANIFEST}"
+
+
+def is_ours(key: str) -> bool:
+    """Whether only we write an object of that name: below a backup or a node of it, a collection has chunks alone."""
+    return key.count("/") <= 2 and key.rpartition("/")[2] in OURS

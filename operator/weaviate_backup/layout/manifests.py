@@ -5,6 +5,7 @@ header (`NodeHeader`), then a line per shard, then a line per chunk with the fil
 small JSON document. Stock Weaviate ignores both. Formats carry a version; a reader ignores fields it does not know.
 """
 
+import hashlib
 import io
 import json
 from collections.abc import Iterator
@@ -18,7 +19,9 @@ from pydantic import BaseModel, ConfigDict, Field, TypeAdapter, ValidationError
 from weaviate_backup.errors import Permanent, excerpt
 from weaviate_backup.layout.chunk_writer import ChunkRecord, PartRecord
 from weaviate_backup.layout.compression import ZSTD_WINDOW_LIMIT_BYTES, CompressionType, gathered
+from weaviate_backup.layout.descriptors import BackupConfig
 from weaviate_backup.layout.json_bounds import BeyondBounds, JsonBounds, TooDeep
+from weaviate_backup.layout.plain_names import Name
 
 FORMAT_VERSION = 1
 MANIFEST_EFFORT = 3
@@ -36,6 +39,10 @@ class StoredDocument(Document):
     size_bytes: int
     sha256: str
 
+    @classmethod
+    def of(cls, content: bytes) -> "StoredDocument":
+        return cls(size_bytes=len(content), sha256=hashlib.sha256(content).hexdigest())
+
 
 class NodeHeader(Document):
     """The first line. `descriptor` is the node's `backup.json`. Offloaded tenants are not covered by the backup."""
@@ -45,10 +52,10 @@ class NodeHeader(Document):
     operation_uid: str
     tool_version: str
     backup_id: str
-    node: str
+    node: Name
     server_version: str
     compression_type: CompressionType
-    collections: tuple[str, ...]
+    collections: tuple[Name, ...]
     descriptor: StoredDocument
     tenants_offloaded: int = 0
 
@@ -57,8 +64,8 @@ class ShardRecord(Document):
     """When and how a shard was cut. `object_count` as far as the server told."""
 
     kind: Literal["shard"] = "shard"
-    collection: str
-    shard: str
+    collection: Name
+    shard: Name
     driver: str
     started_at: datetime
     ended_at: datetime
@@ -70,7 +77,7 @@ class ChunkLine(Document):
     """One stored chunk: its size and checksum, and every file in it."""
 
     kind: Literal["chunk"] = "chunk"
-    collection: str
+    collection: Name
     number: int
     size_bytes: int
     sha256: str
@@ -120,7 +127,11 @@ class NodeEntry(Document):
 
 
 class BackupManifest(Document):
-    """`manifest.json`, written just before the global descriptor. Totals are of all nodes."""
+    """`manifest.json`, written just before the global descriptor. Totals are of all nodes.
+
+    Its hash stands for the whole backup: it names, by hash, every node's manifest and the global descriptor (`marker`;
+    None when an older version wrote it), and a node's manifest names that node's descriptor and all of its bytes.
+    """
 
     kind: Literal["backup"] = "backup"
     format_version: int = FORMAT_VERSION
@@ -131,12 +142,20 @@ class BackupManifest(Document):
     leader: str
     started_at: datetime
     completed_at: datetime
-    nodes: dict[str, NodeEntry]
-    collections: tuple[str, ...]
+    nodes: dict[Name, NodeEntry]
+    collections: tuple[Name, ...]
+    marker: StoredDocument | None = None
     tenants_offloaded: int = 0
     objects: int
     stored_bytes: int
     source_bytes: int
+
+    def describes(self, marker: bytes, config: BackupConfig) -> bool:
+        """Whether the global descriptor, as stored and as read, is the one that was written after this manifest."""
+        if self.marker is not None:
+            return self.marker == StoredDocument.of(marker)
+        ours = (self.backup_id, self.leader, self.server_version, set(self.nodes), set(self.collections))
+        return ours == (config.id, config.leader, config.server_version, set(config.nodes), set(config.collections))
 
 
 _Line = TypeAdapter[NodeHeader | ShardRecord | ChunkLine](

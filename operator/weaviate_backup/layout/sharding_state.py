@@ -1,7 +1,10 @@
 """Raft's sharding state of a collection, as descriptors hold it: which shards there are, and on which nodes."""
 
-from collections.abc import Collection, Mapping
+from collections.abc import Collection, Iterator, Mapping
 from typing import Any
+
+from weaviate_backup.errors import Permanent
+from weaviate_backup.layout.plain_names import plain
 
 COVERED_STATUSES = frozenset({"", "HOT", "COLD"})
 """Of tenants with data on the node; the others (FROZEN, FREEZING, UNFREEZING) are offloaded and not covered."""
@@ -11,6 +14,24 @@ def nodes_of(shard: Mapping[str, Any]) -> tuple[str, ...]:
     """Replicas of a shard; old states name a single node."""
     nodes = shard.get("belongsToNodes") or [shard.get("belongsToNode")]
     return tuple(str(node) for node in nodes if node)
+
+
+def refuse_odd_names(state: Mapping[str, Any], what: str) -> None:
+    """Raise `HostileBackup` unless every shard, tenant and node is named as one: the names become paths on servers."""
+    try:
+        for name in _names_in(state):
+            plain(name)
+    except (ValueError, TypeError, AttributeError) as error:
+        raise Permanent("HostileBackup", f"{what}: {error}") from error
+
+
+def _names_in(state: Mapping[str, Any]) -> Iterator[str]:
+    for name, shard in (state.get("physical") or {}).items():
+        yield from (name, *nodes_of(shard))
+        if shard.get("name", name) != name:
+            raise ValueError(f"shard {name[:40]!r} is named {str(shard['name'])[:40]!r} inside")
+    for virtual in state.get("virtual") or ():
+        yield from (str(virtual[key]) for key in ("name", "assignedToPhysical") if virtual.get(key))
 
 
 def without_tenants_held_nowhere(state: Mapping[str, Any], held: Mapping[str, Collection[str]]) -> dict[str, Any]:

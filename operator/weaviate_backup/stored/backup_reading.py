@@ -1,9 +1,11 @@
 """Reads the documents of a stored backup, ours or a server's: descriptors, and manifests when there are some.
 
-Manifests are believed only as far as the hashes above them reach: `manifest.json` names the hash of every node's
-manifest, that names the hash of the node's descriptor and of every part. Large manifests are read line by line.
+Manifests are believed only as far as the hashes above them reach: `manifest.json` names the hash of the global
+descriptor and of every node's manifest, that names the hash of the node's descriptor and of every part. So one hash, of
+`manifest.json`, tells a whole backup from any other. Large manifests are read line by line.
 """
 
+import contextlib
 import hashlib
 import io
 from collections.abc import Iterable, Iterator
@@ -12,7 +14,7 @@ from functools import cached_property
 from typing import Any
 
 from weaviate_backup.answers import document_bounds
-from weaviate_backup.errors import BackupError, ObjectNotFound, Permanent
+from weaviate_backup.errors import BackupError, ObjectNotFound, Permanent, excerpt
 from weaviate_backup.layout import keys
 from weaviate_backup.layout.descriptors import (
     BackupConfig,
@@ -21,6 +23,8 @@ from weaviate_backup.layout.descriptors import (
     parse_backup_config,
     parse_node_descriptor,
 )
+from weaviate_backup.layout.integrity import sha256_of_all
+from weaviate_backup.layout.keys import is_ours
 from weaviate_backup.layout.manifests import (
     BackupManifest,
     ChunkLine,
@@ -29,9 +33,10 @@ from weaviate_backup.layout.manifests import (
     decode_backup_manifest,
     read_node_manifest,
 )
-from weaviate_backup.layout.sharding_state import with_active, without_tenants_held_nowhere
+from weaviate_backup.layout.plain_names import plain
+from weaviate_backup.layout.sharding_state import refuse_odd_names, with_active, without_tenants_held_nowhere
 from weaviate_backup.storage.object_store import ObjectStore
-from weaviate_backup.stored.storing import Budget, find_document, read_document
+from weaviate_backup.stored.storing import Budget, find_document, prefix_of, read_document
 from weaviate_backup.weaviate.late_writes import LATE_WRITES
 
 Json = dict[str, Any]
@@ -55,16 +60,51 @@ class BackupReader:
         self.backup_id = backup_id
         self._descriptors: dict[str, NodeDescriptor] = {}
         self._budget = Budget()
+        self._digests: dict[str, str] = {}
+        """Of the documents that were read: key -> SHA-256."""
 
     @cached_property
     def config(self) -> BackupConfig:
+        """The global descriptor; beside our manifest, the one that was written after it."""
         key = keys.backup_config(self.backup_id)
         try:
-            return parse_backup_config(read_document(self._store, key), key=key)
+            content = self._read(key)
         except ObjectNotFound as error:
             raise Permanent(
                 "BackupNotFound", f"no backup {self.backup_id!r} in this location: {key} is not there"
             ) from error
+        config = parse_backup_config(content, key=key)
+        if self.manifest is not None and not self.manifest.describes(content, config):
+            raise Permanent("BackupDamaged", f"{key} is not the one that belongs to {keys.manifest(self.backup_id)}")
+        return config
+
+    @cached_property
+    def sha256(self) -> str:
+        """What tells this backup from any other, and from itself once somebody changed it.
+
+        Of `manifest.json`, whose hashes reach all the rest; of a backup without manifests, of the list of its
+        descriptors and of those that it builds on, which say nothing of the content of chunks.
+        """
+        if self.manifest is not None:
+            return self._digests[keys.manifest(self.backup_id)]
+        nodes = {*self.config.nodes, self.config.leader} - {""}
+        for node in nodes:
+            self.descriptor(node)
+        described = dict(self._digests)
+        for base in self.bases:
+            for node in nodes:  # one that joined later is not in the base
+                with contextlib.suppress(ObjectNotFound):
+                    base._read(keys.node_descriptor(base.backup_id, node))
+            described |= base._digests
+        return sha256_of_all(described)
+
+    def _read(self, key: str) -> bytes:
+        """A whole document; what is read of it twice must be the same."""
+        content = read_document(self._store, key)
+        digest = hashlib.sha256(content).hexdigest()
+        if self._digests.setdefault(key, digest) != digest:
+            raise Permanent("BackupChanged", f"{key} changed while it was read")
+        return content
 
     @cached_property
     def bases(self) -> tuple["BackupReader", ...]:
@@ -87,10 +127,28 @@ class BackupReader:
 
     @cached_property
     def manifest(self) -> BackupManifest | None:
-        """None for a backup that a server made."""
+        """None for a backup that a server made. Raises `BackupDamaged` when one of ours has lost it."""
         key = keys.manifest(self.backup_id)
-        content = find_document(self._store, key)
-        return None if content is None else decode_backup_manifest(content, key=key)
+        try:
+            content = self._read(key)
+        except ObjectNotFound as error:
+            remains = next(
+                (each.key for each in self._store.list(prefix_of(self.backup_id)) if is_ours(each.key)), None
+            )
+            if remains is None:
+                return None
+            message = f"{key} is gone, but {remains} is there: the backup had manifests"
+            raise Permanent("BackupDamaged", f"{message}, and is not restored without them") from error
+        manifest = decode_backup_manifest(content, key=key)
+        if manifest.backup_id != self.backup_id:
+            message = f"{key} belongs to backup {excerpt(manifest.backup_id, 80)!r}; it was moved or overwritten"
+            raise Permanent("BackupIdMismatch", message)
+        return manifest
+
+    @cached_property
+    def signature(self) -> bytes | None:
+        """What vouches for `manifest`, unread; None when nobody signed it."""
+        return find_document(self._store, keys.manifest_signature(self.backup_id))
 
     @property
     def leader(self) -> str:
@@ -108,15 +166,16 @@ class BackupReader:
         if node not in self._descriptors:
             key = keys.node_descriptor(self.backup_id, node)
             try:
-                content = read_document(self._store, key)
+                content = self._read(key)
             except ObjectNotFound as error:
-                raise Permanent("BackupIncomplete", f"{key} is missing, node {node} cannot be restored") from error
+                reason = "BackupIncomplete" if self.manifest is None else "BackupDamaged"
+                raise Permanent(reason, f"{key} is missing, node {node} cannot be restored") from error
             self._budget.take(content, what=key)
-            self._descriptors[node] = parse_node_descriptor(content, key=key)
             if self.manifest is not None:
                 header = next(self.manifest_lines(node))
                 assert isinstance(header, NodeHeader)
                 _check_hash(key, content, header.descriptor.sha256)
+            self._descriptors[node] = parse_node_descriptor(content, key=key)
         return self._descriptors[node]
 
     def manifest_lines(self, node: str) -> Iterator[NodeHeader | ShardRecord | ChunkLine]:
@@ -127,9 +186,9 @@ class BackupReader:
         if entry is None:
             raise Permanent("BackupIncomplete", f"the manifest of backup {self.backup_id!r} has no node {node}")
         try:
-            content = read_document(self._store, key)
+            content = self._read(key)
         except ObjectNotFound as error:
-            raise Permanent("BackupIncomplete", f"{key} is missing") from error
+            raise Permanent("BackupDamaged", f"{key} is missing") from error
         _check_hash(key, content, entry.manifest.sha256)
         return read_node_manifest(io.BytesIO(content), key=key, line_bounds=document_bounds())
 
@@ -147,6 +206,7 @@ class BackupReader:
         """
         descriptor = self.class_descriptor(self.leader, collection)
         state = _json_object(descriptor.sharding_state, f"sharding state of {collection}")
+        refuse_odd_names(state, f"the sharding state of {collection}")
         if self.manifest is not None and state.get("partitioningEnabled"):
             parts = self._parts(collection)
             held = {node: {shard.name for shard in part.shards} for node, part in parts.items()}
@@ -175,7 +235,7 @@ def aliases_of(descriptor: ClassDescriptor) -> list[str]:
     if not descriptor.aliases_included or not descriptor.aliases:
         return []
     try:
-        return [str(each["alias"]) for each in document_bounds().parse(descriptor.aliases) or []]
+        return [plain(str(each["alias"])) for each in document_bounds().parse(descriptor.aliases) or []]
     except (ValueError, KeyError, TypeError) as error:
         raise Permanent("HostileBackup", f"the aliases of {descriptor.name} are no list of aliases") from error
 

@@ -78,6 +78,9 @@ def _written(store: ObjectStore, reader: BackupReader) -> dict[str, tuple[int, s
     backup_id, key = reader.backup_id, keys.manifest(reader.backup_id)
     content = read_document(store, key)
     written = {key: (len(content), hashlib.sha256(content).hexdigest())}
+    if reader.signature is not None:
+        signature = reader.signature
+        written[keys.manifest_signature(backup_id)] = (len(signature), hashlib.sha256(signature).hexdigest())
     for node, entry in reader.manifest.nodes.items():
         written[keys.node_manifest(backup_id, node)] = (entry.manifest.size_bytes, entry.manifest.sha256)
         for line in reader.manifest_lines(node):

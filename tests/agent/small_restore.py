@@ -76,9 +76,10 @@ class Restore:
         return StepCommand(operation_uid=UID, step=step, collections=(COLLECTION,), backup_sha256=self.backup_sha256)
 
     @property
-    def brought(self) -> list[str]:
+    def brought(self) -> dict[str, int]:
+        """Name and mode of every file."""
         root = self.workspace.directory / RESTORE
-        return [name for name, _ in root.files()] if root.exists() else []
+        return {name: status.st_mode & 0o7777 for name, status in root.files()} if root.exists() else {}
 
 
 def ours(directory: Path, backup_id: str = "nightly") -> ForeignBackup:

@@ -133,7 +133,7 @@ def test_what_is_neither_file_nor_directory_is_never_opened(
 ) -> None:
     make(volume.root / "odd")
     odd = place / "odd"
-    uses = [
+    uses: list[Callable[[], object]] = [
         odd.is_file,
         odd.is_directory,
         odd.open,

@@ -6,7 +6,7 @@ from typing import Annotated
 from pydantic import ConfigDict, Field
 
 from weaviate_backup.api.model import ApiModel, Name, NoOrName
-from weaviate_backup.api.patterns import DATA_KEY, FREE_TEXT, IDENTIFIER, NO_OR_WORD, PLAIN
+from weaviate_backup.api.patterns import DATA_KEY, FREE_TEXT, IDENTIFIER, LINES, NO_OR_WORD, PLAIN
 from weaviate_backup.api.rules import explained_by, rule, shaped
 from weaviate_backup.api.volume import Volume
 
@@ -114,7 +114,8 @@ _PUBLIC_KEY = explained_by(
         "self.matches('^([A-Za-z0-9+/]{43}=|-----BEGIN PUBLIC KEY-----[A-Za-z0-9+/=[:space:]]+-----END PUBLIC KEY-----"
         "[[:space:]]*)$')",
         "verify.publicKeys holds ed25519 public keys, in PEM (openssl pkey -pubout) or as base64 of their 32 bytes",
-    )
+    ),
+    shape=LINES,
 )
 PublicKey = Annotated[str, Field(max_length=256, json_schema_extra=_PUBLIC_KEY)]
 

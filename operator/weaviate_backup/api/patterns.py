@@ -30,6 +30,8 @@ IDENTIFIER: Final = "^([A-Za-z0-9][-A-Za-z0-9_.:/@+=,]*)?$"
 COLLECTION_PATTERN: Final = "^[A-Za-z0-9_*?:-]+$"
 PLAIN: Final = f"^[^{_ODD}]*$"
 """Whatever else a rule says of it."""
+LINES: Final = r"^[^\x00-\x08\x0b\x0c\x0e-\x1f\x7f-\x9f%\\.]*$"
+"""Of a text that a rule judges, such as a key in PEM: lines without dots, which paths are made of."""
 FREE_TEXT: Final = rf"^([^{_ODD}.][^{_ODD}]*)?$"
 """Of people's own, such as a tag's value; it does not begin like a path."""
 

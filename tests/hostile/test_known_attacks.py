@@ -214,8 +214,8 @@ def test_a_journal_that_is_no_file_is_neither_opened_nor_waited_for(volume: Volu
     for use in (lambda: Journal(place), lambda: is_held(place)):
         with pytest.raises((UnexpectedEntry, IsADirectoryError)) as refused:
             use()
-        error = refused.value
-        failure = disk_failure(error) if isinstance(error, OSError) else failure_of(error)
+        error: Exception = refused.value
+        failure = failure_of(error) if isinstance(error, UnexpectedEntry) else disk_failure(OSError(*error.args))
         assert (failure.reason, failure.transient) == ("UnexpectedEntry", False)
 
 

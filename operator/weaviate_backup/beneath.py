@@ -12,7 +12,6 @@ that are no path below a directory, and `UnexpectedEntry` for whatever is neithe
 import ctypes
 import errno
 import io
-import json
 import os
 import stat as modes
 from collections.abc import Iterator
@@ -196,14 +195,6 @@ class Place:
                 if create_mode is None:
                     raise
         raise FileNotFoundError(errno.ENOENT, os.strerror(errno.ENOENT), str(self))
-
-    def read_json(self, *, limit_bytes: int) -> object:
-        """What a small file of JSON says; `UnreadableFile` when it says nothing. Integers stay exact."""
-        content = self.read_bytes(limit_bytes=limit_bytes)
-        try:
-            return json.loads(content)
-        except (ValueError, RecursionError) as error:
-            raise Permanent("UnreadableFile", f"{self} holds no JSON that can be read") from error
 
     def read_bytes(self, *, limit_bytes: int) -> bytes:
         """The whole of a small file; `FileTooLarge` when it has more than that."""

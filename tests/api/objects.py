@@ -41,7 +41,13 @@ FULL: dict[str, Json] = {
     "WeaviateRestore": {
         **_OPERATION,
         "source": {"locationRef": {"name": "bucket"}, "backupID": "nightly", "backupSHA256": "0f" * 32},
-        "config": {"cpuPercentage": 1, "path": "other/place", "rolesOptions": "all", "usersOptions": "noRestore"},
+        "config": {
+            "cpuPercentage": 1,
+            "path": "other/place",
+            "rolesOptions": "all",
+            "usersOptions": "noRestore",
+            "moduleAddresses": ["https://models.example.com/v1"],
+        },
         "nodeMapping": {"weaviate-0": "vectors-0"},
         "overwriteAlias": True,
         "dryRun": True,

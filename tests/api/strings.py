@@ -104,4 +104,4 @@ def _sample(schema: Json) -> Any:
         return True
     if schema.get("type") == "integer" or schema.get("x-kubernetes-int-or-string"):
         return schema.get("minimum", 1)
-    return "abc"
+    return "/abc" if schema.get("pattern", "").startswith("^/") else "abc"

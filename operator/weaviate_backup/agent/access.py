@@ -10,7 +10,7 @@ import base64
 import binascii
 from dataclasses import dataclass, field
 
-from weaviate_backup.agent.documents import keep_document, kept_document
+from weaviate_backup.agent.kept_documents import keep_document, kept_document
 from weaviate_backup.agent.tasks import in_thread
 from weaviate_backup.agent.workspace import Workspace
 from weaviate_backup.beneath import Place

@@ -14,9 +14,9 @@ from dataclasses import dataclass
 from typing import Any
 
 from weaviate_backup.agent.access import count_access, keep_access, kept_access
-from weaviate_backup.agent.documents import keep_document, kept_document
 from weaviate_backup.agent.expansion import LocalShards, TenantStatus, local_shards
 from weaviate_backup.agent.journal import Journal, Record
+from weaviate_backup.agent.kept_documents import keep_document, kept_document
 from weaviate_backup.agent.release import sweep
 from weaviate_backup.agent.shard_freezer import ShardFreezer
 from weaviate_backup.agent.tasks import in_thread, together

@@ -13,9 +13,9 @@ from typing import Any
 from weaviate_backup.agent.access import kept_access
 from weaviate_backup.agent.chunk_sender import ChunkSender
 from weaviate_backup.agent.describing import StoredChunks, describe_node, node_manifest, stored_document
-from weaviate_backup.agent.documents import kept_document
 from weaviate_backup.agent.freeze import SCHEMA_FIELDS, frozen_shards
 from weaviate_backup.agent.journal import journal_damaged
+from weaviate_backup.agent.kept_documents import kept_document
 from weaviate_backup.agent.tasks import in_thread
 from weaviate_backup.agent.workspace import FROZEN, SCHEMA, Workspace
 from weaviate_backup.beneath import Place

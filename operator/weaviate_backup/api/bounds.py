@@ -20,7 +20,7 @@ Json = dict[str, Any]
 def status_json(status: ApiModel) -> Json:
     """The status as API JSON below the limit, with the least needed detail dropped first if it must be.
 
-    Parts of it were said by others, so that every string is made printable.
+    Parts of it were said by others, so that every string is made printable; lines stay lines, as a key's in PEM.
     """
     made: Json = _printable(dump(status))
     for give_way in _STEPS:
@@ -33,7 +33,7 @@ def status_json(status: ApiModel) -> Json:
 def _printable(value: Any) -> Any:
     match value:
         case str():
-            return value if value.isprintable() else printable(value)
+            return value if value.isprintable() else "\n".join(map(printable, value.split("\n")))
         case dict():
             return {key: _printable(child) for key, child in value.items()}
         case list():

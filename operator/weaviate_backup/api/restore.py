@@ -65,7 +65,9 @@ class RestoreSource(ApiModel):
     """The WeaviateBackupLocation that holds backupID."""
     backup_id: BackupID | None = None
     """The backup's identifier in locationRef."""
-    backup_sha256: Annotated[str | None, Field(max_length=64, json_schema_extra=_DIGEST)] = None
+    backup_sha256: Annotated[str | None, Field(max_length=64, pattern="^[0-9a-f]{64}$", json_schema_extra=_DIGEST)] = (
+        None
+    )
     """status.backupSHA256 of a backup, or of a dry run that was reviewed: nothing else than that very backup is
     restored. With backupRef, its status says so by itself."""
 

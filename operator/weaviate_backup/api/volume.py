@@ -9,11 +9,11 @@ from typing import Annotated, Any
 
 from pydantic import ConfigDict, Field
 
-from weaviate_backup.api.model import ApiModel, dump
+from weaviate_backup.api.model import ApiModel, Name, dump
+from weaviate_backup.api.patterns import FREE_TEXT
 from weaviate_backup.api.rules import exactly_one, explained_by, rule
 
 KINDS = ("persistentVolumeClaim", "nfs", "csi", "hostPath")
-_PRINTABLE = r"^[^\x00-\x1f\x7f]*$"
 _NO_CLIMBING = explained_by(
     rule(
         r"!self.matches('(^|/)\\.\\.(/|$)')",
@@ -22,18 +22,16 @@ _NO_CLIMBING = explained_by(
 )
 _NAMES = explained_by(
     rule(
-        r"self.all(name, name.matches('^[-._/A-Za-z0-9]{1,128}$'))",
-        "a name of volumeAttributes has 1 to 128 letters, digits, '-', '_', '.' or '/'",
+        r"self.all(name, name.matches('^[A-Za-z0-9][-._/A-Za-z0-9]{0,127}$'))",
+        "a name of volumeAttributes has 1 to 128 letters, digits, '-', '_', '.' or '/', the first a letter or digit",
     )
 )
-ObjectName = Annotated[str, Field(min_length=1, max_length=253, pattern=r"^[a-z0-9]([-a-z0-9.]*[a-z0-9])?$")]
-"""Name of a Kubernetes object."""
 Directory = Annotated[
     str, Field(min_length=1, max_length=1024, pattern=r"^/[^\x00-\x1f\x7f]*$", json_schema_extra=_NO_CLIMBING)
 ]
 """An absolute path outside the agent."""
 Attributes = Annotated[
-    dict[str, Annotated[str, Field(max_length=1024, pattern=_PRINTABLE)]],
+    dict[str, Annotated[str, Field(max_length=1024, pattern=FREE_TEXT)]],
     Field(max_length=32, json_schema_extra=_NAMES),
 ]
 
@@ -48,7 +46,7 @@ class HostPathType(StrEnum):
 class ClaimVolume(ApiModel):
     """A PersistentVolumeClaim of the location's namespace, ReadWriteMany when agents run on several nodes."""
 
-    claim_name: ObjectName
+    claim_name: Name
     read_only: bool | None = None
 
 
@@ -62,7 +60,7 @@ class NfsVolume(ApiModel):
 
 
 class PublishSecretReference(ApiModel):
-    name: ObjectName
+    name: Name
 
 
 class CsiVolume(ApiModel):

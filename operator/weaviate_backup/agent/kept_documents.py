@@ -9,6 +9,7 @@ from collections.abc import Mapping
 from typing import Any
 
 from weaviate_backup.agent.journal import Kinds
+from weaviate_backup.answers import document_bounds
 from weaviate_backup.beneath import Place, write_all
 from weaviate_backup.errors import Permanent
 
@@ -31,10 +32,13 @@ def keep_document(place: Place, document: Mapping[str, Any], *, durable: bool) -
 
 def kept_document(place: Place, kinds: Kinds) -> dict[str, Any] | None:
     """What was kept, None when nothing was. `kinds` are its fields' types. `UnreadableFile` when it is another's."""
+    bounds = document_bounds()
     try:
-        found = place.read_json(limit_bytes=LIMIT_BYTES)
+        found = bounds.parse(place.read_bytes(limit_bytes=min(LIMIT_BYTES, bounds.size_bytes)))
     except FileNotFoundError:
         return None
+    except ValueError as error:
+        raise Permanent("UnreadableFile", f"{place} holds no JSON that can be read: {error}") from error
     if not isinstance(found, dict) or not all(isinstance(found.get(name, ...), kind) for name, kind in kinds.items()):
         raise Permanent("UnreadableFile", f"{place} is not what was kept there; make a new backup")
     return found

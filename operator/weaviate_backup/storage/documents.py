@@ -19,6 +19,7 @@ LIMIT_VALUES = MANY.values
 TOTAL_SECONDS = 120.0
 BLOCK_BYTES = 64 << 10
 REDIRECTS = range(300, 400)
+XML_MAY_BEGIN_WITH = b"\xef\xbb\xbf \t\r\n"
 
 
 def bound(raw: Any) -> None:
@@ -50,14 +51,19 @@ class _Document:
         content = bytes(found)
         if content.count(b"<") > LIMIT_VALUES:
             raise _too_large(f"more than {LIMIT_VALUES} elements")
-        try:
-            MANY.refuse_beyond(content)
-        except BeyondBounds as error:
-            raise _too_large(str(error)) from error
+        if not content.lstrip(XML_MAY_BEGIN_WITH).startswith(b"<"):  # no parser of JSON reads on after that
+            _refuse_json(content)
         if b"<!ENTITY" in content:
             raise Permanent("EndpointWrong", "the store's answer defines entities of XML, which no store does")
         if content:
             yield content
+
+
+def _refuse_json(content: bytes) -> None:
+    try:
+        MANY.refuse_beyond(content)
+    except BeyondBounds as error:
+        raise _too_large(str(error)) from error
 
 
 def _too_large(how: str) -> Permanent:

@@ -3,6 +3,7 @@
 import hashlib
 import json
 import shutil
+from datetime import UTC, datetime
 from pathlib import Path
 
 import pytest
@@ -106,3 +107,46 @@ def test_a_marker_of_weaviates_own_engine_is_not_ours(uploaded: ForeignBackup, m
     with pytest.raises(Permanent, match=r"BackupExists: .* was made by another operation"):
         commit(uploaded)
     assert json.loads((uploaded.root / "b" / MARKER).read_bytes())["status"] == "STARTED"
+
+
+def planted(backup: ForeignBackup, **changes: object) -> None:
+    """Documents that name this operation and vouch for each other, by somebody who may write to the store."""
+    backup.change(MARKER, lambda it: it.update(changes))
+    content = (backup.root / "b" / MARKER).read_bytes()
+    backup.change(MANIFEST, lambda it: it.update({key: value for key, value in changes.items() if key == "leader"}))
+    backup.change(
+        MANIFEST,
+        lambda it: it["marker"].update(sha256=hashlib.sha256(content).hexdigest(), size_bytes=len(content)),
+    )
+
+
+@pytest.mark.parametrize("change", [{"leader": "evil"}, {"leader": "n1"}, {"error": "none"}])
+def test_documents_that_vouch_for_each_other_are_not_ours_by_that(
+    uploaded: ForeignBackup, change: dict[str, object]
+) -> None:
+    commit(uploaded)
+    planted(uploaded, **change)
+    before = {name: (uploaded.root / "b" / name).read_bytes() for name in (MARKER, MANIFEST)}
+    with pytest.raises(Permanent, match=r"BackupExists: .* was made by another operation"):
+        commit(uploaded)
+    assert {name: (uploaded.root / "b" / name).read_bytes() for name in before} == before
+
+
+@pytest.mark.parametrize("on_top", ["evil/backup.json", "evil/manifest.json.zst", "n0/more"])
+def test_an_object_that_nobody_verified_keeps_a_backup_from_being_complete(
+    uploaded: ForeignBackup, on_top: str
+) -> None:
+    commit(uploaded)
+    uploaded.put_bytes(on_top, b"{}")
+    with pytest.raises(Permanent, match="VerificationFailed"):
+        commit(uploaded)
+
+
+@pytest.mark.parametrize("when", ["1999-01-01T00:00:00Z", "9999-12-31T00:00:00Z"])
+def test_a_time_that_is_not_of_the_operation_decides_nothing(uploaded: ForeignBackup, when: str) -> None:
+    """It says for how long objects are locked."""
+    commit(uploaded)
+    uploaded.remove(MARKER)
+    uploaded.change(MANIFEST, lambda it: it.update(completed_at=when))
+    began_at = datetime.now(UTC)
+    assert began_at <= commit(uploaded).completed_at <= datetime.now(UTC)

@@ -238,6 +238,10 @@ def test_every_node_of_the_backup_goes_to_one_of_the_target(
 
 OURS = CONTENTS.model_copy(update={"sha256": "a" * 64, "node_manifests": dict.fromkeys(NODES, "b" * 64)})
 STOCK = CONTENTS.model_copy(update={"sha256": "c" * 64, "verifiable": False})
+WITH_ANOTHER_LEADER = OURS.model_copy(
+    update={"node_manifests": {**OURS.node_manifests, "evil": "b" * 64}, "leader": "evil"}
+)
+LED_FROM_OUTSIDE = OURS.model_copy(update={"leader": "evil"})
 OTHERS = {"weaviate-0": "b" * 64, "weaviate-1": "d" * 64}
 
 
@@ -246,13 +250,25 @@ OTHERS = {"weaviate-0": "b" * 64, "weaviate-1": "d" * 64}
     [
         (OURS, BackupPin(), set(), set()),
         (OURS, BackupPin(said_by="b", sha256="a" * 64, node_manifests=OURS.node_manifests), set(), set()),
-        (OURS, BackupPin(said_by="b", node_manifests=OURS.node_manifests), set(), set()),
+        (OURS, BackupPin(said_by="b", node_manifests=OURS.node_manifests), set(), {"NotPinned"}),
+        (
+            WITH_ANOTHER_LEADER,
+            BackupPin(said_by="b", node_manifests=OURS.node_manifests),
+            {"BackupChanged"},
+            {"NotPinned"},
+        ),
+        (
+            LED_FROM_OUTSIDE,
+            BackupPin(said_by="b", node_manifests=OURS.node_manifests),
+            {"BackupChanged"},
+            {"NotPinned"},
+        ),
         (OURS, BackupPin(said_by="b"), set(), {"NotPinned"}),
         (OURS, BackupPin(said_by="b", sha256="e" * 64), {"BackupChanged"}, set()),
-        (OURS, BackupPin(said_by="b", node_manifests=OTHERS), {"BackupChanged"}, set()),
+        (OURS, BackupPin(said_by="b", node_manifests=OTHERS), {"BackupChanged"}, {"NotPinned"}),
         (STOCK, BackupPin(said_by="b", sha256="c" * 64), set(), set()),
         (STOCK, BackupPin(said_by="b", sha256="a" * 64), {"BackupChanged"}, set()),
-        (STOCK, BackupPin(said_by="b", node_manifests=OURS.node_manifests), {"BackupDamaged"}, set()),
+        (STOCK, BackupPin(said_by="b", node_manifests=OURS.node_manifests), {"BackupDamaged"}, {"NotPinned"}),
         (OURS.model_copy(update={"sha256": ""}), BackupPin(said_by="b", sha256="a" * 64), {"BackupChanged"}, set()),
     ],
 )

@@ -36,8 +36,10 @@ def test_a_missing_program_tells_how_it_is_built() -> None:
 
 
 def test_the_image_of_the_lab_is_the_one_of_the_dockerfile() -> None:
-    final = (TOP / "Dockerfile").read_text().split("\nFROM ")[-1]
-    assert final.startswith(f"debian:{SUITE}-slim")
+    dockerfile = (TOP / "Dockerfile").read_text()
+    final = dockerfile.split("\nFROM ")[-1]
+    assert final.startswith("${BASE}\n")
+    assert re.search(rf"^ARG BASE=debian:{SUITE}-[0-9]+-slim@sha256:", dockerfile, re.MULTILINE)
     assert f"install --yes --no-install-recommends {' '.join(DEBIAN_PACKAGES)}" in final
     assert f"useradd --uid {UID} --gid {UID}" in final
     assert re.search(rf"nologin {USER}$", final, re.MULTILINE)

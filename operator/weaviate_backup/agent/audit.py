@@ -8,6 +8,7 @@ compression has one, is compared), and holds every file that the descriptors nam
 import threading
 from collections import defaultdict
 from dataclasses import dataclass, field
+from datetime import UTC, datetime
 
 from weaviate_backup.agent.chunk_receiver import CHUNK_REASONS
 from weaviate_backup.agent.inspect_backup import read_contents_of
@@ -96,7 +97,7 @@ def _audit(workspace: Workspace, collections: tuple[str, ...], meter: Meter) -> 
             store,
             workspace.backup_id,
             days=workspace.order.location.lock_days,
-            completed_at=max(reader.config.completed_at, reader.config.started_at),
+            completed_at=datetime.now(UTC),  # the server's own times are whatever it, or somebody else, wrote
         ),
     )
 

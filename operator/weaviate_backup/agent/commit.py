@@ -1,12 +1,14 @@
 """COMMIT: the point from which on the backup exists. All of it is checked in the store first, the marker comes last.
 
 Everything is read from the store, nothing is taken from what agents said but the hashes that were verified. A commit
-that is repeated, by this agent or another, finds its own manifest and marker and reports the same.
+that is repeated, by this agent or another, makes its documents anew from that: the ones it finds are its own when they
+are the same to the byte. Whoever may write to the store can put others there, which name this operation as well.
 """
 
 import hashlib
-from collections.abc import Mapping
-from datetime import UTC, datetime
+from collections.abc import Container, Mapping
+from contextlib import suppress
+from datetime import UTC, datetime, timedelta
 from importlib.metadata import version
 from typing import Any
 
@@ -24,7 +26,6 @@ from weaviate_backup.layout.descriptors import (
     NodeDescriptor,
     NodeSummary,
     encode,
-    parse_backup_config,
     parse_node_descriptor,
 )
 from weaviate_backup.layout.integrity import compare_listing, compare_shards, summarize
@@ -48,6 +49,8 @@ from weaviate_backup.stored.storing import (
     read_document,
 )
 
+CLOCK_SLACK = timedelta(minutes=5)
+"""Between the clocks of agents that complete a backup one after the other."""
 OBJECTS_OF_THE_WHOLE = 2
 """Our manifest and the marker, beside what the nodes stored."""
 
@@ -61,14 +64,15 @@ def _commit(workspace: Workspace, verified: Mapping[str, str], meter: Meter) -> 
     if not verified:
         raise Permanent("InvalidRequest", "commit needs the verified manifests' hashes")
     store, backup_id, signing_key = workspace.open_store(), workspace.backup_id, workspace.signing_key()
-    known = _own_manifest(workspace, store)
-    if is_committed(store, backup_id):
-        return _committed_already(workspace, store, known)
+    committed, known = is_committed(store, backup_id), _own_manifest(workspace, store)
     contents = {node: _checked_contents(workspace, store, node, sha256) for node, sha256 in sorted(verified.items())}
     budget = Budget()
     descriptors = {node: _descriptor(store, backup_id, each, budget) for node, each in contents.items()}
     meter.check()
-    _check_objects(store, backup_id, contents)
+    on_top = {keys.manifest(backup_id)}
+    on_top |= {keys.manifest_signature(backup_id)} if signing_key else set()
+    on_top |= {keys.backup_config(backup_id)} if committed else set()
+    _check_objects(store, backup_id, contents, on_top=on_top)
     leader = _leader(workspace, descriptors)
     _check_definitions(leader, descriptors)
     _check_shards(leader, descriptors, contents)
@@ -76,18 +80,36 @@ def _commit(workspace: Workspace, verified: Mapping[str, str], meter: Meter) -> 
     marker = encode(_marker(manifest, descriptors))
     manifest = manifest.model_copy(update={"marker": StoredDocument.of(marker)})
     content = encode_backup_manifest(manifest)
-    put_exactly(store, keys.manifest(backup_id), content, backup_id=backup_id)
+    documents = {keys.manifest(backup_id): content}
     if signing_key is not None:
         digest = hashlib.sha256(content).hexdigest()
-        signature = sign(signing_key, backup_id=backup_id, manifest_sha256=digest)
-        put_exactly(store, keys.manifest_signature(backup_id), signature, backup_id=backup_id)
+        documents[keys.manifest_signature(backup_id)] = sign(signing_key, backup_id=backup_id, manifest_sha256=digest)
     meter.check()
+    if not committed:
+        _complete(workspace, store, manifest, documents, marker)
+    _refuse_others(workspace, store, documents | {keys.backup_config(backup_id): marker})
+    return _result(
+        manifest,
+        content,
+        signature=documents.get(keys.manifest_signature(backup_id)),
+        locked_until=_lock(workspace, store, manifest),
+    )
+
+
+def _complete(
+    workspace: Workspace, store: ObjectStore, manifest: BackupManifest, documents: Mapping[str, bytes], marker: bytes
+) -> None:
+    for key, content in documents.items():
+        put_exactly(store, key, content, backup_id=workspace.backup_id)
     _lock(workspace, store, manifest)  # before the marker: a backup that exists is kept
-    try:
-        store.put(keys.backup_config(backup_id), lambda: iter((marker,)), if_absent=True)
-    except ObjectExists:  # our own put, whose answer was lost and which was repeated; or another committer of ours
-        return _committed_already(workspace, store, _own_manifest(workspace, store))
-    return _result(manifest, store, locked_until=_lock(workspace, store, manifest))
+    with suppress(ObjectExists):  # our own put, whose answer was lost; another committer of ours; or a stranger
+        store.put(keys.backup_config(workspace.backup_id), lambda: iter((marker,)), if_absent=True)
+
+
+def _refuse_others(workspace: Workspace, store: ObjectStore, documents: Mapping[str, bytes]) -> None:
+    """What lies there now is what we make of the verified objects, byte for byte."""
+    if any(find_document(store, key) != content for key, content in documents.items()):
+        raise _exists(workspace)
 
 
 def _lock(workspace: Workspace, store: ObjectStore, manifest: BackupManifest) -> datetime | None:
@@ -105,15 +127,6 @@ def _own_manifest(workspace: Workspace, store: ObjectStore) -> BackupManifest | 
     if manifest.operation_uid != workspace.uid:
         raise _exists(workspace)
     return manifest
-
-
-def _committed_already(workspace: Workspace, store: ObjectStore, manifest: BackupManifest | None) -> Committed:
-    """A marker is ours when our manifest describes it; Weaviate's own engine writes one, too, before it begins."""
-    key = keys.backup_config(workspace.backup_id)
-    marker = read_document(store, key)
-    if manifest is None or not manifest.describes(marker, parse_backup_config(marker, key=key)):
-        raise _exists(workspace)
-    return _result(manifest, store, locked_until=_lock(workspace, store, manifest))
 
 
 def _exists(workspace: Workspace) -> Permanent:
@@ -137,10 +150,11 @@ def _descriptor(store: ObjectStore, backup_id: str, contents: NodeContents, budg
     return parse_node_descriptor(content, key=key)
 
 
-def _check_objects(store: ObjectStore, backup_id: str, contents: Mapping[str, NodeContents]) -> None:
+def _check_objects(
+    store: ObjectStore, backup_id: str, contents: Mapping[str, NodeContents], *, on_top: Container[str]
+) -> None:
     """Every object of every node with its size, and no other, but what an earlier attempt of ours wrote on top."""
     expected = {key: size for each in contents.values() for key, size in each.expected.items()}
-    on_top = (keys.manifest(backup_id), keys.manifest_signature(backup_id))
     listed = {each.key: each.size_bytes for each in store.list(prefix_of(backup_id)) if each.key not in on_top}
     findings = compare_listing(expected, listed)
     if findings:
@@ -200,7 +214,11 @@ def _describe(
     *,
     since: BackupManifest | None,
 ) -> BackupManifest:
-    """For an attempt that is repeated the same again, `since` the first."""
+    """For an attempt that is repeated the same again, `since` the first, as far as that can be: a time that is not of
+    this operation is somebody else's, and would decide for how long objects are locked."""
+    started_at, now = min(each.started_at for each in descriptors.values()), datetime.now(UTC)
+    if since is not None and not started_at <= since.completed_at <= now + CLOCK_SLACK:
+        since = None
     nodes = {
         node: NodeEntry(
             manifest=StoredDocument(size_bytes=each.manifest_bytes, sha256=each.manifest_sha256),
@@ -212,12 +230,12 @@ def _describe(
     }
     return BackupManifest(
         operation_uid=workspace.uid,
-        tool_version=version(DISTRIBUTION),
+        tool_version=since.tool_version if since else version(DISTRIBUTION),
         backup_id=workspace.backup_id,
         server_version=workspace.order.server_version,
         leader=leader,
-        started_at=min(each.started_at for each in descriptors.values()),
-        completed_at=since.completed_at if since else datetime.now(UTC),
+        started_at=started_at,
+        completed_at=since.completed_at if since else now,
         nodes=nodes,
         collections=tuple(sorted(each.name for each in descriptors[leader].classes)),
         tenants_offloaded=sum(each.header.tenants_offloaded for each in contents.values()),
@@ -247,14 +265,9 @@ def _marker(manifest: BackupManifest, descriptors: Mapping[str, NodeDescriptor])
     )
 
 
-def _result(manifest: BackupManifest, store: ObjectStore, *, locked_until: datetime | None) -> Committed:
-    """The hash is of what the store gives back, which is what restores will read."""
-    content = read_document(store, keys.manifest(manifest.backup_id))
-    if decode_backup_manifest(content, key=keys.manifest(manifest.backup_id)) != manifest:
-        raise Permanent(
-            "VerificationFailed", f"{keys.manifest(manifest.backup_id)} came back other than it was written"
-        )
-    signature = find_document(store, keys.manifest_signature(manifest.backup_id))
+def _result(
+    manifest: BackupManifest, content: bytes, *, signature: bytes | None, locked_until: datetime | None
+) -> Committed:
     return Committed(
         objects=manifest.objects + OBJECTS_OF_THE_WHOLE + (signature is not None),
         bytes_stored=manifest.stored_bytes,

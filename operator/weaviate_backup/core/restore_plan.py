@@ -116,7 +116,8 @@ def _refuse_changed(inspected: Mapping[str, Inspected], pin: BackupPin) -> list[
     if pin.node_manifests and not contents.verifiable:
         message = f"{pin.said_by} wrote manifests, which are gone from the store"
         return [*refusals, conflict("BackupDamaged", f"{message}; bring them back, or restore a copy")]
-    changed = sorted(node for node, sha256 in pin.node_manifests.items() if contents.node_manifests.get(node) != sha256)
+    nodes = {*pin.node_manifests, *contents.node_manifests, contents.leader} if pin.node_manifests else set()
+    changed = sorted(each for each in nodes if contents.node_manifests.get(each, "") != pin.node_manifests.get(each))
     if changed:
         message = f"the manifests of {', '.join(changed)} are not those that {pin.said_by} verified"
         refusals.append(conflict("BackupChanged", f"{message}: the backup was changed in the store"))
@@ -138,10 +139,11 @@ def _refuse_unsigned(contents: BackupContents, pin: BackupPin) -> list[Failure]:
 
 def _warn_unpinned(pin: BackupPin, wishes: RestoreWishes) -> list[Failure]:
     """A restore by identifier takes what is there; one by object relies on what that knows."""
-    known = pin.sha256 or pin.node_manifests
+    known = bool(pin.sha256)
     if pin.said_by and not known:
-        message = f"{pin.said_by} does not say what it stored, an older version completed it"
-        return [conflict("NotPinned", f"{message}: a change in the store since then is not noticed")]
+        what = "only its nodes' parts of what it stored" if pin.node_manifests else "nothing of what it stored"
+        message = f"{pin.said_by} knows {what}, an older version completed it"
+        return [conflict("NotPinned", f"{message}: a change of the rest since then is not noticed")]
     if known and wishes.by_server:
         message = "with method Server, Weaviate reads the store itself, after the backup was compared with"
         return [conflict("NotPinned", f"{message} {pin.said_by}: a change in between is not noticed")]

@@ -178,7 +178,9 @@ class S3Store:
                 raise
 
     def _retain(self, key: str, retention: "ObjectLockRetentionTypeDef") -> None:
-        self._ask(key, lambda: self._client.put_object_retention(**self._named(key), Retention=retention))
+        """Made again by itself: a store that is busy once must not have thousands of others asked anew."""
+        request = lambda: self._client.put_object_retention(**self._named(key), Retention=retention)  # noqa: E731
+        patiently(lambda: self._ask(key, request), self._patience)
 
     def _kept_until(self, key: str) -> datetime:
         answer = self._ask(key, lambda: self._client.head_object(**self._named(key), **self._key_options))

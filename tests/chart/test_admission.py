@@ -14,7 +14,7 @@ from tests.chart.conftest import Cluster
 from tests.chart.pod_abuses import PODS, Change, changed, container, metadata, privileged
 from tests.chart.rendering import FULL_NAME, NAMESPACE, Json
 
-from weaviate_backup.api.location import LocationSpec
+from weaviate_backup.api.location import CUSTOMER_KEY, LocationSpec, SecretKeyReference
 from weaviate_backup.api.names import API_VERSION, FINALIZER
 from weaviate_backup.api.operation_spec import AgentOptions
 from weaviate_backup.controller import agent_pods, certificates, operation_secrets
@@ -30,7 +30,7 @@ OPEN = "open-system"
 """Where a second release is, which allows volumes of the nodes."""
 OWNER = Owner(kind="WeaviateBackup", name="nightly", namespace=PLACE, uid="0123-4567")
 KEYS = {"credentialsSecretRef": {"name": "keys"}, "caSecretRef": {"name": "authority", "key": "pem"}}
-ENCRYPTION = {"customerKeySecretRef": {"name": "own", "key": "k"}}
+ENCRYPTION = {"customerKeySecretRef": {"name": "own", "key": CUSTOMER_KEY}}
 LOCATIONS: dict[str, Json] = {
     "s3": {"s3": {"bucket": "abc", **KEYS, "serverSideEncryption": ENCRYPTION}},
     "gcs": {"gcs": {"bucket": "abc"}, "serviceAccountName": "backups"},
@@ -70,6 +70,7 @@ def agent(location: str = "s3", source: Json = CLAIM) -> Json:
         cluster_auth=ClusterAuth(username="u", password=SecretKey("cluster", "password")),
         location=LocationSpec.model_validate(LOCATIONS[location]), options=AgentOptions(),
         image=AgentImage("weaviate-backup-operator:0.1.0", "IfNotPresent"), lease_seconds=60, deadline_seconds=60,
+        signing=SecretKeyReference(name="signer", key="pem"),
     )  # fmt: skip
 
 

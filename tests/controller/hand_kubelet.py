@@ -15,6 +15,8 @@ from tests.api_server import ApiServer, Json
 from tests.controller.real_worker import RealWorker
 from tests.controller.scripted_agent import Script, ScriptedAgent
 
+from weaviate_backup.core.orders import PROBING_WORKERS
+
 ADDRESSES = (f"127.0.{first}.{second}" for first, second in itertools.product(range(7, 250), range(1, 250)))
 
 
@@ -82,7 +84,7 @@ class HandKubelet:
         )
         node, address = _variable(pod, "WVB_NODE"), next(ADDRESSES)
         agent: ScriptedAgent | RealWorker = ScriptedAgent(node, self._script)
-        if self.worker_directory is not None and node.startswith("store-"):
+        if self.worker_directory is not None and node in PROBING_WORKERS:
             credentials = await self._mount(mounts.get("credentials", {}).get("projected", {}).get("sources", []))
             authority = mounts.get("ca", {}).get("secret")
             ca = await self._mount([{"secret": {**authority, "name": authority["secretName"]}}] if authority else [])

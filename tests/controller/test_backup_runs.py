@@ -6,6 +6,7 @@ from collections.abc import Mapping
 import pytest
 from tests.controller.conftest import TRUSTED, Stage, phase_of, trusted_by
 
+from weaviate_backup.core.orders import STORE_WORKER
 from weaviate_backup.core.session import Failure, Step
 
 pytestmark = [
@@ -38,10 +39,10 @@ async def test_a_backup_completes_and_leaves_nothing_behind(stage: Stage) -> Non
             names = [item["metadata"]["name"] for item in listed["items"]]
             assert not [name for name in names if name.startswith("wvb-")], path
         order = stage.script.sessions[-2:]
-        assert {each.node for each in order} == {"weaviate-0", "store-0"}
+        assert {each.node for each in order} == {"weaviate-0", STORE_WORKER}
         steps = [step for _, step in stage.script.orders]
         assert steps == [Step.FREEZE, Step.UPLOAD, Step.VERIFY, Step.COMMIT, Step.RELEASE]
-        assert ("store-0", Step.VERIFY) in stage.script.orders
+        assert (STORE_WORKER, Step.VERIFY) in stage.script.orders
 
 
 async def test_a_restarted_operator_goes_on(stage: Stage) -> None:

@@ -148,7 +148,7 @@ async def test_credentials_may_lie_in_several_secrets(real_stage: Stage, server:
 async def test_workers_that_do_not_start_say_why(real_stage: Stage, server: S3Server) -> None:
     stage = real_stage
     unschedulable = {"type": "PodScheduled", "status": "False", "reason": "Unschedulable", "message": "0/3 nodes"}
-    stage.kubelet.held["store-1"] = {"phase": "Pending", "conditions": [unschedulable]}
+    stage.kubelet.held["_store-1"] = {"phase": "Pending", "conditions": [unschedulable]}
     await secret(stage, server.credentials)
     async with stage.operator():
         await stage.apply("WeaviateBackupLocation", "store", s3(server))
@@ -156,7 +156,7 @@ async def test_workers_that_do_not_start_say_why(real_stage: Stage, server: S3Se
         warnings = (await location(stage))["status"]["warnings"]
         assert [warning["reason"] for warning in warnings] == ["ProbeIncomplete"]
         assert "Unschedulable" in warnings[0]["message"]
-        stage.kubelet.held["store-0"] = {"phase": "Pending"}
+        stage.kubelet.held["_store-0"] = {"phase": "Pending"}
         spec = {"filesystem": {"volume": {"nfs": {"server": "nowhere.invalid", "path": "/"}}}}
         await stage.apply("WeaviateBackupLocation", "other", spec)
         pods = await stage.wait("pods", lambda found: len(workers(found)) == 2)
@@ -170,7 +170,7 @@ async def test_a_second_worker_that_is_only_slow_is_waited_for_where_it_matters(
     real_stage: Stage, tmp_path: Path
 ) -> None:
     stage = real_stage
-    stage.kubelet.held["store-1"] = {"phase": "Pending"}
+    stage.kubelet.held["_store-1"] = {"phase": "Pending"}
     async with stage.operator():
         spec = {"filesystem": {"volume": {"hostPath": {"path": str(tmp_path / "shared")}}}}
         await stage.apply("WeaviateBackupLocation", "store", spec)
@@ -181,7 +181,7 @@ async def test_a_second_worker_that_is_only_slow_is_waited_for_where_it_matters(
         assert trusted_by(pods) == {TRUSTED}
         stage.kubelet.held.clear()
         await verdict(stage, "Ready")
-        stage.kubelet.held["store-1"] = {"phase": "Pending"}
+        stage.kubelet.held["_store-1"] = {"phase": "Pending"}
         await stage.apply("WeaviateBackupLocation", "attached", spec)
         pods = workers(await stage.wait("pods", lambda found: len(workers(found, of="attached")) == 2), of="attached")
         pod = next(each for each in pods if each["metadata"]["name"].endswith("store-1"))

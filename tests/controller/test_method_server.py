@@ -17,6 +17,7 @@ from tests.controller.conftest import Stage
 from tests.controller.test_backup_runs import add_secret, conditions
 from tests.weaviate_server import WeaviateCluster, WeaviateNode, weaviate_cluster
 
+from weaviate_backup.core.orders import STORE_WORKER
 from weaviate_backup.core.session import Step
 
 pytestmark = [
@@ -113,10 +114,10 @@ async def test_the_server_does_the_work_and_the_worker_looks(
     assert (await engine(weaviate_node, "/by-server"))["status"] == "SUCCESS"
     config = (store.objects / "by-server" / "backup_config.json").read_text()
     assert '"compressionType":"gzip"' in config
-    steps = [step for node, step in stage.script.orders if node == "store-0"]
+    steps = [step for node, step in stage.script.orders if node == STORE_WORKER]
     assert steps[:2] == [Step.VACANCY, Step.AUDIT]
     assert refused["status"]["failure"]["reason"] == "BackupExists"
-    assert {session.node for session in stage.script.sessions} == {"store-0"}, "no agent beside Weaviate"
+    assert {session.node for session in stage.script.sessions} == {STORE_WORKER}, "no agent beside Weaviate"
 
 
 async def test_a_claim_that_agents_cannot_share_is_no_obstacle(stage: Stage, store: Surroundings) -> None:

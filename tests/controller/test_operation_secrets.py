@@ -13,7 +13,7 @@ from tests.controller.test_backup_runs import add_secret, start
 from weaviate_backup.api.location import LocationSpec
 from weaviate_backup.api.names import API_VERSION
 from weaviate_backup.controller import certificates
-from weaviate_backup.controller.agent_pods import Owner
+from weaviate_backup.controller.agent_pods import Owner, leaf_keys
 from weaviate_backup.controller.leases import lease_name
 from weaviate_backup.controller.operation_secrets import (
     AGENTS_KEY,
@@ -23,7 +23,7 @@ from weaviate_backup.controller.operation_secrets import (
     mounted_by_agents,
     remembered,
 )
-from weaviate_backup.core.orders import PlannedBackup, PlannedRestore
+from weaviate_backup.core.orders import STORE_WORKER, PlannedBackup, PlannedRestore
 from weaviate_backup.core.session import Step
 from weaviate_backup.core.topology import ClusterAuth, SecretKey
 from weaviate_backup.errors import Permanent
@@ -54,7 +54,7 @@ def test_what_is_stored_is_remembered_word_for_word() -> None:
     memory = read(secret)
     assert memory is not None
     assert memory.plan == PLAN
-    assert set(memory.mounted) == {"ca.crt", "weaviate-0.crt", "weaviate-0.key", "cluster.username"}
+    assert set(memory.mounted) == {"ca.crt", *leaf_keys("weaviate-0"), "cluster.username"}
     assert memory.identity.ca_pem.decode() == memory.mounted["ca.crt"]
     assert "BEGIN" not in repr(memory)
     assert (secret["metadata"]["namespace"], secret["immutable"]) == ("home", True)
@@ -88,7 +88,7 @@ def test_a_plan_that_cannot_be_read_is_none() -> None:
 
 @pytest.mark.parametrize("uid", ["x/../../../kube-system/leases/kube-scheduler", "..", "", "a b", "x" * 64, "a%2fb"])
 def test_no_lease_is_named_after_what_is_no_uid(uid: str) -> None:
-    with pytest.raises(Permanent, match="UidInvalid"):
+    with pytest.raises(Permanent, match="PlanUnreadable"):
         lease_name(uid)
 
 
@@ -103,7 +103,7 @@ async def test_the_plan_and_the_operator_s_key_stay_at_home(stage: Stage) -> Non
         beside = (await stage.get(f"secrets/wvb-{uid}"))[1]
         assert set(memory["data"]) == {PLAN_KEY, AGENTS_KEY, "ca.crt", "tls.crt", "tls.key"}
         assert set(beside["data"]) == {
-            "ca.crt", "weaviate-0.crt", "weaviate-0.key", "store-0.crt", "store-0.key",
+            "ca.crt", *leaf_keys("weaviate-0"), *leaf_keys(STORE_WORKER),
         }  # fmt: skip
         stage.script.hold.clear()
         await stage.wait("weaviatebackups/nightly", lambda body: body["status"].get("cleanedUp", False))
@@ -141,7 +141,7 @@ async def test_keys_that_a_tenant_exchanged_are_given_to_no_agent(stage: Stage) 
         path = stage.server.path_of(beside)
         await asyncio.to_thread(stage.server.request, "DELETE", path)
         keys = {key: base64.b64decode(value).decode() for key, value in beside["data"].items()}
-        await lay(stage, uid, {**keys, "weaviate-0.key": keys["store-0.key"]}, with_owner=True)
+        await lay(stage, uid, {**keys, leaf_keys("weaviate-0")[1]: keys[leaf_keys(STORE_WORKER)[1]]}, with_owner=True)
         await stage.kubelet.kill("weaviate-0")
         failed = await stage.wait(
             "weaviatebackups/nightly", lambda body: body["status"].get("failure", {}).get("reason") == "SecretInTheWay"

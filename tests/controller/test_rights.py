@@ -99,7 +99,7 @@ async def test_every_right_is_used_and_no_other_is_asked_for(
     guarded.audit_log.write_text("")
     async with staged(guarded, weaviate_node, home=NAMESPACE) as stage:
         await leave_a_lease(stage)
-        stage.kubelet.held["store-1"] = {"phase": "Pending"}  # its probe is asked why it does not start
+        stage.kubelet.held["_store-1"] = {"phase": "Pending"}  # its probe is asked why it does not start
         async with stage.operator():
             await start(stage)
             await stage.phase("nightly", "Completed")

@@ -107,6 +107,14 @@ def in_class(key: str, value: object) -> Callable[[Json], object]:
     return lambda document: document["classes"][0].update({key: value})
 
 
+def encoded(text: str) -> str:
+    return base64.b64encode(text.encode()).decode()
+
+
+def aliases(text: str) -> Callable[[Json], object]:
+    return lambda document: document["classes"][0].update(aliases=encoded(text), aliasesIncluded=True)
+
+
 @pytest.mark.parametrize(
     ("key", "change", "reason", "message"),
     [
@@ -115,7 +123,7 @@ def in_class(key: str, value: object) -> Callable[[Json], object]:
         (CONFIG, setting("version", "3.0"), "FormatTooNew", "structure 3.0"),
         (CONFIG, setting("version", "1.0"), "FormatTooOld", "structure 1.0"),
         (CONFIG, setting("serverVersion", "1.22.13"), "FormatTooOld", "1.22.13"),
-        (CONFIG, setting("leader", "n7"), "BackupIncomplete", "b3/n7/backup.json is missing"),
+        (CONFIG, setting("leader", "n7"), "BackupIncomplete", "'n7' as its leader, which is none of its nodes"),
         (CONFIG, setting("baseBackupId", "b9"), "BaseMissing", "'b9', which is not in this location"),
         (CONFIG, setting("baseBackupId", "b3"), "BaseUnusable", "which builds on it"),
         (CONFIG, setting("startedAt", "2026-05-02T10:00:00Z"), "BaseUnusable", "not before 2026-05-02T10:00:00Z"),
@@ -126,6 +134,11 @@ def in_class(key: str, value: object) -> Callable[[Json], object]:
         (NODE, setting("classes", []), "BackupIncomplete", "node n0"),
         (NODE, in_class("schema", base64.b64encode(b"{").decode()), "HostileBackup", "schema of Article is not JSON"),
         (NODE, in_class("shardingState", base64.b64encode(b"[" * 100_000).decode()), "HostileBackup", "is not JSON"),
+        (NODE, in_class("schema", encoded('{"class":"Article","CLASS":"B"}')), "HostileBackup", "'CLASS' stands for"),
+        (NODE, in_class("shardingState", encoded('{"Physical":{"../x":{}}}')), "HostileBackup", "'Physical' stands"),
+        (NODE, aliases('[{"alias":"a","Alias":"b"}]'), "HostileBackup", "'Alias' stands for 'alias'"),
+        (NODE, setting("userBackups", encoded('{"Data":{},"data":{}}')), "HostileBackup", "'data' stands for 'Data'"),
+        (NODE, setting("rbacBackups", encoded('{"version":1,"version":1}')), "HostileBackup", "'version' comes twice"),
         (NODE, in_class("shards", []), "BackupIncomplete", "Article/s0 belongs to node n0, whose backup does not"),
         (NODE, in_class("chunks", {"../x": []}), "HostileBackup", "chunks.../x"),
         (NODE, in_class("name", "../Article"), "HostileBackup", "is no name"),

@@ -35,6 +35,9 @@ def reasons(findings: Iterable[Finding]) -> set[str]:
     [
         ({"id": "b3"}, "BackupIdMismatch"),
         ({"nodes": {}}, "BackupIncomplete"),
+        ({"leader": "n2"}, "BackupIncomplete"),
+        ({"leader": "n1"}, None),
+        ({"leader": ""}, None),
         ({"error": "disk full"}, "BackupNotSuccessful"),
         ({"started_at": NEVER}, "BackupDamaged"),
         ({"version": "3.0"}, "FormatTooNew"),

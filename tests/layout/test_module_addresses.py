@@ -20,6 +20,9 @@ URL = "https://collector.example/v1"
             {"moduleConfig": {"generative-x": {"deep": [{"any": " HTTPS://X"}]}}},
             ("generative-x.deep.any", " HTTPS://X"),
         ),
+        ({"moduleConfig": {"text2vec-aws": {"region": "x.evil.example/"}}}, ("text2vec-aws.region", "x.evil.example/")),
+        ({"moduleConfig": {"text2vec-aws": {"Service": "evil.example#"}}}, ("text2vec-aws.Service", "evil.example#")),
+        ({"moduleConfig": {"t": {"LOCATION": "us-central1\n"}}}, ("t.LOCATION", "us-central1\n")),
         ({"moduleConfig": {"t": {"any": "//collector.example"}}}, ("t.any", "//collector.example")),
         ({"vectorConfig": {"v": {"vectorizer": {"t": {"baseURL": URL}}}}}, ("v.t.baseURL", URL)),
         ({"properties": [{"name": "p", "moduleConfig": {"t": {"baseURL": URL}}}]}, ("p.t.baseURL", URL)),
@@ -31,6 +34,7 @@ def test_an_address_is_found(collection: dict[str, object], found: tuple[str, st
 
 def test_what_is_no_address_is_left_alone() -> None:
     settings = {"model": "ada", "vectorizeClassName": True, "dimensions": 5, "type": "text", "waitForModel": None}
+    settings |= {"region": "us-east-1", "service": "bedrock", "location": "europe-west4", "serviceName": "a.b"}
     properties = [{"name": "url", "description": URL, "moduleConfig": {"t": {"skip": False}}}]
     collection = {"class": "A", "description": URL, "moduleConfig": {"t": settings}, "properties": properties}
     assert addresses_of(collection) == ()

@@ -13,11 +13,14 @@ from dataclasses import dataclass, field
 from weaviate_backup.agent.kept_documents import keep_document, kept_document
 from weaviate_backup.agent.tasks import in_thread
 from weaviate_backup.agent.workspace import Workspace
+from weaviate_backup.answers import document_bounds
 from weaviate_backup.beneath import Place
 from weaviate_backup.core.session import AccessCounts
 from weaviate_backup.errors import Permanent, Transient
 from weaviate_backup.layout.roles_and_users import (
     ROLE_PREFIX,
+    KnownUser,
+    Roles,
     encode_roles,
     no_users,
     parse_policy_file,
@@ -68,14 +71,14 @@ async def _read_once(data_root: Place, client: AccessClient) -> tuple[Access | N
     role_names, user_names = await client.role_names(), await client.user_names()
     try:
         found = await in_thread(read_access, data_root, roles_enabled=role_names is not None)
-        users = parse_users(found.users, what=USERS_FILE) if found.users else {}
-        roles = parse_roles(found.roles, what=ROLES_FILE).names if found.roles else None
+        users, roles = users_in(found.users, what=USERS_FILE), roles_in(found.roles, what=ROLES_FILE)
     except Permanent as error:  # half of a file
         return None, error.message
     if users.keys() != user_names:
         return None, f"{USERS_FILE} names {len(users)} users, raft {len(user_names)}"
-    if roles != role_names:
-        return None, f"{ROLES_FILE} names {len(roles or ())} roles, raft {len(role_names or ())}"
+    names = roles.names if roles else None
+    if names != role_names:
+        return None, f"{ROLES_FILE} names {len(names or ())} roles, raft {len(role_names or ())}"
     return found, "they change all the time"
 
 
@@ -89,10 +92,19 @@ def read_access(data_root: Place, *, roles_enabled: bool) -> Access:
     )
 
 
+def roles_in(document: bytes | None, *, what: str) -> Roles | None:
+    """Raises `HostileBackup`; `what` names the document. None where there is none."""
+    return parse_roles(document, bounds=document_bounds(), what=what) if document else None
+
+
+def users_in(document: bytes | None, *, what: str) -> dict[str, KnownUser]:
+    """The same of users; where there is no document there are none."""
+    return parse_users(document, bounds=document_bounds(), what=what) if document else {}
+
+
 def count_access(access: Access) -> AccessCounts:
     """For people: how much there is, never what."""
-    roles = parse_roles(access.roles, what="the backup's roles") if access.roles else None
-    users = parse_users(access.users, what="the backup's users") if access.users else {}
+    roles, users = roles_in(access.roles, what="the backup's roles"), users_in(access.users, what="the backup's users")
     return AccessCounts(
         roles=len(roles.custom) if roles and roles.hold_something else None,
         users=len(users) or None,
@@ -101,9 +113,9 @@ def count_access(access: Access) -> AccessCounts:
 
 def names_of(access: Access) -> tuple[tuple[str, ...], tuple[str, ...]]:
     """Roles that people made, and dynamic users, by name and in order."""
-    roles = parse_roles(access.roles, what="the backup's roles").custom if access.roles else frozenset()
-    users = parse_users(access.users, what="the backup's users") if access.users else {}
-    return tuple(sorted(name.removeprefix(ROLE_PREFIX) for name in roles)), tuple(sorted(users))
+    roles, users = roles_in(access.roles, what="the backup's roles"), users_in(access.users, what="the backup's users")
+    custom = roles.custom if roles else frozenset()
+    return tuple(sorted(name.removeprefix(ROLE_PREFIX) for name in custom)), tuple(sorted(users))
 
 
 def kept_access(workspace: Workspace) -> Access:

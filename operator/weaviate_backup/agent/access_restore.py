@@ -11,7 +11,7 @@ import logging
 from collections.abc import Collection
 from dataclasses import dataclass
 
-from weaviate_backup.agent.access import Access, read_access
+from weaviate_backup.agent.access import Access, read_access, roles_in, users_in
 from weaviate_backup.agent.judged import judged_backup
 from weaviate_backup.agent.tasks import in_thread
 from weaviate_backup.agent.workspace import Workspace
@@ -23,8 +23,6 @@ from weaviate_backup.layout.roles_and_users import (
     DATABASE_SUBJECT,
     KnownUser,
     Roles,
-    parse_roles,
-    parse_users,
 )
 from weaviate_backup.stored.backup_reading import BackupReader
 from weaviate_backup.stored.meter import Meter
@@ -93,10 +91,10 @@ def read_wanted(workspace: Workspace, reader: BackupReader) -> WantedAccess:
         return WantedAccess(Access(), None, None)
     descriptor = reader.descriptor(reader.leader)
     roles = users = None
-    if order.roles and descriptor.rbac_backups:
-        roles = parse_roles(descriptor.rbac_backups, what="the backup's roles")
-    if order.users and descriptor.user_backups:
-        users = parse_users(descriptor.user_backups, what="the backup's users")
+    if order.roles:
+        roles = roles_in(descriptor.rbac_backups, what="the backup's roles")
+    if order.users:
+        users = users_in(descriptor.user_backups, what="the backup's users")
     roles = roles if roles and roles.hold_something else None
     documents = Access(
         roles=descriptor.rbac_backups if roles else None, users=descriptor.user_backups if users else None
@@ -147,8 +145,8 @@ def _present(data_root: Place) -> tuple[Roles, dict[str, KnownUser]]:
     """This node's roles and users. It is the applying one and up to date, or what it lags behind is made again."""
     try:
         found = read_access(data_root, roles_enabled=True)
-        roles = parse_roles(found.roles, what="this node's roles") if found.roles else Roles((), ())
-        return roles, parse_users(found.users, what="this node's users") if found.users else {}
+        roles = roles_in(found.roles, what="this node's roles") or Roles((), ())
+        return roles, users_in(found.users, what="this node's users")
     except Permanent as error:
         raise Transient("AccessUnsettled", f"the server is writing its roles or users: {error.message}") from error
 

@@ -23,6 +23,9 @@ def judge_config(config: BackupConfig, *, backup_id: str) -> Iterator[Finding]:
         yield Finding("BackupIdMismatch", backup_id, message)
     if not config.nodes:
         yield Finding("BackupIncomplete", backup_id, "the backup names no node")
+    elif config.leader and config.leader not in config.nodes:
+        message = f"the backup names {config.leader[:64]!r} as its leader, which is none of its nodes"
+        yield Finding("BackupIncomplete", backup_id, message)
     if config.error:
         yield Finding("BackupNotSuccessful", backup_id, f"the backup says of itself: {config.error[:200]}")
     if config.started_at == NEVER:

@@ -2,7 +2,8 @@
 
 Modules take the address of a provider from the collection (`moduleConfig`, and `vectorizer` of each named vector), and
 the key from the server's environment. So a collection that somebody else wrote can send the key of a server to him. A
-setting is taken for an address by its value (a URL) or by its name (hosts and resource names stand alone there).
+setting is taken for an address by its value (a URL) or by its name (hosts and resource names stand alone there). Region
+and service become labels of a host name: one that is more than a label is an address, too.
 Source: the settings of Weaviate's modules, such as baseURL, inferenceUrl, apiEndpoint, endpoint, resourceName. Pure.
 """
 
@@ -12,6 +13,8 @@ from typing import Any
 
 _URL = re.compile(r"^\s*([A-Za-z][A-Za-z0-9+.-]*:)?//")
 _NAMED = re.compile(r"url|endpoint|host|origin|resourcename|address|proxy", re.IGNORECASE)
+_LABEL_OF_HOST = re.compile(r"region|service|location", re.IGNORECASE)
+_LABEL = re.compile(r"[a-z0-9-]+")
 _DEEPEST = 16
 
 
@@ -36,5 +39,11 @@ def _below(value: object, path: tuple[str, ...]) -> Iterator[tuple[str, str]]:
     elif isinstance(value, list) and len(path) < _DEEPEST:
         for inner in value:
             yield from _below(inner, path)
-    elif isinstance(value, str) and value and path and (_URL.match(value) or _NAMED.search(path[-1])):
+    elif isinstance(value, str) and value and path and _is_address(path[-1], value):
         yield ".".join(path), value
+
+
+def _is_address(name: str, value: str) -> bool:
+    if _LABEL_OF_HOST.fullmatch(name):
+        return not _LABEL.fullmatch(value)
+    return bool(_URL.match(value) or _NAMED.search(name))

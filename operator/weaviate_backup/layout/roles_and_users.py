@@ -12,6 +12,8 @@ from dataclasses import dataclass, field
 from pydantic import BaseModel, ConfigDict, Field, ValidationError
 
 from weaviate_backup.errors import Permanent
+from weaviate_backup.layout.go_json import ROLES, USERS, parse_for_go
+from weaviate_backup.layout.json_bounds import JsonBounds
 
 ROLE_PREFIX = "role:"
 BUILT_IN_ROLES = frozenset({"role:admin", "role:viewer", "role:root", "role:read-only"})
@@ -137,10 +139,11 @@ def encode_roles(roles: Roles) -> bytes:
     return text.encode() + b"\n"
 
 
-def parse_roles(content: bytes, *, what: str) -> Roles:
+def parse_roles(content: bytes, *, bounds: JsonBounds, what: str) -> Roles:
     """A descriptor's `rbacBackups`. Raises `HostileBackup`; `what` names it."""
+    found = parse_for_go(content, ROLES, bounds=bounds, what=f"the document of {what}")
     try:
-        document = _RoleDocument.model_validate_json(content)
+        document = _RoleDocument.model_validate(found)
     except ValidationError as error:
         raise _unreadable(what, error) from None
     if document.version != ROLES_VERSION:
@@ -160,10 +163,11 @@ def no_users() -> bytes:
     return json.dumps({"Data": data, "Version": USERS_VERSION}, separators=(",", ":")).encode()
 
 
-def parse_users(content: bytes, *, what: str) -> dict[str, KnownUser]:
+def parse_users(content: bytes, *, bounds: JsonBounds, what: str) -> dict[str, KnownUser]:
     """A descriptor's `userBackups` or a `users.json`, by user. Raises `HostileBackup`; `what` names it."""
+    found = parse_for_go(content, USERS, bounds=bounds, what=f"the document of {what}")
     try:
-        document = _UserDocument.model_validate_json(content)
+        document = _UserDocument.model_validate(found)
     except ValidationError as error:
         raise _unreadable(what, error) from None
     if document.version != USERS_VERSION:

@@ -23,6 +23,7 @@ from weaviate_backup.layout.descriptors import (
     parse_backup_config,
     parse_node_descriptor,
 )
+from weaviate_backup.layout.go_json import ALIASES, CLASS, SHARDING_STATE, Shape, parse_for_go
 from weaviate_backup.layout.integrity import sha256_of_all
 from weaviate_backup.layout.keys import is_ours
 from weaviate_backup.layout.manifests import (
@@ -205,7 +206,7 @@ class BackupReader:
         that was activated before its cut is active, because its late writes can be replayed in no other.
         """
         descriptor = self.class_descriptor(self.leader, collection)
-        state = _json_object(descriptor.sharding_state, f"sharding state of {collection}")
+        state = _json_object(descriptor.sharding_state, SHARDING_STATE, f"the sharding state of {collection}")
         refuse_odd_names(state, f"the sharding state of {collection}")
         if self.manifest is not None and state.get("partitioningEnabled"):
             parts = self._parts(collection)
@@ -213,7 +214,7 @@ class BackupReader:
             state = with_active(without_tenants_held_nowhere(state, held), _written_late(parts.values()))
         return RestoredClass(
             name=collection,
-            class_json=_json_object(descriptor.class_json, f"schema of {collection}"),
+            class_json=_json_object(descriptor.class_json, CLASS, f"the schema of {collection}"),
             state=state,
             aliases=tuple(aliases_of(descriptor)),
         )
@@ -234,8 +235,10 @@ def aliases_of(descriptor: ClassDescriptor) -> list[str]:
     """Names of the aliases that stood for the collection."""
     if not descriptor.aliases_included or not descriptor.aliases:
         return []
+    what = f"the list of aliases of {descriptor.name}"
+    found = parse_for_go(descriptor.aliases, ALIASES, bounds=document_bounds(), what=what)
     try:
-        return [plain(str(each["alias"])) for each in document_bounds().parse(descriptor.aliases) or []]
+        return [plain(str(each["alias"])) for each in found or []]
     except (ValueError, KeyError, TypeError) as error:
         raise Permanent("HostileBackup", f"the aliases of {descriptor.name} are no list of aliases") from error
 
@@ -256,11 +259,8 @@ def _check_hash(key: str, content: bytes, expected: str) -> None:
         raise Permanent("BackupDamaged", f"{key} is not what was written (SHA-256 differs)")
 
 
-def _json_object(content: bytes, what: str) -> Json:
-    try:
-        value = document_bounds().parse(content)
-    except ValueError as error:
-        raise Permanent("HostileBackup", f"the {what} is not JSON") from error
+def _json_object(content: bytes, shape: Shape, what: str) -> Json:
+    value = parse_for_go(content, shape, bounds=document_bounds(), what=what)
     if not isinstance(value, dict):
-        raise Permanent("HostileBackup", f"the {what} is no JSON object")
+        raise Permanent("HostileBackup", f"{what} is no JSON object")
     return value

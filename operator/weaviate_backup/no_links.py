@@ -10,7 +10,7 @@ import stat as modes
 from contextlib import suppress
 from pathlib import Path, PurePosixPath
 
-from weaviate_backup.errors import Permanent, excerpt
+from weaviate_backup.errors import Permanent, excerpt, printable
 
 _OPENAT2 = 437
 """The number of the system call, the same on every architecture (Linux 5.6)."""
@@ -34,8 +34,8 @@ class UnexpectedEntry(Permanent):
     """Something stands there that none of us makes: a link, a FIFO, a device, a socket."""
 
     def __init__(self, where: object, kind: str) -> None:
-        cure = "only files and directories belong there, so look at who made it, and remove it"
-        super().__init__("UnexpectedEntry", f"{_printable(where)} is {kind}; {cure}")
+        cure = "neither Weaviate nor an agent puts such a thing there, so see who did, and remove it"
+        super().__init__("UnexpectedEntry", f"{printable(str(where))} is {kind}; {cure}")
 
 
 class _How(ctypes.Structure):
@@ -59,11 +59,6 @@ def safe_parts(name: str) -> tuple[str, ...]:
     if any(part in ("", ".", "..") for part in parts) or "\0" in name or not _is_encodable(name):
         raise Permanent("UnsafeName", f"{excerpt(ascii(name))} is no name below a directory")
     return parts
-
-
-def _printable(where: object) -> str:
-    """Names that others chose, in a message."""
-    return "".join(each if each.isprintable() else "\N{REPLACEMENT CHARACTER}" for each in str(where))
 
 
 def _is_encodable(name: str) -> bool:

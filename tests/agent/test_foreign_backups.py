@@ -5,6 +5,7 @@ The layout is a server's, written by hand so that each test spoils one thing; `t
 
 import base64
 import io
+import json
 import tarfile
 from collections.abc import Callable
 from pathlib import Path
@@ -152,6 +153,23 @@ def test_what_is_wrong_in_a_document_is_named(
 ) -> None:
     backup.change(key, change)
     assert message in problems_of(backup).get(reason, ""), problems_of(backup)
+
+
+def test_who_is_given_a_role_is_told_without_a_role_or_a_user(backup: ForeignBackup) -> None:
+    """As much of a long subject as leaves room for the role; the placeholder and what settings assign is nobody's."""
+    given = [
+        ["db:wv_internal_empty", "role:admin"],
+        ["oidc:owner", "role:root"],
+        ["oidc:ada", "role:editor"],
+        ["oidc:mallory@evil.example", "role:admin"],
+        [f"oidc:{'m' * 300}", "role:viewer"],
+    ]
+    text = json.dumps({"roles_policies": [], "grouping_policies": given, "version": 1})
+    backup.change(NODE, setting("rbacBackups", base64.b64encode(text.encode()).decode()))
+    found = contents_of(backup)
+    long = f"oidc:{'m' * 120}… -> viewer"
+    assert found.assignments == ("oidc:mallory@evil.example -> admin", long, "oidc:ada -> editor")
+    assert (found.assignments_count, found.roles, found.users) == (3, ("editor",), ())
 
 
 @pytest.mark.parametrize(

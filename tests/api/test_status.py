@@ -18,6 +18,8 @@ from weaviate_backup.api.operation_spec import Method
 from weaviate_backup.api.restore import (
     MAX_ACCESS_NAMES,
     MAX_ADDRESSES,
+    MAX_ASSIGNMENT,
+    MAX_ASSIGNMENTS,
     PlannedAddress,
     RestorePhase,
     RestorePlan,
@@ -161,7 +163,11 @@ def fullest_restore() -> RestoreStatus:
         module_addresses=(ADDRESS,) * MAX_ADDRESSES,
         module_addresses_count=TERA,
         roles=names(MAX_ACCESS_NAMES, 128),
+        roles_count=TERA,
         users=names(MAX_ACCESS_NAMES, 128),
+        users_count=TERA,
+        assignments=names(MAX_ASSIGNMENTS, MAX_ASSIGNMENT),
+        assignments_count=TERA,
         refusals=FINDINGS[:16],
         refusals_omitted=TERA,
     )

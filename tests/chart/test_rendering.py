@@ -322,10 +322,12 @@ def test_users_roles_are_three() -> None:
 
 def test_the_admission_policies_can_be_left_out() -> None:
     kinds = ("ValidatingAdmissionPolicy", "ValidatingAdmissionPolicyBinding")
-    assert [len(of_kind(render(), kind)) for kind in kinds] == [2, 2]
-    without = render({"admissionPolicy": {"enabled": False}})
+    unbounded = {"crds": {"boundMetadata": False}}
+    assert [len(of_kind(render(), kind)) for kind in kinds] == [3, 3]
+    assert [len(of_kind(render(unbounded), kind)) for kind in kinds] == [2, 2]
+    without = render({**unbounded, "admissionPolicy": {"enabled": False}})
     assert [of_kind(without, kind) for kind in kinds] == [[], []]
-    mine = render({"serviceAccount": {"create": False, "name": "mine"}})
+    mine = render({**unbounded, "serviceAccount": {"create": False, "name": "mine"}})
     for policy in of_kind(mine, kinds[0]):
         (condition,) = policy["spec"]["matchConditions"]
         assert condition["expression"] == f"request.userInfo.username == 'system:serviceaccount:{NAMESPACE}:mine'"

@@ -197,6 +197,21 @@ def test_roles_and_users_that_would_come_are_named() -> None:
     assert (verdict.roles, verdict.users) == (("editor",), ("jane",))
 
 
+def test_who_would_be_given_roles_is_told_with_the_roles() -> None:
+    """As of a backup that holds no role and no user, and makes somebody of OIDC an admin."""
+    access, given = AccessCounts(roles=0, users=3), ("oidc:mallory@evil.example -> admin",)
+    contents = CONTENTS.model_copy(update={"access": access, "assignments": given, "assignments_count": 9})
+    target = replace(TARGET, users_enabled=True)
+
+    def told(wishes: RestoreWishes) -> tuple[object, ...]:
+        verdict = plan_restore(wishes, inspected(contents, roles_enabled=True), target)
+        return verdict.roles_count, verdict.users_count, verdict.assignments, verdict.assignments_count
+
+    assert told(BOTH) == (0, 3, given, 9)
+    assert told(RestoreWishes(roles=True)) == (0, 0, given, 9)
+    assert told(RestoreWishes(users=True)) == (0, 3, (), 0)
+
+
 @pytest.mark.parametrize(
     ("overwrite", "aliases", "replaced", "warned"),
     [(False, (), (), {"AliasKept"}), (True, ("News",), ("News",), set())],

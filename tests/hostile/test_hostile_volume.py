@@ -96,7 +96,8 @@ def test_no_exchange_between_two_calls_leads_out_of_the_volume(
         for kind in kinds
         for returns in (False, True)
     ]
-    attacks = every[:: stride(len(every), 2 * len(kinds), wanted=ATTACKS if openat2 else ATTACKS // 4)]
+    wanted = ATTACKS if openat2 else ATTACKS // 4
+    attacks = every[:: stride(len(every), 2 * len(kinds), wanted=wanted)]
     outcomes: Counter[str] = Counter()
     descriptors = open_descriptors()
     for attack in attacks:
@@ -108,6 +109,8 @@ def test_no_exchange_between_two_calls_leads_out_of_the_volume(
         volume.remove()
     assert open_descriptors() == descriptors
     print(f"{scene.name}: {len(attacks)} of {len(every)} attacks, {len(seen)} calls, 0 escapes: {dict(outcomes)}")
+    assert len(attacks) >= wanted * 9 // 10
+    assert outcomes["UnexpectedEntry"] >= len(attacks) // 10, "hardly an attack met anything"
     if "a device" not in kinds:
         pytest.skip("devices cannot be made by this user; all other kinds were tried")
 

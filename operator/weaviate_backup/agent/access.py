@@ -18,6 +18,7 @@ from weaviate_backup.beneath import Place
 from weaviate_backup.core.session import AccessCounts
 from weaviate_backup.errors import Permanent, Transient
 from weaviate_backup.layout.roles_and_users import (
+    BUILT_IN_ROLES,
     ROLE_PREFIX,
     KnownUser,
     Roles,
@@ -38,6 +39,8 @@ KEPT_FIELDS = {"roles": (str, type(None)), "users": (str, type(None))}
 SETTLE_SECONDS = 90.0
 """After a restore of its own an older server writes its users once a minute."""
 POLL_SECONDS = 0.1
+SHOWN_CHARACTERS = 126
+"""Of a subject and of a role: both and the arrow are what a restore's status shows of an assignment."""
 
 
 @dataclass(frozen=True)
@@ -116,6 +119,18 @@ def names_of(access: Access) -> tuple[tuple[str, ...], tuple[str, ...]]:
     roles, users = roles_in(access.roles, what="the backup's roles"), users_in(access.users, what="the backup's users")
     custom = roles.custom if roles else frozenset()
     return tuple(sorted(name.removeprefix(ROLE_PREFIX) for name in custom)), tuple(sorted(users))
+
+
+def assignments_of(access: Access) -> tuple[str, ...]:
+    """Who is given which role, as `subject -> role`: those of built-in roles first, which nobody has to make."""
+    roles = parse_roles(access.roles, what="the backup's roles").own_assignments if access.roles else frozenset()
+    found = sorted(roles, key=lambda pair: (pair[1] not in BUILT_IN_ROLES, *reversed(pair)))
+    return tuple(f"{_cut(subject)} -> {_cut(role.removeprefix(ROLE_PREFIX))}" for subject, role in found)
+
+
+def _cut(name: str) -> str:
+    """So that a long subject does not push the role out of sight."""
+    return name if len(name) <= SHOWN_CHARACTERS else f"{name[: SHOWN_CHARACTERS - 1]}…"
 
 
 def kept_access(workspace: Workspace) -> Access:

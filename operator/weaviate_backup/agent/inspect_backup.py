@@ -8,7 +8,7 @@ from collections import defaultdict
 from collections.abc import Iterator, Mapping
 from typing import Any
 
-from weaviate_backup.agent.access import Access, count_access, names_of
+from weaviate_backup.agent.access import Access, assignments_of, count_access, names_of
 from weaviate_backup.agent.place import directories_in_the_way
 from weaviate_backup.agent.runner import failure_of
 from weaviate_backup.agent.tasks import in_thread
@@ -91,7 +91,7 @@ def read_contents_of(reader: BackupReader, meter: Meter) -> BackupContents:
         problems.append(failure_of(error))
     aliases: dict[str, str] = {}
     states: dict[str, Mapping[str, Any]] = {}
-    access, roles, users = AccessCounts(), tuple[str, ...](), tuple[str, ...]()
+    access, roles, users, assignments = AccessCounts(), tuple[str, ...](), tuple[str, ...](), tuple[str, ...]()
     addresses: dict[str, tuple[str, list[str]]] = {}
     held: dict[str, dict[str, set[str]]] = {}
     for node in sorted({*config.nodes, leader} - {""}):
@@ -110,7 +110,7 @@ def read_contents_of(reader: BackupReader, meter: Meter) -> BackupContents:
                 for setting, address in addresses_of(restored.class_json):
                     addresses.setdefault(address, (setting, []))[1].append(each.name)
             stored = Access(descriptor.rbac_backups, descriptor.user_backups)
-            access, (roles, users) = count_access(stored), names_of(stored)
+            access, (roles, users), assignments = count_access(stored), names_of(stored), assignments_of(stored)
         except Permanent as error:
             problems.append(failure_of(error))
     sha256 = ""
@@ -144,6 +144,8 @@ def read_contents_of(reader: BackupReader, meter: Meter) -> BackupContents:
         ),
         roles=roles[:NAMES_SHOWN],
         users=users[:NAMES_SHOWN],
+        assignments=assignments[:NAMES_SHOWN],
+        assignments_count=len(assignments),
         sha256=sha256,
         node_manifests={node: entry.manifest.sha256 for node, entry in reader.manifest.nodes.items()}
         if reader.manifest

@@ -98,9 +98,9 @@ def _drop_aliases(status: Json) -> None:
 
 
 def _drop_placement(status: Json) -> None:
-    """Where a planned pod ran is written in the pod."""
+    """Where a planned pod ran is written in the pod; what the fullest node needs, in the plan."""
     for node in status.get("plan", {}).get("nodes", ()):
-        for detail in ("kubernetesNode", "claim"):
+        for detail in ("kubernetesNode", "claim", "bytesRequired", "bytesFree"):
             node.pop(detail, None)
 
 

@@ -106,8 +106,12 @@ MAX_ADDRESSES = 6
 MAX_ACCESS_NAMES = 8
 MAX_ACCESS_NAME = 128
 """Weaviate's own bound of a user's name; a role's is shorter."""
+MAX_ASSIGNMENTS = 8
+MAX_ASSIGNMENT = 256
+"""Of both names and the arrow between them."""
 MAX_SETTING = 128
 AccessName = Annotated[str, Field(max_length=MAX_ACCESS_NAME)]
+Assignment = Annotated[str, Field(max_length=MAX_ASSIGNMENT)]
 
 
 class PlannedAddress(ApiModel):
@@ -151,8 +155,13 @@ class RestorePlan(ApiModel):
     module_addresses_count: Count = 0
     roles: Annotated[tuple[AccessName, ...], Field(max_length=MAX_ACCESS_NAMES)] = ()
     """The first of the roles that would take the place of the target's."""
+    roles_count: Count = 0
     users: Annotated[tuple[AccessName, ...], Field(max_length=MAX_ACCESS_NAMES)] = ()
     """The first of the users that would take the place of the target's."""
+    users_count: Count = 0
+    assignments: Annotated[tuple[Assignment, ...], Field(max_length=MAX_ASSIGNMENTS)] = ()
+    """The first of those who would be given roles, as "subject -> role", built-in roles first."""
+    assignments_count: Count = 0
     refusals: Annotated[tuple[Finding, ...], Field(max_length=MAX_NAMES)] = ()
     """Every reason not to restore; a plan passes when there is none."""
     refusals_omitted: Count = 0

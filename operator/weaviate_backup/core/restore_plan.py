@@ -48,7 +48,7 @@ class RestoreVerdict:
     """`refusals` empty: it can start; transient ones may pass. `warnings`: what it will not do, what cannot be checked.
 
     `aliases` will stand for collections of the backup; those of them that stand for others now are `aliases_replaced`.
-    `addresses`, `roles`, `users`: the first of what the restore brings into the target beside data.
+    `addresses`, `roles`, `users`, `assignments`: the first of what the restore brings into the target beside data.
     `backup_sha256` tells the backup that this is about from any other.
     """
 
@@ -60,7 +60,11 @@ class RestoreVerdict:
     aliases_replaced: tuple[str, ...] = ()
     addresses: tuple[ModuleAddress, ...] = ()
     roles: tuple[str, ...] = ()
+    roles_count: int = 0
     users: tuple[str, ...] = ()
+    users_count: int = 0
+    assignments: tuple[str, ...] = ()
+    assignments_count: int = 0
     backup_sha256: str = ""
 
 
@@ -99,7 +103,11 @@ def plan_restore(
         aliases_replaced=tuple(sorted(there)) if wishes.overwrite_alias else (),
         addresses=addresses,
         roles=contents.roles if wishes.roles else (),
+        roles_count=contents.access.roles or 0 if wishes.roles else 0,
         users=contents.users if wishes.users else (),
+        users_count=contents.access.users or 0 if wishes.users else 0,
+        assignments=contents.assignments if wishes.roles else (),
+        assignments_count=contents.assignments_count if wishes.roles else 0,
         warnings=(*contents.warnings, *_warn_unpinned(pin, wishes), *_warn_of_patch(contents, target), *kept, *without),
         backup_sha256=contents.sha256,
     )

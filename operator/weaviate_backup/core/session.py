@@ -308,6 +308,9 @@ class BackupContents(Wire):
     """The first of those that people made."""
     users: tuple[str, ...] = ()
     """The first of the dynamic ones."""
+    assignments: tuple[str, ...] = ()
+    """The first, as `subject -> role`: the only trace of a user of OIDC who is given a built-in role."""
+    assignments_count: int = 0
     sha256: str = ""
     """Tells this backup from any other; empty while its documents cannot all be read."""
     node_manifests: dict[str, str] = {}

@@ -8,9 +8,6 @@ import json
 from dataclasses import dataclass
 from typing import Any
 
-VALUE_BYTES = 120
-"""At most of memory that one value of a document takes once it is parsed, as measured: a dictionary with one entry
-takes 192 bytes and is two of them, beside what the text itself takes."""
 DEPTH = 128
 """Weaviate nests properties of objects, Kubernetes schemas; more than this is written to hurt."""
 _BEGIN = (b"[", b"{", b",", b":")

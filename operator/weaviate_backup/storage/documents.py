@@ -8,7 +8,7 @@ import time
 from collections.abc import Iterator, MutableMapping
 from typing import Any
 
-from weaviate_backup.answers import MANY
+from weaviate_backup.answers import MANY, too_large
 from weaviate_backup.errors import Permanent, Transient
 from weaviate_backup.layout.json_bounds import BeyondBounds
 
@@ -16,6 +16,7 @@ LIMIT_BYTES = MANY.size_bytes
 """A page of 1,000 names has 4 MiB at most, and as much again where stores add metadata."""
 LIMIT_VALUES = MANY.values
 """Of JSON as of XML: an element takes a hundred bytes of memory."""
+WHAT = "the store"
 TOTAL_SECONDS = 120.0
 BLOCK_BYTES = 64 << 10
 REDIRECTS = range(300, 400)
@@ -45,12 +46,12 @@ class _Document:
         while block := self._raw.read1(BLOCK_BYTES, decode_content=decode_content):
             found += block
             if len(found) > LIMIT_BYTES:
-                raise _too_large(f"more than {LIMIT_BYTES} bytes")
+                raise too_large(WHAT, f"more than {LIMIT_BYTES} bytes")
             if time.monotonic() > self._until:
                 raise Transient("StoreUnavailable", f"the store's answer did not end within {TOTAL_SECONDS:g} s")
         content = bytes(found)
         if content.count(b"<") > LIMIT_VALUES:
-            raise _too_large(f"more than {LIMIT_VALUES} elements")
+            raise too_large(WHAT, f"more than {LIMIT_VALUES} elements")
         if not content.lstrip(XML_MAY_BEGIN_WITH).startswith(b"<"):  # no parser of JSON reads on after that
             _refuse_json(content)
         if b"<!ENTITY" in content:
@@ -63,8 +64,4 @@ def _refuse_json(content: bytes) -> None:
     try:
         MANY.refuse_beyond(content)
     except BeyondBounds as error:
-        raise _too_large(str(error)) from error
-
-
-def _too_large(how: str) -> Permanent:
-    return Permanent("AnswerTooLarge", f"the store's answer is larger than any that is right: {how}")
+        raise too_large(WHAT, str(error)) from error

@@ -77,7 +77,7 @@ def agent(location: str = "s3", source: Json = CLAIM) -> Json:
 def worker(location: str) -> Json:
     return agent_pods.store_worker_pod(
         OWNER, name="wvb-0123-store-0", location=LocationSpec.model_validate(LOCATIONS[location]),
-        options=AgentOptions(), image=AgentImage("weaviate-backup-operator@sha256:0", "IfNotPresent"),
+        options=AgentOptions(), image=AgentImage("weaviate-backup-operator@sha256:" + 64 * "0", "IfNotPresent"),
         lease_seconds=60, deadline_seconds=60,
     )  # fmt: skip
 

@@ -123,8 +123,10 @@ def names_of(access: Access) -> tuple[tuple[str, ...], tuple[str, ...]]:
 
 def assignments_of(access: Access) -> tuple[str, ...]:
     """Who is given which role, as `subject -> role`: those of built-in roles first, which nobody has to make."""
-    roles = parse_roles(access.roles, what="the backup's roles").own_assignments if access.roles else frozenset()
-    found = sorted(roles, key=lambda pair: (pair[1] not in BUILT_IN_ROLES, *reversed(pair)))
+    roles = roles_in(access.roles, what="the backup's roles")
+    found = sorted(
+        roles.own_assignments if roles else (), key=lambda pair: (pair[1] not in BUILT_IN_ROLES, *reversed(pair))
+    )
     return tuple(f"{_cut(subject)} -> {_cut(role.removeprefix(ROLE_PREFIX))}" for subject, role in found)
 
 

@@ -6,6 +6,7 @@ import threading
 import time
 from collections.abc import Callable
 from dataclasses import replace
+from datetime import UTC, datetime, timedelta
 from typing import Any
 
 import pytest
@@ -54,6 +55,7 @@ LOCATIONS: dict[str, Callable[[HostileServer], tuple[dict[str, Any], dict[str, s
         {"AZURE_STORAGE_ACCOUNT": "account", "AZURE_STORAGE_KEY": "c2VjcmV0LW9mLXRoZS1zdG9yZQ=="},
     ),
 }
+IN_AN_HOUR = datetime.now(UTC) + timedelta(hours=1)
 VERBS: dict[str, Callable[[ObjectStore], Any]] = {
     "put": lambda store: store.put("a", lambda: iter((b"x",)), if_absent=True),
     "open": lambda store: read_small(store, "a", limit_bytes=1 << 20),
@@ -62,6 +64,7 @@ VERBS: dict[str, Callable[[ObjectStore], Any]] = {
     "delete": lambda store: store.delete(["a", "b"]),
     "abort_unfinished": lambda store: store.abort_unfinished("a"),
     "check": lambda store: store.check(),
+    "lock": lambda store: store.lock(["a"], IN_AN_HOUR),
 }
 
 

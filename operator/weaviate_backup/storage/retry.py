@@ -18,6 +18,7 @@ from tenacity import RetryCallState, retry_if_exception_type, stop_after_attempt
 from tenacity import Retrying as Attempts
 from tenacity.wait import wait_random_exponential
 
+from weaviate_backup.answers import understood
 from weaviate_backup.errors import ObjectExists, Transient
 from weaviate_backup.storage.object_store import MakeBlocks, ObjectInfo, ObjectStore
 from weaviate_backup.storage.patience import USUAL, Patience
@@ -43,6 +44,15 @@ class Retrying:
 
     def _call(self, function: Callable[[], T]) -> T:
         return self._attempts.copy()(function)
+
+    def _ask(self, function: Callable[[], T]) -> T:
+        """Of a verb that moves no content of ours: whatever goes wrong in it is the answer's fault."""
+
+        def asked() -> T:
+            with understood("the store"):
+                return function()
+
+        return self._call(asked)
 
     def put(self, key: str, make_blocks: MakeBlocks, *, if_absent: bool = False) -> ObjectInfo:
         unanswered = False
@@ -78,29 +88,33 @@ class Retrying:
             stream.close()
 
     def stat(self, key: str) -> ObjectInfo:
-        return self._call(lambda: self._store.stat(key))
+        return self._ask(lambda: self._store.stat(key))
 
     def list(self, prefix: str) -> Iterator[ObjectInfo]:
         """All at once, because a listing that starts again must not give an object twice."""
-        yield from self._call(lambda: tuple(self._store.list(prefix)))
+        yield from self._ask(lambda: tuple(self._store.list(prefix)))
 
     def first(self, prefix: str) -> ObjectInfo | None:
         """One object whose key starts with `prefix`, without listing them all."""
-        return self._call(lambda: next(iter(self._store.list(prefix)), None))
+        return self._ask(lambda: next(iter(self._store.list(prefix)), None))
 
     def delete(self, keys: Iterable[str]) -> None:
         wanted = tuple(keys)
-        self._call(lambda: self._store.delete(wanted))
+        self._ask(lambda: self._store.delete(wanted))
 
     def abort_unfinished(self, prefix: str) -> int:
-        return self._call(lambda: self._store.abort_unfinished(prefix))
+        return self._ask(lambda: self._store.abort_unfinished(prefix))
 
     def lock(self, keys: Iterable[str], until: datetime) -> None:
         wanted = tuple(keys)
-        self._call(lambda: self._store.lock(wanted, until))
+        self._ask(lambda: self._store.lock(wanted, until))
 
     def check(self) -> None:
-        self._checking.copy()(self._store.check)
+        def asked() -> None:
+            with understood("the store"):
+                self._store.check()
+
+        self._checking.copy()(asked)
 
 
 class _ResumingStream(io.RawIOBase):

@@ -95,7 +95,7 @@ class S3Store:
                     **condition,
                 ),
             )
-            return ObjectInfo(key, len(content), answer["ETag"])
+            return ObjectInfo(key, len(content), answer.get("ETag"))
         if if_absent and exists(self, key):
             raise ObjectExists(key)  # before the bytes go up; the condition at the end decides
         return self._put_parts(key, itertools.chain((first, second), parts), condition)
@@ -275,7 +275,7 @@ class S3Store:
         except BaseException:
             self._abort(key, upload)
             raise
-        return ObjectInfo(key, size_bytes, answer["ETag"])
+        return ObjectInfo(key, size_bytes, answer.get("ETag"))
 
     def _start(self, key: str) -> str:
         """An upload's identifier. A start whose answer was lost may have made one that nobody knows."""

@@ -1,6 +1,7 @@
 """What cannot work is refused by name, before a shard is touched or a byte is written, and strangers are not heard."""
 
 import os
+from collections.abc import Iterator
 from pathlib import Path
 
 import aiohttp
@@ -18,6 +19,7 @@ from tests.places import place_of
 from tests.weaviate_server import WeaviateCluster
 
 from weaviate_backup.agent.main import check_ownership
+from weaviate_backup.agent.upload import list_files
 from weaviate_backup.core.session import DATA_DIRECTORY, Step
 from weaviate_backup.errors import Permanent
 
@@ -153,3 +155,23 @@ async def test_another_user_than_weaviates_is_refused(tmp_path: Path) -> None:
     with pytest.raises(Permanent) as refused:
         check_ownership(place_of(tmp_path))
     assert refused.value.reason == "WrongUser"
+
+
+async def test_a_data_root_that_is_not_there_is_named(tmp_path: Path) -> None:
+    with pytest.raises(Permanent, match=r"DataPathMissing: .*/absent does not exist"):
+        check_ownership(place_of(tmp_path / "absent"))
+
+
+async def test_frozen_files_that_are_gone_are_no_empty_shard(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Whether the shard's directory is missing, or one below it vanishes while it is listed."""
+    frozen = place_of(tmp_path)
+    with pytest.raises(Permanent, match="FrozenSetLost"):
+        list_files(frozen, "Article", "s1")
+    (tmp_path / "article" / "s1").mkdir(parents=True)
+
+    def vanished(_: object) -> Iterator[object]:
+        raise FileNotFoundError
+
+    monkeypatch.setattr(type(frozen), "files", vanished)
+    with pytest.raises(Permanent, match="FrozenSetLost"):
+        list_files(frozen, "Article", "s1")

@@ -13,7 +13,7 @@ from weaviate_backup.agent.place import directories_in_the_way
 from weaviate_backup.agent.runner import failure_of
 from weaviate_backup.agent.tasks import in_thread
 from weaviate_backup.agent.wanted_files import WantedFiles, wanted_files
-from weaviate_backup.agent.workspace import PUBLIC_KEYS_FIELD, Workspace
+from weaviate_backup.agent.workspace import Workspace
 from weaviate_backup.api.location import Verification
 from weaviate_backup.core.session import (
     AccessCounts,
@@ -24,6 +24,7 @@ from weaviate_backup.core.session import (
     RestoreOrder,
     StepCommand,
 )
+from weaviate_backup.core.signing import PUBLIC_KEYS_FIELD
 from weaviate_backup.errors import Permanent
 from weaviate_backup.layout.acceptance import judge_base, judge_config, judge_leader, judge_node
 from weaviate_backup.layout.integrity import Finding, compare_shards, summarize

@@ -22,6 +22,7 @@ from weaviate_backup.core.session import (
     SessionOrder,
     WeaviateEndpoint,
 )
+from weaviate_backup.core.signing import PUBLIC_KEYS_FIELD
 from weaviate_backup.errors import Permanent, Transient
 from weaviate_backup.layout.plain_names import checked_name
 from weaviate_backup.layout.signatures import key_id, load_public_keys, load_signing_key
@@ -33,7 +34,6 @@ from weaviate_backup.weaviate.probing import choose_driver
 from weaviate_backup.weaviate.rpc import ClusterCredentials
 from weaviate_backup.weaviate.shard_source import ShardSource
 
-PUBLIC_KEYS_FIELD = "spec.verify.publicKeys"
 SIGNING_KEY = "key"
 """Name of the one file in the directory of the signing key."""
 FROZEN = "frozen"

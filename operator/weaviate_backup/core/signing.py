@@ -6,7 +6,7 @@ from weaviate_backup.core.session import Failure
 from weaviate_backup.errors import Permanent
 from weaviate_backup.layout.signatures import load_public_keys
 
-FIELD = "spec.verify.publicKeys"
+PUBLIC_KEYS_FIELD = "spec.verify.publicKeys"
 
 
 def requires_signature(location: LocationSpec) -> bool:
@@ -44,7 +44,7 @@ def refuse_unheld_restore(location: LocationSpec) -> tuple[Failure, ...]:
 def refuse_bad_keys(location: LocationSpec) -> tuple[Failure, ...]:
     """Public keys that pass for some, and are none."""
     try:
-        load_public_keys(location.verify.public_keys if location.verify else (), what=FIELD)
+        load_public_keys(location.verify.public_keys if location.verify else (), what=PUBLIC_KEYS_FIELD)
     except Permanent as error:
         return (conflict(error.reason, error.message),)
     return ()

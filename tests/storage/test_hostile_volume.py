@@ -145,7 +145,8 @@ class TestWhatIsNoObject:
         ]
         for verb in verbs:
             with pytest.raises(
-                Permanent, match=r"UnexpectedEntry: .*/odd is a (FIFO|socket|symbolic link); neither Weaviate nor an agent"
+                Permanent,
+                match=r"UnexpectedEntry: .*/odd is a (FIFO|socket|symbolic link); neither Weaviate nor an agent",
             ):
                 verb()
 

@@ -6,6 +6,8 @@ from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
+from cryptography.hazmat.primitives import serialization
+from cryptography.hazmat.primitives.asymmetric import ec
 from prometheus_client import REGISTRY
 from tests.api_server import Json
 from tests.controller.conftest import TRUSTED, Stage, trusted_by
@@ -143,6 +145,17 @@ async def test_credentials_may_lie_in_several_secrets(real_stage: Stage, server:
         await verdict(stage, "InvalidCredentials")
         await secret(stage, server.credentials, name=references[0]["name"])
         await verdict(stage, "Ready")
+
+
+async def test_a_public_key_of_another_kind_is_found_out(real_stage: Stage, server: S3Server) -> None:
+    """It has the form of one, and no backup would be restored with it."""
+    key = ec.generate_private_key(ec.SECP256R1()).public_key()
+    pem = key.public_bytes(serialization.Encoding.PEM, serialization.PublicFormat.SubjectPublicKeyInfo).decode()
+    await secret(real_stage, server.credentials)
+    async with real_stage.operator():
+        await real_stage.apply("WeaviateBackupLocation", "store", {**s3(server), "verify": {"publicKeys": [pem]}})
+        refused = await verdict(real_stage, "PublicKeyInvalid")
+    assert "spec.verify.publicKeys[0]" in refused["message"] and "ed25519" in refused["message"]
 
 
 async def test_workers_that_do_not_start_say_why(real_stage: Stage, server: S3Server) -> None:

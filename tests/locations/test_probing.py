@@ -19,6 +19,7 @@ from tests.s3_server import running_s3_server
 from weaviate_backup.agent import probe as probing
 from weaviate_backup.agent import trials
 from weaviate_backup.api.location import LocationSpec
+from weaviate_backup.beneath import Root
 from weaviate_backup.core.session import ProbeAction, SessionOrder, Step, StoreOrder
 from weaviate_backup.errors import Permanent
 from weaviate_backup.storage import clock
@@ -168,8 +169,11 @@ def test_a_clock_is_read_from_any_answer(late_server: str, tmp_path: Path) -> No
     assert clock.skew_of_server(f"http://127.0.0.1:{free_port()}/") is None
     now = datetime.now(UTC)
     (tmp_path / "mark").touch()
-    assert abs(clock.skew_of_file(tmp_path / "mark", written_at=now) or 99) < 5
-    assert clock.skew_of_file(tmp_path / "absent", written_at=now) is None
+    (tmp_path / "link").symlink_to(tmp_path / "mark")
+    place = Root(tmp_path).place
+    assert abs(clock.skew_of_file(place / "mark", written_at=now) or 99) < 5
+    for name in ("absent", "link", "link/below"):
+        assert clock.skew_of_file(place / name, written_at=now) is None
 
 
 @pytest.mark.parametrize(

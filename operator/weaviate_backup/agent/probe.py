@@ -17,6 +17,7 @@ from weaviate_backup.agent.runner import failure_of
 from weaviate_backup.agent.tasks import in_thread
 from weaviate_backup.agent.trials import DENIED, LARGE, MARK, MARK_LIMIT_BYTES, ONCE, Trial, mark_keys
 from weaviate_backup.agent.workspace import Workspace
+from weaviate_backup.beneath import Root
 from weaviate_backup.core.session import ProbeAction, Probed, StepCommand, Tried
 from weaviate_backup.core.store_identity import identity_of
 from weaviate_backup.errors import BackupError, ObjectNotFound, Permanent
@@ -129,8 +130,9 @@ def _skew(workspace: Workspace, tried: tuple[Tried, ...], written_at: datetime |
     if any(each.failure and each.failure.reason in OUT_OF_REACH for each in tried):
         return None
     if location.filesystem is not None:
-        path = settings.filesystem_root / location.filesystem.path.strip("/") / prefix_of(workspace, workspace.node)
-        return clock.skew_of_file(path / MARK, written_at=written_at) if written_at else None
+        mark = f"{location.filesystem.path}/{prefix_of(workspace, workspace.node)}{MARK}".strip("/")
+        place = Root(settings.filesystem_root).place / mark
+        return clock.skew_of_file(place, written_at=written_at) if written_at else None
     url = clock.endpoint_url(location, workspace.credentials())
     return clock.skew_of_server(url, ca_pem=workspace.authority()) if url else None
 

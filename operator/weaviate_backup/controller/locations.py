@@ -26,6 +26,7 @@ from weaviate_backup.controller.refusing import UNREADABLE_LOOK_SECONDS
 from weaviate_backup.core.location_verdict import Sight, Verdict, judge
 from weaviate_backup.core.location_watch import PROBING, SUSPENDED, due_in_seconds
 from weaviate_backup.core.session import Failure
+from weaviate_backup.core.signing import refuse_bad_keys
 from weaviate_backup.core.store_volume import refuse_volume
 from weaviate_backup.errors import BackupError, InvalidInput, Permanent, Transient
 from weaviate_backup.kube import LOCATIONS, Json, Kube
@@ -196,6 +197,8 @@ def _refuse(seen: _Seen, settings: OperatorSettings) -> None:
     if seen.spec.suspend:
         raise Permanent(SUSPENDED, "spec.suspend is set; the location is not tried")
     refuse_volume(seen.spec, allow_host_path=settings.allow_host_path_volumes)
+    for refusal in refuse_bad_keys(seen.spec):
+        raise Permanent(refusal.reason, refusal.message)
     if seen.secrets.missing:
         missing = seen.secrets.missing
         raise Transient(missing[0].reason, "; ".join(refusal.message for refusal in missing))

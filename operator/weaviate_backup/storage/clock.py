@@ -10,10 +10,11 @@ from collections.abc import Mapping
 from datetime import UTC, datetime
 from email.utils import parsedate_to_datetime
 from http.client import HTTPException
-from pathlib import Path
 from typing import Any
 
 from weaviate_backup.api.location import LocationSpec
+from weaviate_backup.beneath import Place
+from weaviate_backup.errors import Permanent
 
 TIMEOUT_SECONDS = 3.0
 
@@ -60,11 +61,11 @@ def skew_of_server(url: str, *, ca_pem: bytes | None = None) -> float | None:
     return there.timestamp() + 0.5 - here.timestamp()  # whole seconds are told, cut off
 
 
-def skew_of_file(path: Path, *, written_at: datetime) -> float | None:
-    """Of a file that was written then, by our clock; None when it was not."""
+def skew_of_file(place: Place, *, written_at: datetime) -> float | None:
+    """Of a file that was written then, by our clock; None when it was not, or when something else stands there."""
     try:
-        return path.stat().st_mtime - written_at.timestamp()
-    except OSError:
+        return place.stat().st_mtime - written_at.timestamp() if place.is_file() else None
+    except (OSError, Permanent):
         return None
 
 

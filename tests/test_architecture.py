@@ -46,6 +46,7 @@ FOREIGN = re.compile(
 READERS = {
     "answers.py": "the one way in",
     "layout/json_bounds.py": "parses what it has bounded",
+    "layout/go_json.py": "as Go reads it: after bounds of `json_bounds`",
     "storage/gcs_upload.py": "a document that `storage.documents` has bounded",
     "core/store_identity.py": "a Secret, which the API server bounds",
     "agent/journal.py": "our own journal",

@@ -149,13 +149,15 @@ class Kube:
     async def served(self) -> frozenset[str]:
         """Our kinds that the API server knows now, by plural: those that its whole list of groups has, too."""
         status, body = await self._call("GET", "/apis")
-        groups = _checked(status, body, what="look for groups")["groups"]
-        known = {version["groupVersion"] for group in groups for version in group["versions"]}
+        groups = _checked(status, body, what="look for groups")
+        with answers.understood("look for groups"):
+            known = {version["groupVersion"] for group in groups["groups"] for version in group["versions"]}
         if f"{GROUP}/{VERSION}" not in known:
             return frozenset()
         status, body = await self._call("GET", _OURS)
         found = _checked(status, body, what=f"look for {_OURS}")
-        return frozenset(each["name"] for each in found["resources"] if "/" not in each["name"])
+        with answers.understood(f"look for {_OURS}"):
+            return frozenset(each["name"] for each in found["resources"] if "/" not in each["name"])
 
     async def get(self, resource: Resource, namespace: str, name: str) -> Json | None:
         """The object, None when there is none."""
@@ -195,9 +197,10 @@ class Kube:
         while True:
             status, body = await self._call("GET", resource.path(namespace), query=query)
             answer = _checked(status, body, what=what)
-            items = [_identified(item, namespace, None, what=what) for item in answer.get("items") or ()]
-            found += [brief(item) for item in items] if resource.root == _OURS else items
-            query["continue"] = str((answer.get("metadata") or {}).get("continue") or "")
+            with answers.understood(what):
+                items = [_identified(item, namespace, None, what=what) for item in answer.get("items") or ()]
+                found += [brief(item) for item in items] if resource.root == _OURS else items
+                query["continue"] = str((answer.get("metadata") or {}).get("continue") or "")
             if not query["continue"]:
                 return found
 
@@ -304,9 +307,11 @@ def _checked(status: int, body: Json, *, what: str) -> Json:
 
 def _identified(answer: Json, namespace: str, name: str | None, *, what: str) -> Json:
     """The answer, if it is what was asked for. `name` None: any of the namespace."""
-    metadata = answer.get("metadata") or {}
-    if metadata.get("namespace") != namespace or name not in (None, metadata.get("name")):
-        found = f"{metadata.get('namespace')}/{metadata.get('name')}"
+    with answers.understood(what):
+        metadata = answer.get("metadata") or {}
+        identity = metadata.get("namespace"), metadata.get("name")
+    if identity[0] != namespace or name not in (None, identity[1]):
+        found = f"{identity[0]}/{identity[1]}"
         raise Permanent("ForeignAnswer", f"{what}: the API server answered with {excerpt(found, 80)}")
     return answer
 

@@ -165,7 +165,8 @@ def test_with_its_own_token_it_writes_a_status_and_reads_secrets_by_name(everywh
     server = everywhere.server
     token = server.token_of(NAMESPACE, FULL_NAME)
     backup = manifest("WeaviateBackup", MINIMAL["WeaviateBackup"], name="by-token")
-    assert server.apply(backup)[0] in (200, 201)
+    code, answer = server.apply(backup)
+    assert code in (200, 201), answer
     path = server.path_of(backup)
 
     status = {**{key: backup[key] for key in ("apiVersion", "kind", "metadata")}, "status": {"phase": "Pending"}}

@@ -19,7 +19,7 @@ class OneSecret:
         self._value = value
 
     async def get(self, *_: Any) -> dict[str, Any]:
-        return {"data": {"key": self._value}}
+        return {"metadata": {}, "data": {"key": self._value}}
 
 
 @pytest.mark.parametrize("value", [base64.b64encode(VALUE).decode(), "aHVudGVyM", "é"])

@@ -200,7 +200,7 @@ CASES = [
         "azure in the clear",
         lambda s: s.azure_with({"AZURE_STORAGE_CONNECTION_STRING": SHARED_ACCESS}),
         "LocationInvalid",
-        ("spec.azure.endpoint 'http://127.0.0.1'", "is not https"),
+        ("spec.azure.endpoint 'http://127.0.0.2'", "is not https"),
     ),
     Case(
         "azure elsewhere",

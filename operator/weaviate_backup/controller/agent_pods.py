@@ -276,8 +276,10 @@ def _credential_sources(location: LocationSpec) -> list[Json]:
     """Secrets of the store, side by side in one directory, as the store takes them, and nothing else of them. A key
     that is not there does not keep the pod from starting: its agent says so, the kubelet would only wait."""
     keys = CREDENTIAL_KEYS.get(location.kind, ())
-    sources = [_key_source(location.credentials_secret, *keys)] if location.credentials_secret else []
-    sources += [_key_source(each.name, each.key) for each in location.credential_keys if each.key in keys]
+    apart = {each.key: each.name for each in location.credential_keys if each.key in keys}
+    others = [key for key in keys if key not in apart]  # the API server takes no file from two Secrets
+    sources = [_key_source(location.credentials_secret, *others)] if location.credentials_secret and others else []
+    sources += [_key_source(name, key) for key, name in apart.items()]
     if key := location.customer_key:
         check_customer_key(key)
         sources.append(_key_source(key.name, key.key))

@@ -144,18 +144,19 @@ class GcsStore:
         blob = self._bucket.blob(self._prefix + key, kms_key_name=self._location.kms_key_name)
         blob.storage_class = self._location.storage_class
         blob.metadata = self._location.metadata or None
-        self._begin(
-            key,
-            lambda: blob.upload_from_string(
+
+        def upload() -> str | None:
+            blob.upload_from_string(
                 content,
                 content_type=CONTENT_TYPE,
                 if_generation_match=0 if if_absent else None,
                 checksum="crc32c",
                 timeout=self._timeout,
                 retry=None,
-            ),
-        )
-        return ObjectInfo(key, len(content), blob.etag)
+            )
+            return blob.etag  # type: ignore[no-any-return]
+
+        return ObjectInfo(key, len(content), self._begin(key, upload))
 
     def _put_stream(self, key: str, blocks: Iterator[bytes], *, if_absent: bool) -> ObjectInfo:
         begun = self._begin(

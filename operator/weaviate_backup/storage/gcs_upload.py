@@ -14,6 +14,7 @@ from typing import Any
 import google_crc32c
 import requests
 
+from weaviate_backup.answers import understood
 from weaviate_backup.errors import ObjectNotFound, Transient
 
 CANCELED = 499
@@ -49,12 +50,15 @@ class Upload:
             self._object = dict(answer.json())
         except ValueError as error:
             raise Transient("StoreUnavailable", f"{self._key}: the store's answer is cut off") from error
+        except TypeError as error:
+            raise Transient("StoreUnavailable", f"{self._key}: the store's answer describes no object") from error
         return self._object
 
     def differs(self) -> str:
         """What is wrong with the stored object; empty: nothing."""
         expected, sent_bytes = self._source.crc32c, self._source.sent_bytes
-        size_bytes, crc32c = int(self._object.get("size", -1)), str(self._object.get("crc32c", expected))
+        with understood(self._key):
+            size_bytes, crc32c = int(self._object.get("size", -1)), str(self._object.get("crc32c", expected))
         if size_bytes != sent_bytes:
             return f"{sent_bytes} bytes were sent, {size_bytes} are stored"
         return "" if crc32c == expected else f"CRC32C {expected} was sent, {crc32c} is stored"

@@ -20,6 +20,7 @@ from typing import TYPE_CHECKING, Any, BinaryIO, TypeVar
 
 import botocore.exceptions
 
+from weaviate_backup.answers import understood
 from weaviate_backup.api.location import S3Location
 from weaviate_backup.core.credential_reach import NOBODY, Reach, TrustedHosts
 from weaviate_backup.errors import ObjectExists, ObjectNotFound, Permanent, Transient
@@ -264,7 +265,8 @@ class S3Store:
             request = lambda: self._client.upload_part(**{**told, "Body": PiecewiseBody(part)})  # noqa: E731
             answer = patiently(lambda: self._ask(key, request), self._patience)
             seen = {"ChecksumCRC32": checksum} if "ChecksumCRC32" in answer else {}  # else the store knows none
-            return {"PartNumber": number, "ETag": answer["ETag"], **seen}
+            with understood(key):
+                return {"PartNumber": number, "ETag": answer["ETag"], **seen}
 
         try:
             done, size_bytes = send_parts(parts, send, in_flight=PARTS_IN_FLIGHT)
@@ -281,7 +283,9 @@ class S3Store:
         """An upload's identifier. A start whose answer was lost may have made one that nobody knows."""
         options = {**self._named(key), "ChecksumAlgorithm": "CRC32", **self._options, **self._key_options}
         try:
-            return str(self._ask(key, lambda: self._client.create_multipart_upload(**options))["UploadId"])
+            answer = self._ask(key, lambda: self._client.create_multipart_upload(**options))
+            with understood(key):
+                return str(answer["UploadId"])
         except Transient:
             with suppress(Transient):  # the store stumbles; what stays is left to `abort_unfinished`
                 for found, upload in self._unfinished(key):

@@ -70,6 +70,8 @@ def failure_of(error: grpc.aio.AioRpcError, *, what: str) -> BackupError:
     code, said = error.code(), text_of(error)
     if code in NO_ANSWER:
         return Transient("ServerUnavailable", f"{what}: no answer from Weaviate ({said})")
+    if code is grpc.StatusCode.INTERNAL and any(word in said for word in LOST_LEADER):
+        return Transient("ServerUnavailable", f"{what}: no answer from the raft leader ({said})")
     if code is grpc.StatusCode.DEADLINE_EXCEEDED:
         return Transient("ServerTimeout", f"{what}: Weaviate did not answer in time")
     if code is grpc.StatusCode.RESOURCE_EXHAUSTED and not is_too_large(error):
@@ -79,6 +81,8 @@ def failure_of(error: grpc.aio.AioRpcError, *, what: str) -> BackupError:
 
 
 NO_ANSWER = (grpc.StatusCode.UNAVAILABLE, grpc.StatusCode.CANCELLED, grpc.StatusCode.UNKNOWN)
+LOST_LEADER = ("code = Unavailable", "code = Canceled", "code = DeadlineExceeded")
+"""What a server says, as an internal error, when it asked the leader for us and lost it (`cluster/rpc/client.go`)."""
 EXPLAINED = {
     grpc.StatusCode.RESOURCE_EXHAUSTED: (
         "MessageTooLarge",

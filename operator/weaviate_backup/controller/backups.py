@@ -11,7 +11,6 @@ from datetime import UTC, datetime
 from weaviate_backup import metrics
 from weaviate_backup.api.backup import Backup, BackupPhase, BackupStatus, DeletionPolicy
 from weaviate_backup.api.bounds import status_json
-from weaviate_backup.api.durations import parse_duration
 from weaviate_backup.api.names import API_VERSION, BACKUP_KIND
 from weaviate_backup.api.operation_spec import Method
 from weaviate_backup.api.reading import check_shapes, read_object
@@ -21,7 +20,7 @@ from weaviate_backup.controller.backup_status import Sight, remember_backup, sho
 from weaviate_backup.controller.cluster_view import ask_weaviate, read_cluster, schema_of
 from weaviate_backup.controller.leases import LeaseView
 from weaviate_backup.controller.location_gate import read_location
-from weaviate_backup.controller.operation_driver import SHOW_SECONDS, OperationDriver
+from weaviate_backup.controller.operation_driver import SHOW_SECONDS, OperationDriver, timeout_of
 from weaviate_backup.controller.operation_secrets import Plan
 from weaviate_backup.controller.operations import Json, OperationRequest
 from weaviate_backup.controller.server_operations import ServerTask, place_of
@@ -256,7 +255,7 @@ def _request(backup: Backup, settings: OperatorSettings, *, deleting: bool, seen
     return BackupRequest(
         uid=backup.metadata["uid"],
         created_at=datetime.fromisoformat(backup.metadata["creationTimestamp"]),
-        timeout_seconds=parse_duration(backup.spec.timeout),
+        timeout_seconds=timeout_of(backup.spec),
         seen_at=seen_at,
         lease_seconds=settings.agent_lease_seconds,
         cancel=backup.spec.cancel,
@@ -296,6 +295,6 @@ def _effects(backup: Backup, *, lease_seconds: int) -> OperationRequest:
     return OperationRequest(
         stateful_set=spec.target.stateful_set,
         options=spec.agent,
-        timeout_seconds=parse_duration(spec.timeout),
+        timeout_seconds=timeout_of(spec),
         order=order,
     )

@@ -8,8 +8,10 @@ import asyncio
 from datetime import UTC, datetime
 from typing import ClassVar
 
-from weaviate_backup.api.backup import BackupStatus
-from weaviate_backup.api.restore import RestoreStatus
+from weaviate_backup.api.backup import BackupSpec, BackupStatus
+from weaviate_backup.api.durations import parse_duration
+from weaviate_backup.api.reading import SPEC_INVALID
+from weaviate_backup.api.restore import RestoreSpec, RestoreStatus
 from weaviate_backup.controller.agent_pods import Owner
 from weaviate_backup.controller.operations import Json, OperationRuntime
 from weaviate_backup.controller.refusing import end_refused
@@ -21,6 +23,14 @@ from weaviate_backup.settings import OperatorSettings
 
 SHOW_SECONDS = 1.0
 """Between two writes that only show progress."""
+
+
+def timeout_of(spec: BackupSpec | RestoreSpec) -> float:
+    """In seconds. Raises `InvalidInput` for what an older schema let pass."""
+    try:
+        return parse_duration(spec.timeout)
+    except ValueError as error:
+        raise InvalidInput(SPEC_INVALID, f"spec.timeout: {error}") from None
 
 
 class OperationDriver:

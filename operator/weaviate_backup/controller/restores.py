@@ -9,7 +9,6 @@ from weaviate_backup import metrics
 from weaviate_backup.api.backup import Backup, BackupPhase
 from weaviate_backup.api.bounds import status_json
 from weaviate_backup.api.config import RestoreOption
-from weaviate_backup.api.durations import parse_duration
 from weaviate_backup.api.location import LocationSpec
 from weaviate_backup.api.names import API_VERSION, RESTORE_KIND
 from weaviate_backup.api.operation_spec import Method
@@ -21,7 +20,7 @@ from weaviate_backup.controller.backup_status import Sight
 from weaviate_backup.controller.cluster_view import ask_weaviate, read_cluster, target_facts, users_enabled
 from weaviate_backup.controller.leases import LeaseView
 from weaviate_backup.controller.location_gate import read_location, read_secrets
-from weaviate_backup.controller.operation_driver import SHOW_SECONDS, OperationDriver
+from weaviate_backup.controller.operation_driver import SHOW_SECONDS, OperationDriver, timeout_of
 from weaviate_backup.controller.operation_secrets import Plan
 from weaviate_backup.controller.operations import Json, OperationRequest
 from weaviate_backup.controller.restore_pins import pin_of_spec, pin_of_status, refuse_other_pin
@@ -290,7 +289,7 @@ def _request(restore: Restore, settings: OperatorSettings, *, deleting: bool, se
     return RestoreRequest(
         uid=restore.metadata["uid"],
         created_at=datetime.fromisoformat(restore.metadata["creationTimestamp"]),
-        timeout_seconds=parse_duration(spec.timeout),
+        timeout_seconds=timeout_of(spec),
         seen_at=seen_at,
         wishes=RestoreWishes(
             include=spec.include,
@@ -342,6 +341,6 @@ def _effects(restore: Restore, *, lease_seconds: int) -> OperationRequest:
     return OperationRequest(
         stateful_set=spec.target.stateful_set,
         options=spec.agent,
-        timeout_seconds=parse_duration(spec.timeout),
+        timeout_seconds=timeout_of(spec),
         order=order,
     )

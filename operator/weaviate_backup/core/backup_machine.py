@@ -124,7 +124,7 @@ def decide_backup(  # noqa: PLR0911 (one return per phase)
     if why:
         return stop(state, outcome=why[0], failure=why[1], now=now)
     if world.unseen is not None:
-        return _unseen(request, state, world.unseen, now)
+        return _unseen(request, state, world, world.unseen, now, work)
     if state.phase is BackupPhase.PENDING:
         return _pending(request, state, world, now, work)
     if state.phase is BackupPhase.ABORTING:
@@ -176,8 +176,12 @@ def _unconfirmed(why: str) -> Failure:
     return conflict("CommitUnconfirmed", message)
 
 
-def _unseen(request: BackupRequest, state: BackupState, why: Failure, now: datetime) -> BackupDecision:
+def _unseen(  # noqa: PLR0917 (all of one tick)
+    request: BackupRequest, state: BackupState, world: BackupWorld, why: Failure, now: datetime, work: BackupWork
+) -> BackupDecision:
     """Nothing is ordered blindly: what has not begun is refused or waits, what aborts is waited for, within a bound."""
+    if state.phase is BackupPhase.ABORTING and state.server is not None:
+        return work.aborting(request, state, world, now)  # it has bounds of its own, and knows what is not known
     if state.phase is BackupPhase.PENDING and not why.transient:
         return stop(state, outcome=Outcome.FAILED, failure=why, now=now)
     since = request.seen_since(state.phase_since, now)

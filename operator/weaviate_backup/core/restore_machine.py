@@ -128,7 +128,7 @@ def decide_restore(  # noqa: PLR0911 (one return per phase)
     if why:
         return stop(state, outcome=why[0], failure=why[1], now=now)
     if world.unseen is not None:
-        return _unseen(request, state, world.unseen, now)
+        return _unseen(request, state, world, world.unseen, now, work)
     if state.phase is RestorePhase.PENDING:
         return _pending(request, state, world, now, work)
     if state.phase is RestorePhase.ABORTING:
@@ -217,8 +217,12 @@ def _may_be_applying(state: RestoreState, world: RestoreWorld) -> bool:
     return step is None or step.phase is not StepPhase.FAILED
 
 
-def _unseen(request: RestoreRequest, state: RestoreState, why: Failure, now: datetime) -> RestoreDecision:
+def _unseen(  # noqa: PLR0917 (all of one tick)
+    request: RestoreRequest, state: RestoreState, world: RestoreWorld, why: Failure, now: datetime, work: RestoreWork
+) -> RestoreDecision:
     """Nothing is ordered blindly: what has not begun is refused or waits, what aborts is waited for, within a bound."""
+    if state.phase is RestorePhase.ABORTING and state.server is not None:
+        return work.aborting(request, state, world, now)  # it has bounds of its own, and knows what is not known
     if state.phase is RestorePhase.PENDING and not why.transient:
         return stop(state, outcome=Outcome.FAILED, failure=why, now=now)
     since = request.seen_since(state.phase_since, now)

@@ -6,7 +6,7 @@ every tick, whatever somebody laid in the operation's way.
 
 from collections.abc import Mapping
 from dataclasses import dataclass, field
-from datetime import datetime, timedelta
+from datetime import datetime
 
 from weaviate_backup.core.orders import (
     LEASE_MARGIN_SECONDS,
@@ -46,8 +46,9 @@ class Request:
 
     def is_overdue(self, now: datetime) -> bool:
         """So late that nothing is waited for any more."""
-        deadline = self.created_at + timedelta(seconds=self.timeout_seconds)
-        return seconds_since(self.seen_since(deadline, now), now) > patience_of(self.lease_seconds)
+        late_seconds = seconds_since(self.created_at, now) - self.timeout_seconds
+        seen_seconds = seconds_since(self.seen_at or self.created_at, now)
+        return min(late_seconds, seen_seconds) > patience_of(self.lease_seconds)
 
 
 @dataclass(frozen=True)

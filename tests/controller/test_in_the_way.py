@@ -10,7 +10,7 @@ import pytest
 import pytest_asyncio
 from tests.api_server import Json
 from tests.controller.conftest import Stage, phase_of
-from tests.controller.test_backup_runs import add_secret, start
+from tests.controller.test_backup_runs import LOCATION, add_secret, start
 
 from weaviate_backup.api.names import API_VERSION, BACKUP_KIND
 from weaviate_backup.api.restore import Restore
@@ -19,6 +19,7 @@ from weaviate_backup.controller.agent_pods import Owner, pod_name
 from weaviate_backup.controller.backups import BackupDriver
 from weaviate_backup.controller.restores import RestoreDriver
 from weaviate_backup.core import ending, world
+from weaviate_backup.core.orders import STORE_WORKER
 from weaviate_backup.core.session import Failure, Step
 from weaviate_backup.errors import Permanent, Transient
 from weaviate_backup.kube import LEASES, LOCATIONS, PODS, SECRETS, STATEFUL_SETS, Kube, Resource
@@ -31,6 +32,7 @@ pytestmark = [
 ]
 NIGHTLY = "weaviatebackups/nightly"
 TOO_LARGE = Permanent("AnswerTooLarge", "more than 32 MiB")
+BUG = KeyError("metadata")
 BUSY = Transient("ApiServerUnavailable", "too many requests")
 _numbers = itertools.count(1)
 
@@ -46,6 +48,19 @@ async def test_a_pod_of_an_agent_s_name_is_the_reason(stage: Stage) -> None:
     assert failed["status"]["failure"]["reason"] == "PodInTheWay"
     assert name in failed["status"]["failure"]["message"]
     assert (await stage.get(f"pods/{name}"))[0] == 200, "what somebody else made stays"
+
+
+async def test_a_pod_of_a_worker_s_name_is_why_a_location_is_not_ready(stage: Stage) -> None:
+    await add_secret(stage)
+    made = await stage.apply("WeaviateBackupLocation", "store", {**LOCATION, "suspend": True})
+    who = Owner(kind="WeaviateBackupLocation", name="store", namespace=stage.namespace, uid=made["metadata"]["uid"])
+    name = pod_name(who, STORE_WORKER, ())
+    await make_pod(stage, name, labels={})
+    await stage.apply("WeaviateBackupLocation", "store", LOCATION)
+    async with stage.operator():
+        found = await stage.wait("weaviatebackuplocations/store", lambda body: "PodInTheWay" in str(body.get("status")))
+    assert name in found["status"]["conditions"][0]["message"]
+    assert (await stage.get(f"pods/{name}"))[0] == 200
 
 
 @pytest.mark.parametrize("forged", [False, True], ids=["labels", "labels and owner"])
@@ -133,10 +148,10 @@ READS = [("get", SECRETS), ("list", PODS), ("get", LOCATIONS), ("version", SECRE
 LATER_READS = [("get", SECRETS), ("list", PODS), ("get", LEASES), ("get", STATEFUL_SETS)]
 
 
-@pytest.mark.parametrize("error", [TOO_LARGE, BUSY], ids=["for good", "for now"])
+@pytest.mark.parametrize("error", [TOO_LARGE, BUSY, BUG], ids=["for good", "for now", "a bug"])
 @pytest.mark.parametrize("wish", ["", "cancel", "delete"])
 async def test_before_it_began_an_operation_hears_a_wish_whatever_cannot_be_read(
-    stage: Stage, kube: Kube, error: Permanent | Transient, wish: str
+    stage: Stage, kube: Kube, error: Exception, wish: str
 ) -> None:
     await start(stage)
     for number, (method, resource) in enumerate(READS):
@@ -149,7 +164,8 @@ async def test_before_it_began_an_operation_hears_a_wish_whatever_cannot_be_read
             continue
         assert ended == ("Failed" if error is TOO_LARGE else "Pending"), (method, resource)
         _, body = await stage.get(f"weaviatebackups/{name}")
-        assert error.message in body["status"]["conditions"][0]["message"]
+        said = "unexpected failure (KeyError)" if error is BUG else str(error).partition(": ")[2]
+        assert said in body["status"]["conditions"][0]["message"]
 
 
 @pytest.mark.parametrize(

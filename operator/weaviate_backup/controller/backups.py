@@ -76,15 +76,11 @@ class BackupDriver(OperationDriver):
             agents = await self._runtime.look(effects)
             look = self._look_before if state.phase is BackupPhase.PENDING else self._look
             return await look(backup, state, effects, agents)
-        except BackupError as error:
-            agents, runtime = self._runtime.blind(error), self._runtime
-            return BackupWorld(
-                agents=agents,
-                lease=Lease.UNKNOWN,
-                remains=not runtime.removed,
-                failed=runtime.failed,
-                unseen=failure_of(error),
-            )
+        except Exception as error:  # noqa: BLE001 (a bug, too, must not keep anybody from canceling)
+            runtime = self._runtime
+            agents, why = runtime.blind(error)
+            left, failed = not runtime.removed, runtime.failed
+            return BackupWorld(agents=agents, lease=Lease.UNKNOWN, remains=left, failed=failed, unseen=why)
 
     async def _look(self, backup: Backup, state: BackupState, effects: OperationRequest, agents: Agents) -> BackupWorld:
         lease = await self._runtime.lease(effects.stateful_set)

@@ -44,6 +44,7 @@ from weaviate_backup.core.topology import ClusterView
 from weaviate_backup.core.verification import signers_of
 from weaviate_backup.errors import BackupError, Permanent, Transient
 from weaviate_backup.kube import PODS, SECRETS, STATEFUL_SETS, AlreadyExists, Kube
+from weaviate_backup.metrics import TICK_FAILURES
 from weaviate_backup.settings import OperatorSettings
 
 DEADLINE_SLACK_SECONDS = 1800
@@ -126,11 +127,17 @@ class OperationRuntime:
         listed = await self.kube.list(PODS, self.owner.namespace, labels={"app.kubernetes.io/instance": self.owner.uid})
         return {pod["metadata"]["name"]: pod for pod in listed if self.owner.made(pod)}
 
-    def blind(self, error: BackupError) -> Agents:
-        """What `look` would tell, when it cannot; the reason is shown."""
-        log.info("%s %s/%s cannot be looked at: %s", self.owner.kind, self.owner.namespace, self.owner.name, error)
-        self.notes[""] = error.message
-        return Agents(operation_uid=self.owner.uid, pods={}, reports={}, troubles={})
+    def blind(self, error: Exception) -> tuple[Agents, Failure]:
+        """What `look` would tell, when it cannot, and why, which is shown."""
+        if isinstance(error, BackupError):
+            why = failure_of(error)
+            log.info("%s %s/%s cannot be seen: %s", self.owner.kind, self.owner.namespace, self.owner.name, error)
+        else:
+            why = Failure(reason="Unexpected", message=f"unexpected failure ({type(error).__name__})", transient=True)
+            log.exception("%s %s/%s cannot be seen", self.owner.kind, self.owner.namespace, self.owner.name)
+            TICK_FAILURES.labels(reason=why.reason).inc()
+        self.notes[""] = why.message
+        return Agents(operation_uid=self.owner.uid, pods={}, reports={}, troubles={}), why
 
     async def lease(self, stateful_set: str) -> LeaseView:
         """Of the StatefulSet that was planned for, else of the one that the spec names."""

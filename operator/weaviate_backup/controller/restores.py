@@ -87,15 +87,11 @@ class RestoreDriver(OperationDriver):
             agents = await self._runtime.look(effects)
             look = self._look_before if state.phase is RestorePhase.PENDING else self._look
             return await look(restore, state, effects, agents)
-        except BackupError as error:
-            agents, runtime = self._runtime.blind(error), self._runtime
-            return RestoreWorld(
-                agents=agents,
-                lease=Lease.UNKNOWN,
-                remains=not runtime.removed,
-                failed=runtime.failed,
-                unseen=failure_of(error),
-            )
+        except Exception as error:  # noqa: BLE001 (a bug, too, must not keep anybody from canceling)
+            runtime = self._runtime
+            agents, why = runtime.blind(error)
+            left, failed = not runtime.removed, runtime.failed
+            return RestoreWorld(agents=agents, lease=Lease.UNKNOWN, remains=left, failed=failed, unseen=why)
 
     async def _look(
         self, restore: Restore, state: RestoreState, effects: OperationRequest, agents: Agents

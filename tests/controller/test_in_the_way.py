@@ -88,7 +88,7 @@ async def test_what_must_not_be_written_is_the_reason(stage: Stage) -> None:
         failed = await stage.wait(NIGHTLY, cleaned_up)
     assert failed["status"]["phase"] == "Failed"
     assert failed["status"]["failure"]["reason"] == "Forbidden"
-    assert "not in this namespace" in failed["status"]["failure"]["message"]
+    assert "not in this namespace" in failed["status"]["conditions"][0]["message"]
 
 
 async def test_what_must_not_be_deleted_is_left(stage: Stage) -> None:
@@ -97,8 +97,8 @@ async def test_what_must_not_be_deleted_is_left(stage: Stage) -> None:
         await start(stage)
         completed = await stage.wait(NIGHTLY, cleaned_up)
         assert completed["status"]["phase"] == "Completed"
-        (lease,) = (await stage.get("leases"))[1]["items"]
-        assert lease["spec"]["holderIdentity"] == completed["metadata"]["uid"]
+        leases = (await stage.get("leases"))[1]["items"]
+        assert completed["metadata"]["uid"] in [each["spec"].get("holderIdentity") for each in leases]
         await stage.apply("WeaviateBackup", "second", {"locationRef": {"name": "store"}})
         await stage.phase("second", "Completed")
 
@@ -151,8 +151,9 @@ LATER_READS = [("get", SECRETS), ("list", PODS), ("get", LEASES), ("get", STATEF
 @pytest.mark.parametrize("error", [TOO_LARGE, BUSY, BUG], ids=["for good", "for now", "a bug"])
 @pytest.mark.parametrize("wish", ["", "cancel", "delete"])
 async def test_before_it_began_an_operation_hears_a_wish_whatever_cannot_be_read(
-    stage: Stage, kube: Kube, error: Exception, wish: str
+    stage: Stage, kube: Kube, error: Exception, wish: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
+    monkeypatch.setattr(ending, "TIDY_SECONDS", 1)
     await start(stage)
     for number, (method, resource) in enumerate(READS):
         name = f"blind-{number}"
@@ -164,6 +165,8 @@ async def test_before_it_began_an_operation_hears_a_wish_whatever_cannot_be_read
             continue
         assert ended == ("Failed" if error is TOO_LARGE else "Pending"), (method, resource)
         _, body = await stage.get(f"weaviatebackups/{name}")
+        if (error, resource) == (BUSY, STATEFUL_SETS):
+            continue  # it waits for its location, too, and says that first
         said = "unexpected failure (KeyError)" if error is BUG else str(error).partition(": ")[2]
         assert said in body["status"]["conditions"][0]["message"]
 
@@ -275,10 +278,6 @@ async def forbid(stage: Stage, group: str, plural: str, verb: str) -> None:
             if code in (403, 422):
                 break
             await asyncio.sleep(0.2)
-    if verb == "DELETE":  # it cannot be deleted any more, and is nobody's
-        await asyncio.to_thread(stage.server.request, "DELETE", stage.server.path_of(binding))
-        await asyncio.to_thread(stage.server.request, "DELETE", path)
-        await asyncio.to_thread(stage.server.apply, binding)
 
 
 async def make_pod(

@@ -6,7 +6,7 @@ passes beyond every deadline, somebody cancels. Times are kept as one of three i
 the number of states is finite.
 
 A siege, when a model has one, begins at any moment and never ends: whatever is asked of the platform is refused for
-good, or nothing of the operation can be looked at.
+good, and with `UNSEEN` nothing of the operation can be looked at.
 """
 
 from collections.abc import Iterator
@@ -182,7 +182,7 @@ def _decide(  # noqa: PLR0917 (cached by position)
     )
     if unseen:
         nobody = Agents(operation_uid=UID, pods={}, reports={}, troubles={})
-        world = BackupWorld(agents=nobody, lease=Lease.UNKNOWN, remains=remains, unseen=REFUSED)
+        world = BackupWorld(agents=nobody, lease=Lease.UNKNOWN, remains=remains, failed=world.failed, unseen=REFUSED)
     request = BackupRequest(uid=UID, created_at=created_at, timeout_seconds=3600, cancel=cancel)
     decision = decide_backup(request, state, world, NOW)
     return replace(decision, state=_settle_times(decision.state))

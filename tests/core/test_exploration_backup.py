@@ -37,7 +37,8 @@ def check_tick(model: Model, tick: Tick) -> None:
     if after.phase is not before.phase:
         assert not tick.decision.commands, "status first, command next tick"
     elif (model.failed or model.troubled or model.unseen) and not after.cleaned_up:
-        assert (tick.decision.look_again_seconds or 0) >= 1, "it is looked at again without a pause"
+        changed = after != before
+        assert changed or (tick.decision.look_again_seconds or 0) >= 1, "it is looked at again without a pause"
     if after.reason == "CommitUnconfirmed" != before.reason:
         assert before.committer
         assert model.created_at == LONG_AGO or set(ALL) >= model.troubled > set(), "somebody may still be asked"

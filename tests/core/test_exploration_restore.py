@@ -146,7 +146,7 @@ def decide(model: Model) -> RestoreDecision:
     )
     if model.unseen:
         nobody = Agents(operation_uid=UID, pods={}, reports={}, troubles={})
-        world = RestoreWorld(agents=nobody, lease=Lease.UNKNOWN, remains=remains, unseen=REFUSED)
+        world = RestoreWorld(agents=nobody, lease=Lease.UNKNOWN, remains=remains, failed=world.failed, unseen=REFUSED)
     created = LONG_AGO if model.late else NOW
     request = RestoreRequest(uid=UID, created_at=created, timeout_seconds=3600, cancel=model.cancel)
     decision = decide_restore(request, model.state, world, NOW)
@@ -321,7 +321,7 @@ def check_tick(model: Model) -> None:
     if after.phase is not before.phase:
         assert not decision.commands, "status first, command next tick"
     elif (model.failed or model.troubled or model.unseen) and not after.cleaned_up:
-        assert (decision.look_again_seconds or 0) >= 1, "it is looked at again without a pause"
+        assert after != before or (decision.look_again_seconds or 0) >= 1, "it is looked at again without a pause"
     if after.phase is RestorePhase.COMPLETED is not before.phase:
         assert model.applied == 1
     for command in decision.commands:

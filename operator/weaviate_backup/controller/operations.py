@@ -10,6 +10,7 @@ import ssl
 from collections.abc import Awaitable, Callable
 from dataclasses import dataclass, field
 from datetime import UTC, datetime, timedelta
+from functools import partial
 from typing import Any
 
 from weaviate_backup.api.location import SecretKeyReference
@@ -102,7 +103,7 @@ class OperationRuntime:
             secret = await self._read_secret()
         if self.memory is None and secret is not None:
             self.memory = self._remembered(secret, request)
-        self.pods = await self._own_pods()
+        await self._see_pods()
         ending = any(may_end(pod, datetime.now(UTC)) for pod in self.pods.values())
         self.remains = self.remains or secret is not None or ending
         names = self._names()
@@ -123,21 +124,27 @@ class OperationRuntime:
         troubles, self.troubles = self.troubles, {}
         return Agents(operation_uid=self.owner.uid, pods=states, reports=self.links.reports(), troubles=troubles)
 
-    async def _own_pods(self) -> dict[str, Json]:
+    async def _see_pods(self) -> None:
         listed = await self.kube.list(PODS, self.owner.namespace, labels={"app.kubernetes.io/instance": self.owner.uid})
-        return {pod["metadata"]["name"]: pod for pod in listed if self.owner.made(pod)}
+        self.pods = {pod["metadata"]["name"]: pod for pod in listed if self.owner.made(pod)}
 
     def blind(self, error: Exception) -> tuple[Agents, Failure]:
         """What `look` would tell, when it cannot, and why, which is shown."""
-        if isinstance(error, BackupError):
-            why = failure_of(error)
-            log.info("%s %s/%s cannot be seen: %s", self.owner.kind, self.owner.namespace, self.owner.name, error)
-        else:
-            why = Failure(reason="Unexpected", message=f"unexpected failure ({type(error).__name__})", transient=True)
-            log.exception("%s %s/%s cannot be seen", self.owner.kind, self.owner.namespace, self.owner.name)
-            TICK_FAILURES.labels(reason=why.reason).inc()
+        why = self._judged(error, "look")
         self.notes[""] = why.message
         return Agents(operation_uid=self.owner.uid, pods={}, reports={}, troubles={}), why
+
+    def _judged(self, error: Exception, what: str) -> Failure:
+        """The error as a value, once it is in the log; of a bug nothing is told but its kind."""
+        where = f"{self.owner.kind} {self.owner.namespace}/{self.owner.name}: {what}"
+        if isinstance(error, BackupError):
+            failure = failure_of(error)
+            log.log(logging.INFO if failure.transient else logging.WARNING, "%s: %s", where, error)
+            return failure
+        log.error("%s: unexpected failure", where, exc_info=error)
+        TICK_FAILURES.labels(reason="Unexpected").inc()
+        message = f"{what}: unexpected failure ({type(error).__name__})"
+        return Failure(reason="Unexpected", message=message, transient=True)
 
     async def lease(self, stateful_set: str) -> LeaseView:
         """Of the StatefulSet that was planned for, else of the one that the spec names."""
@@ -150,19 +157,14 @@ class OperationRuntime:
 
     async def discard(self, stateful_set: str) -> None:
         """Lets go of pods, Secrets and Lease, also when the plan cannot be read. What is refused for good stays."""
-        try:
-            self.pods = await self._own_pods()
-        except Permanent as error:
-            log.warning("pods of %s %s/%s stay: %s", self.owner.kind, self.owner.namespace, self.owner.name, error)
-        refused = await _all(self._remove_agents(), self._release(stateful_set))
-        if refused is not None:
-            log.warning("%s %s/%s: %s", self.owner.kind, self.owner.namespace, self.owner.name, refused)
+        for let_go in (self._see_pods, self._remove_agents, partial(self._release, stateful_set)):
+            if (refused := await _all(let_go())) is not None:
+                self._judged(refused, "let go")
 
     async def refusals(self) -> tuple[Failure, ...]:
         """What forbids to plan: without a plan of ours, a Secret of our name beside the object is not ours."""
-        if self.memory is not None:
-            return ()
-        if await self.kube.version(SECRETS, self.owner.namespace, self.owner.secret_name) is None:
+        name = self.owner.secret_name
+        if self.memory is not None or await self.kube.version(SECRETS, self.owner.namespace, name) is None:
             return ()
         error = operation_secrets.in_the_way(self.owner)
         return (conflict(error.reason, error.message),)
@@ -177,10 +179,8 @@ class OperationRuntime:
         nodes = command.nodes if isinstance(command, EnsureAgents) else ((node,) if node else ())
         try:
             await self._carry_out(command, request)
-        except BackupError as error:
-            failure = failure_of(error)
-            level = logging.INFO if failure.transient else logging.WARNING
-            log.log(level, "%s %s: %s: %s", self.owner.kind, self.owner.name, _named(command), error)
+        except Exception as error:  # noqa: BLE001 (a bug, too, is for the machine to judge)
+            failure = self._judged(error, _named(command))
             self.notes.update(dict.fromkeys(nodes or ("",), failure.message))
             if not nodes:
                 self.failed[type(command)] = failure
@@ -358,9 +358,8 @@ class OperationRuntime:
         client = self.links.client(node)
         if client is None:
             raise Transient("AgentUnreachable", f"the agent on {node} has no address")
-        cluster = None
-        if node != STORE_WORKER:
-            cluster = await read_cluster(self.kube, self.owner.namespace, request.stateful_set)
+        namespace, beside = self.owner.namespace, node != STORE_WORKER
+        cluster = await read_cluster(self.kube, namespace, request.stateful_set) if beside else None
         self.links.learn(node, await client.put_session(request.order(node, cluster, plan)))
 
     async def _remove_agents(self) -> None:

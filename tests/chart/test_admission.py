@@ -97,7 +97,7 @@ def secrets() -> tuple[Json, Json]:
     made = certificates.issue(OWNER.uid, {STORE_WORKER: "wvb-0123-store-0"}, now=now, valid_seconds=60)
     plan = PlannedBackup(
         nodes=("weaviate-0",), leader="weaviate-0", collections=(), server_version="1.39.1", started_at=now,
-        stateful_set_uid="u", location=LocationSpec.model_validate(LOCATIONS["s3"]),
+        stateful_set_uid="0b5f2c1e-0000-4000-8000-000000000001", location=LocationSpec.model_validate(LOCATIONS["s3"]),
     )  # fmt: skip
     mounted = operation_secrets.mounted_by_agents(made, None)
     memory = operation_secrets.memory_secret(

@@ -36,7 +36,7 @@ PLAN = PlannedBackup(
     collections=("Article",),
     server_version="1.39.1",
     started_at=NOW,
-    stateful_set_uid="a-uid",
+    stateful_set_uid="0b5f2c1e-0000-4000-8000-000000000001",
     location=LocationSpec.model_validate({"s3": {"bucket": "backups", "path": "mine"}}),
 )
 pytestmark = [pytest.mark.filterwarnings("ignore::pytest.PytestUnraisableExceptionWarning")]

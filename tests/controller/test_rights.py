@@ -137,9 +137,9 @@ def test_owners_need_the_right_that_no_request_shows(guarded: ApiServer, objects
 
 
 async def leave_a_lease(stage: Stage) -> None:
-    """Of an operation that is gone: it is taken over."""
+    """Of an operation that is gone, or of anybody's: it is taken over, and has our label then."""
     uid = (await asyncio.to_thread(stateful_set, stage))["metadata"]["uid"]
-    metadata = {"name": lease_name(uid), "namespace": stage.namespace, "labels": dict(MANAGED_BY)}
+    metadata = {"name": lease_name(uid), "namespace": stage.namespace}
     lease = {"apiVersion": "coordination.k8s.io/v1", "kind": "Lease", "metadata": metadata}
     status, answer = await asyncio.to_thread(stage.server.apply, {**lease, "spec": {"holderIdentity": "gone"}})
     assert status == 201, answer

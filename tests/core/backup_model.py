@@ -4,6 +4,9 @@ The operator is the real machine. Around it everything may happen at any moment:
 agent dies or restarts, is cut off and comes back, a step ends or fails, the operator forgets all but its status, time
 passes beyond every deadline, somebody cancels. Times are kept as one of three instants (long ago, now, soon), so that
 the number of states is finite.
+
+A siege, when a model has one, begins at any moment and never ends: whatever is asked of the platform is refused for
+good, and with `UNSEEN` nothing of the operation can be looked at.
 """
 
 from collections.abc import Iterator
@@ -66,12 +69,15 @@ PLAN = PlannedBackup(
     collections=("Article",),
     server_version="1.39.1",
     started_at=NOW,
-    stateful_set_uid="s",
+    stateful_set_uid="0b5f2c1e-0000-4000-8000-000000000001",
     location=LocationSpec(),
 )
 VERDICTS = frozenset({Step.VERIFY, Step.COMMIT})
 ENDINGS = frozenset({Step.DISCARD, Step.RELEASE})
 REFUSED = Failure(reason="Refused", message="no", transient=False)
+NO_COMMANDS, UNSEEN = "no commands", "unseen"
+PLATFORM_S = (AcquireLease, StorePlan, EnsureAgents, RemoveAgents, ReleaseLease)
+"""What the platform can refuse."""
 
 
 class Agent(NamedTuple):
@@ -90,6 +96,8 @@ class Agent(NamedTuple):
 
 
 class Model(NamedTuple):
+    """`failed`: refused in the last tick, `troubled`: agents likewise. `unconfirmed`: it ended without an answer."""
+
     state: BackupState = BackupState()
     created_at: datetime = NOW
     cancel: bool = False
@@ -99,6 +107,15 @@ class Model(NamedTuple):
     stored: frozenset[str] = frozenset()
     marker: bool = False
     ever_frozen: frozenset[str] = frozenset()
+    siege: str = ""
+    besieged: bool = False
+    failed: frozenset[type] = frozenset()
+    troubled: frozenset[str] = frozenset()
+    unconfirmed: bool = False
+
+    @property
+    def unseen(self) -> bool:
+        return self.besieged and self.siege == UNSEEN
 
     def agent(self, name: str) -> Agent:
         return self.agents[ALL.index(name)]
@@ -118,7 +135,17 @@ class Tick:
 
 
 def decide(model: Model) -> BackupDecision:
-    return _decide(model.state, model.created_at, model.cancel, model.lease, model.planned, model.agents)
+    return _decide(
+        model.state,
+        model.created_at,
+        model.cancel,
+        model.lease,
+        model.planned,
+        model.agents,
+        model.failed,
+        model.troubled,
+        model.unseen,
+    )
 
 
 def forget_decisions() -> None:
@@ -134,15 +161,28 @@ def _decide(  # noqa: PLR0917 (cached by position)
     lease: Lease,
     planned: bool,
     agents: tuple[Agent, ...],
+    failed: frozenset[type],
+    troubled: frozenset[str],
+    unseen: bool,
 ) -> BackupDecision:
     seen = Agents(
         operation_uid=UID,
         pods={name: _pod(agent) for name, agent in zip(ALL, agents, strict=True)},
         reports={name: _report(name, agent) for name, agent in zip(ALL, agents, strict=True)},
-        troubles={},
+        troubles=dict.fromkeys(troubled, REFUSED),
     )
     remains = planned or any(agent.pod is not AgentPhase.ABSENT for agent in agents)
-    world = BackupWorld(agents=seen, lease=lease, proposal=PLAN, plan=PLAN if planned else None, remains=remains)
+    world = BackupWorld(
+        agents=seen,
+        lease=lease,
+        proposal=PLAN,
+        plan=PLAN if planned else None,
+        remains=remains,
+        failed=dict.fromkeys(failed, REFUSED),
+    )
+    if unseen:
+        nobody = Agents(operation_uid=UID, pods={}, reports={}, troubles={})
+        world = BackupWorld(agents=nobody, lease=Lease.UNKNOWN, remains=remains, failed=world.failed, unseen=REFUSED)
     request = BackupRequest(uid=UID, created_at=created_at, timeout_seconds=3600, cancel=cancel)
     decision = decide_backup(request, state, world, NOW)
     return replace(decision, state=_settle_times(decision.state))
@@ -190,7 +230,7 @@ def _settle_times(state: BackupState) -> BackupState:
 
 def forget(model: Model) -> Model:
     """Drops what no decision looks at any more, so that states which behave alike are one."""
-    state = _forget_in_state(model.state)
+    state = _forget_in_state(model.state, besieged=model.besieged)
     phase = state.phase
     if phase is BackupPhase.FINALIZING:
         known = frozenset(node.name for node in state.nodes if node.phase is NodePhase.VERIFIED)
@@ -209,6 +249,7 @@ def forget(model: Model) -> Model:
         agents=agents,
         cancel=False,
         created_at=NOW,
+        unconfirmed=model.unconfirmed and matters,
         ever_frozen=frozenset(),
         stored=model.stored if matters else frozenset(),
     )
@@ -221,10 +262,10 @@ def _forget_in_agent(agent: Agent, steps: frozenset[Step], known: frozenset[str]
 
 
 @cache
-def _forget_in_state(state: BackupState) -> BackupState:
+def _forget_in_state(state: BackupState, *, besieged: bool) -> BackupState:
     over = state.phase is BackupPhase.ABORTING or state.phase.is_terminal
     nodes = tuple(_forget_node(node, over=over) for node in state.nodes)
-    since = state.phase_since if state.phase is BackupPhase.PREPARING else NOW
+    since = state.phase_since if state.phase is BackupPhase.PREPARING or (besieged and over) else NOW
     committer = None if over else state.committer
     return replace(state, nodes=nodes, phase_since=since, reason="", message="", committer=committer)
 
@@ -242,7 +283,8 @@ def operator_turns(model: Model) -> Iterator[tuple[Model, Tick]]:
     """The status is written, then any subset of the commands is executed; the others are lost or the operator dies."""
     decision = decide(model)
     tick = Tick(before=model.state, decision=decision)
-    written = model._replace(state=decision.state)
+    unconfirmed = model.unconfirmed or decision.state.reason == "CommitUnconfirmed"
+    written = model._replace(state=decision.state, failed=frozenset(), troubled=frozenset(), unconfirmed=unconfirmed)
     for commands in _subsets(decision.commands):
         after = written
         for command in commands:
@@ -254,7 +296,15 @@ def _subsets(commands: tuple[Command, ...]) -> Iterator[tuple[Command, ...]]:
     return chain.from_iterable(combinations(commands, count) for count in range(len(commands) + 1))
 
 
-def execute(model: Model, command: Command) -> Model:  # noqa: PLR0911
+def execute(model: Model, command: Command) -> Model:
+    if not model.besieged or not isinstance(command, PLATFORM_S):
+        return _carry_out(model, command)
+    if isinstance(command, EnsureAgents):
+        return model._replace(troubled=model.troubled | set(command.nodes))
+    return model._replace(failed=model.failed | {type(command)})
+
+
+def _carry_out(model: Model, command: Command) -> Model:  # noqa: PLR0911
     match command:
         case AcquireLease():
             return model._replace(lease=Lease.OURS)
@@ -321,6 +371,10 @@ def _world_turns(model: Model) -> Iterator[Model]:
             yield from _steps_end(model, name, agent, agent.running)
     if not model.cancel and not model.state.phase.is_terminal:
         yield model._replace(cancel=True)
+    if model.siege and not model.besieged:
+        yield model._replace(besieged=True)
+    if model.failed or model.troubled:
+        yield model._replace(failed=frozenset(), troubled=frozenset())  # another process looks next
     yield _time_passes(model)
 
 

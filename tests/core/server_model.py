@@ -10,7 +10,7 @@ from dataclasses import replace
 from itertools import combinations
 from typing import NamedTuple, TypeVar
 
-from tests.core.backup_model import LONG_AGO, NOW, REFUSED, UID
+from tests.core.backup_model import LONG_AGO, NO_COMMANDS, NOW, PLATFORM_S, REFUSED, UID
 
 from weaviate_backup.api.status import WeaviateStatus
 from weaviate_backup.core.backup_machine import BackupState
@@ -82,6 +82,39 @@ class Engine(NamedTuple):
         return self.owner is not None and self.owner == self.process
 
 
+class Siege(NamedTuple):
+    """From any moment on the platform refuses every command, or nothing of the operation can be looked at.
+
+    `failed`, `troubled`: commands of the last tick that were refused, those to the worker apart.
+    """
+
+    kind: str = ""
+    begun: bool = False
+    failed: frozenset[type] = frozenset()
+    troubled: bool = False
+
+    @property
+    def blinds(self) -> bool:
+        return self.begun and self.kind != NO_COMMANDS
+
+    def refuses(self, command: Command) -> bool:
+        return self.begun and isinstance(command, PLATFORM_S) and not self.blinds
+
+    def after(self, command: Command) -> "Siege":
+        if isinstance(command, EnsureAgents):
+            return self._replace(troubled=True)
+        return self._replace(failed=self.failed | {type(command)})
+
+    def forgotten(self) -> "Siege":
+        return self._replace(failed=frozenset(), troubled=False)
+
+    def turns(self) -> Iterator["Siege"]:
+        if self.kind and not self.begun:
+            yield self._replace(begun=True)
+        if self != self.forgotten():
+            yield self.forgotten()  # another process looks next
+
+
 def see(engine: Engine) -> ServerSight | None:
     if not engine.reachable:
         return None
@@ -115,7 +148,7 @@ def restarted(engine: Engine) -> Engine:
     return engine._replace(process=engine.process + 1, underway=None, canceling=False)
 
 
-def agents(worker: Worker, inspected: Inspected | None = None) -> Agents:
+def agents(worker: Worker, inspected: Inspected | None = None, *, troubled: bool = False) -> Agents:
     pod = AgentPod(phase=AgentPhase.RUNNING, created_at=NOW) if worker.running else ABSENT
     report: NodeReport | Unreachable = Unreachable(reason="AgentUnreachable", message="no answer")
     if worker.running:
@@ -133,7 +166,8 @@ def agents(worker: Worker, inspected: Inspected | None = None) -> Agents:
             audited=AUDITED if Step.AUDIT in worker.done else None,
             inspected=inspected if Step.INSPECT in worker.done else None,
         )
-    return Agents(operation_uid=UID, pods={STORE_WORKER: pod}, reports={STORE_WORKER: report}, troubles={})
+    troubles = {STORE_WORKER: REFUSED} if troubled else {}
+    return Agents(operation_uid=UID, pods={STORE_WORKER: pod}, reports={STORE_WORKER: report}, troubles=troubles)
 
 
 def serve(worker: Worker, command: Command) -> Worker:

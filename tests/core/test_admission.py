@@ -1,14 +1,18 @@
-"""How long what forbids a start is waited for."""
+"""How long what forbids a start is waited for, and that nothing before it is tried again without a pause."""
 
 from datetime import UTC, datetime, timedelta
 
 import pytest
+from tests.core.backup_model import PLAN, UID
 
-from weaviate_backup.core.admission import Gate, Passing, Refused, Wait, admit
-from weaviate_backup.core.orders import Lease
+from weaviate_backup.core.admission import Passing, Refused, Wait, admit
+from weaviate_backup.core.orders import AcquireLease, Command, Lease, StorePlan
 from weaviate_backup.core.session import Failure
+from weaviate_backup.core.stepping import Agents
+from weaviate_backup.core.world import World
 
 SINCE = datetime(2026, 11, 25, 7, 0, tzinfo=UTC)
+NOBODY = Agents(operation_uid=UID, pods={}, reports={}, troubles={})
 FINAL = Failure(reason="LocationSuspended", message="suspended", transient=False)
 USUAL = Failure(reason="NodeNotReady", message="not ready", transient=True)
 SHORT = Passing(reason="BucketNotFound", message="no bucket", transient=True, patience_seconds=20)
@@ -16,15 +20,9 @@ LONG = Passing(reason="LocationNotReady", message="being tried", transient=True,
 
 
 def after(seconds: float, *refusals: Failure) -> object:
-    gate = Gate(
-        lease=Lease.FREE,
-        lease_holder="",
-        native_backup=None,
-        refusals=refusals,
-        proposal=None,
-        plan_stored=False,
-    )
-    return admit(gate, waiting_since=SINCE, now=SINCE + timedelta(seconds=seconds))
+    world = World(agents=NOBODY, lease=Lease.FREE, refusals=refusals)
+    now = SINCE + timedelta(seconds=seconds)
+    return admit(world, waiting_since=SINCE, now=now)
 
 
 @pytest.mark.parametrize(("refusal", "seconds"), [(FINAL, -1), (SHORT, 20), (USUAL, 60), (LONG, 300)])
@@ -38,3 +36,19 @@ def test_each_refusal_is_waited_for_within_its_own_patience(refusal: Failure, se
 
 def test_the_one_whose_patience_is_over_is_the_reason() -> None:
     assert after(30, LONG, SHORT, USUAL) == Refused("BucketNotFound", "no bucket")
+
+
+@pytest.mark.parametrize(
+    ("lease", "command"), [(Lease.FREE, AcquireLease()), (Lease.OURS, StorePlan(plan=PLAN))], ids=["lease", "plan"]
+)
+def test_a_command_that_came_to_nothing_is_the_reason_to_wait_or_to_end(lease: Lease, command: Command) -> None:
+    def after_failure(*failures: Failure) -> object:
+        world = World(agents=NOBODY, lease=lease, proposal=PLAN, failed={type(command): each for each in failures})
+        return admit(world, waiting_since=SINCE, now=SINCE)
+
+    assert after_failure() == Wait("", "", (command,), 0.0)
+    waiting = after_failure(USUAL)
+    assert isinstance(waiting, Wait)
+    assert (waiting.reason, waiting.message, waiting.commands) == (USUAL.reason, USUAL.message, (command,))
+    assert waiting.look_again_seconds >= 1
+    assert after_failure(FINAL) == Refused(FINAL.reason, FINAL.message)

@@ -6,7 +6,18 @@ from collections.abc import Iterator
 
 import pytest
 from tests.core import backup_model
-from tests.core.backup_model import ALL, NODES, PLAN, Model, Tick, operator_turns, world_turns
+from tests.core.backup_model import (
+    ALL,
+    LONG_AGO,
+    NO_COMMANDS,
+    NODES,
+    PLAN,
+    UNSEEN,
+    Model,
+    Tick,
+    operator_turns,
+    world_turns,
+)
 
 from weaviate_backup.api.backup import BackupPhase
 from weaviate_backup.api.location import LocationSpec
@@ -25,6 +36,12 @@ def check_tick(model: Model, tick: Tick) -> None:
         assert after.phase is before.phase, "a terminal phase never changes"
     if after.phase is not before.phase:
         assert not tick.decision.commands, "status first, command next tick"
+    elif (model.failed or model.troubled or model.unseen) and not after.cleaned_up:
+        changed = after != before
+        assert changed or (tick.decision.look_again_seconds or 0) >= 1, "it is looked at again without a pause"
+    if after.reason == "CommitUnconfirmed" != before.reason:
+        assert before.committer
+        assert model.created_at == LONG_AGO or set(ALL) >= model.troubled > set(), "somebody may still be asked"
     if after.phase is BackupPhase.COMPLETED is not before.phase:
         assert all(node.phase is NodePhase.VERIFIED for node in before.nodes if node.name in NODES)
     for command in tick.decision.commands:
@@ -38,7 +55,9 @@ def check_tick(model: Model, tick: Tick) -> None:
 
 def check_model(model: Model) -> None:
     phase = model.state.phase
-    if model.marker:
+    if model.unconfirmed:
+        assert phase in (BackupPhase.ABORTING, BackupPhase.FAILED), f"it may be committed, yet {phase}"
+    elif model.marker:
         assert phase in (BackupPhase.FINALIZING, BackupPhase.COMPLETED), f"committed, yet {phase}"
         assert model.stored == set(NODES), "committed, yet objects are missing"
     if phase is BackupPhase.COMPLETED:
@@ -58,13 +77,17 @@ def no_collector() -> Iterator[None]:
 
 
 @pytest.mark.usefixtures("no_collector")
-@pytest.mark.parametrize("plan", [PLAN, SIGNED], ids=["anybody commits", "signers commit"])
+@pytest.mark.parametrize(
+    ("plan", "siege"),
+    [(PLAN, ""), (SIGNED, ""), (PLAN, NO_COMMANDS), (PLAN, UNSEEN)],
+    ids=["anybody commits", "signers commit", "then all commands are refused", "then nothing is seen"],
+)
 def test_no_order_of_events_breaks_an_invariant_or_ends_nowhere(
-    plan: PlannedBackup, monkeypatch: pytest.MonkeyPatch
+    plan: PlannedBackup, siege: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(backup_model, "PLAN", plan)
     backup_model.forget_decisions()
-    start = Model()
+    start = Model(siege=siege)
     seen, todo = {start}, deque([start])
     predecessors: dict[Model, list[Model]] = {}
     while todo:
@@ -85,7 +108,7 @@ def test_no_order_of_events_breaks_an_invariant_or_ends_nowhere(
         BackupPhase.FAILED,
         BackupPhase.CANCELED,
     }
-    assert all(model.lease is Lease.FREE for model in ended)
+    assert all(model.lease is Lease.FREE for model in ended if not model.besieged)
     can_end, todo = set(ended), deque(ended)
     while todo:
         for model in predecessors.get(todo.popleft(), ()):

@@ -9,7 +9,7 @@ from itertools import chain, combinations
 from typing import NamedTuple
 
 import pytest
-from tests.core.backup_model import LONG_AGO, NODES, NOW, REFUSED, UID
+from tests.core.backup_model import LONG_AGO, NO_COMMANDS, NODES, NOW, PLATFORM_S, REFUSED, UID, UNSEEN
 
 from weaviate_backup.api.location import LocationSpec
 from weaviate_backup.api.restore import RestorePhase
@@ -54,7 +54,7 @@ PLAN = PlannedRestore(
     applier="weaviate-0",
     server_version="1.39.1",
     started_at=NOW,
-    stateful_set_uid="s",
+    stateful_set_uid="0b5f2c1e-0000-4000-8000-000000000001",
     backup_id="b",
     location=LocationSpec(),
 )
@@ -104,6 +104,14 @@ class Model(NamedTuple):
     planned: bool = False
     agents: tuple[Agent, ...] = (Agent(), Agent())
     applied: int = 0
+    siege: str = ""
+    besieged: bool = False
+    failed: frozenset[type] = frozenset()
+    troubled: frozenset[str] = frozenset()
+
+    @property
+    def unseen(self) -> bool:
+        return self.besieged and self.siege == UNSEEN
 
     def agent(self, name: str) -> Agent:
         return self.agents[NODES.index(name)]
@@ -120,7 +128,7 @@ def decide(model: Model) -> RestoreDecision:
         operation_uid=UID,
         pods={name: _pod(agent) for name, agent in zip(NODES, model.agents, strict=True)},
         reports={name: _report(name, agent) for name, agent in zip(NODES, model.agents, strict=True)},
-        troubles={},
+        troubles=dict.fromkeys(model.troubled, REFUSED),
     )
     remains = model.planned or any(agent.pod is not AgentPhase.ABSENT for agent in model.agents)
     world = RestoreWorld(
@@ -134,13 +142,18 @@ def decide(model: Model) -> RestoreDecision:
             collections=("Article",) if model.blocked else (),
         ),
         remains=remains,
+        failed=dict.fromkeys(model.failed, REFUSED),
     )
+    if model.unseen:
+        nobody = Agents(operation_uid=UID, pods={}, reports={}, troubles={})
+        world = RestoreWorld(agents=nobody, lease=Lease.UNKNOWN, remains=remains, failed=world.failed, unseen=REFUSED)
     created = LONG_AGO if model.late else NOW
     request = RestoreRequest(uid=UID, created_at=created, timeout_seconds=3600, cancel=model.cancel)
     decision = decide_restore(request, model.state, world, NOW)
     state = decision.state
     nodes = tuple(replace(node, attempts=0, reason="", message="") for node in state.nodes)
-    settled = replace(state, nodes=nodes, verdict=None, applied=None, phase_since=NOW, reason="", message="")
+    since = state.phase_since if model.besieged and state.phase not in MATTERS else NOW
+    settled = replace(state, nodes=nodes, verdict=None, applied=None, phase_since=since, reason="", message="")
     return replace(decision, state=settled)
 
 
@@ -171,7 +184,7 @@ def _report(name: str, agent: Agent) -> NodeReport | Unreachable:
 
 def operator_turns(model: Model) -> Iterator[Model]:
     decision = decide(model)
-    written = model._replace(state=decision.state)
+    written = model._replace(state=decision.state, failed=frozenset(), troubled=frozenset())
     commands = decision.commands
     for chosen in chain.from_iterable(combinations(commands, count) for count in range(len(commands) + 1)):
         after = written
@@ -181,6 +194,14 @@ def operator_turns(model: Model) -> Iterator[Model]:
 
 
 def execute(model: Model, command: Command) -> Model:
+    if not model.besieged or not isinstance(command, PLATFORM_S):
+        return carry_out(model, command)
+    if isinstance(command, EnsureAgents):
+        return model._replace(troubled=model.troubled | set(command.nodes))
+    return model._replace(failed=model.failed | {type(command)})
+
+
+def carry_out(model: Model, command: Command) -> Model:
     match command:
         case AcquireLease():
             model = model._replace(lease=Lease.OURS)
@@ -231,6 +252,10 @@ def world_turns(model: Model) -> Iterator[Model]:
             yield from _steps_end(model, name, agent, agent.running)
     if not model.cancel and not model.state.phase.is_terminal:
         yield model._replace(cancel=True)
+    if model.siege and not model.besieged:
+        yield model._replace(besieged=True)
+    if model.failed or model.troubled:
+        yield model._replace(failed=frozenset(), troubled=frozenset())  # another process looks next
     yield _time_passes(model)
 
 
@@ -266,7 +291,8 @@ def _time_passes(model: Model) -> Model:
     nodes = tuple(
         replace(node, silent_since=LONG_AGO if node.silent_since else None, retry_at=None) for node in model.state.nodes
     )
-    return model._replace(state=replace(model.state, nodes=nodes), late=True)
+    since = LONG_AGO if model.besieged and model.state.phase_since else model.state.phase_since
+    return model._replace(state=replace(model.state, nodes=nodes, phase_since=since), late=True)
 
 
 def forget(model: Model) -> Model:
@@ -294,6 +320,8 @@ def check_tick(model: Model) -> None:
         assert after.phase is before.phase, "a terminal phase never changes"
     if after.phase is not before.phase:
         assert not decision.commands, "status first, command next tick"
+    elif (model.failed or model.troubled or model.unseen) and not after.cleaned_up:
+        assert after != before or (decision.look_again_seconds or 0) >= 1, "it is looked at again without a pause"
     if after.phase is RestorePhase.COMPLETED is not before.phase:
         assert model.applied == 1
     for command in decision.commands:
@@ -330,8 +358,11 @@ def no_collector() -> Iterator[None]:
 
 
 @pytest.mark.usefixtures("no_collector")
-def test_no_order_of_events_breaks_an_invariant_or_ends_nowhere() -> None:
-    starts = [Model(), Model(blocked=True)]
+@pytest.mark.parametrize(
+    "siege", ["", NO_COMMANDS, UNSEEN], ids=["", "then all commands are refused", "then nothing is seen"]
+)
+def test_no_order_of_events_breaks_an_invariant_or_ends_nowhere(siege: str) -> None:
+    starts = [Model(siege=siege), Model(siege=siege, blocked=True)]
     seen, todo = set(starts), deque(starts)
     predecessors: dict[Model, list[Model]] = {}
     while todo:

@@ -5,10 +5,12 @@ from dataclasses import replace
 from functools import cache
 from typing import NamedTuple
 
-from tests.core.backup_model import LONG_AGO, NOW, PLAN, UID
+import pytest
+from tests.core.backup_model import LONG_AGO, NO_COMMANDS, NOW, PLAN, REFUSED, UID, UNSEEN
 from tests.core.exploration import explore
 from tests.core.server_model import (
     Engine,
+    Siege,
     Worker,
     agents,
     lease_after,
@@ -50,17 +52,20 @@ class Model(NamedTuple):
     engine: Engine = Engine()
     foreign: bool = False
     free: bool = True
+    siege: Siege = Siege()
 
 
 @cache
 def decide(model: Model) -> BackupDecision:
     world = BackupWorld(
-        agents=agents(model.worker),
+        agents=agents(Worker() if model.siege.blinds else model.worker, troubled=model.siege.troubled),
         lease=model.lease,
         proposal=PLAN,
-        plan=PLAN if model.planned else None,
+        plan=PLAN if model.planned and not model.siege.blinds else None,
         remains=model.planned or model.worker.running,
-        server=see(model.engine),
+        server=None if model.siege.blinds else see(model.engine),
+        failed=dict.fromkeys(model.siege.failed, REFUSED),
+        unseen=REFUSED if model.siege.blinds else None,
     )
     created = LONG_AGO if model.late else NOW
     request = BackupRequest(uid=UID, created_at=created, timeout_seconds=3600, cancel=model.cancel)
@@ -71,12 +76,16 @@ def decide(model: Model) -> BackupDecision:
 
 def successors(model: Model) -> Iterator[Model]:
     decision = decide(model)
-    looked = model._replace(state=decision.state, engine=model.engine._replace(reply=""))
+    siege = model.siege.forgotten()
+    looked = model._replace(state=decision.state, engine=model.engine._replace(reply=""), siege=siege)
     yield from turns(looked, decision.commands, execute)
     yield from world_turns(model)
 
 
 def execute(model: Model, command: Command) -> Iterator[Model]:
+    if model.siege.refuses(command):
+        yield model._replace(siege=model.siege.after(command))
+        return
     match command:
         case CallServer(verb=ServerVerb.CREATE, run=run):
             for engine in requests(model.engine, run.process, begun(model.engine)):
@@ -109,6 +118,8 @@ def world_turns(model: Model) -> Iterator[Model]:
         yield model._replace(engine=changed)
     if not model.cancel and not model.state.phase.is_terminal:
         yield model._replace(cancel=True)
+    for siege in model.siege.turns():
+        yield model._replace(siege=siege)
     yield time_passes(model)
 
 
@@ -143,6 +154,8 @@ def check(model: Model) -> None:
         assert after.phase is before.phase, "a terminal phase never changes"
     if after.phase is not before.phase:
         assert not decision.commands, "status first, command next tick"
+    elif (model.siege.failed or model.siege.troubled or model.siege.blinds) and not after.cleaned_up:
+        assert (decision.look_again_seconds or 0) >= 1 or after != before, "it is looked at again without a pause"
     if after.server is not None and after.server.accepted:
         assert model.engine.began, "taken for begun, and never was"
     for command in decision.commands:
@@ -163,11 +176,12 @@ def check(model: Model) -> None:
         assert after.phase not in (BackupPhase.UPLOADING, BackupPhase.FINALIZING, BackupPhase.COMPLETED)
 
 
-def test_no_order_of_events_breaks_an_invariant_or_ends_nowhere() -> None:
-    foreign = Engine(shown=WeaviateStatus.STARTED, owner=0)
-    starts = (Model(), Model(foreign=True, engine=foreign), Model(free=False))
+@pytest.mark.parametrize("kind", ["", NO_COMMANDS, UNSEEN])
+def test_no_order_of_events_breaks_an_invariant_or_ends_nowhere(kind: str) -> None:
+    foreign, siege = Engine(shown=WeaviateStatus.STARTED, owner=0), Siege(kind)
+    starts = [Model(siege=siege), Model(foreign=True, engine=foreign, siege=siege), Model(free=False, siege=siege)]
     seen, ended = explore(starts, successors, check, is_end=lambda model: model.state.cleaned_up)
     phases = {model.state.phase for model in ended}
     assert phases == {BackupPhase.COMPLETED, BackupPhase.FAILED, BackupPhase.CANCELED}
-    assert all(model.lease is Lease.FREE for model in ended)
+    assert all(model.lease is Lease.FREE for model in ended if not model.siege.begun)
     assert len(seen) > 5_000, "the model became trivial"

@@ -6,10 +6,11 @@ from functools import cache
 from typing import NamedTuple
 
 import pytest
-from tests.core.backup_model import LONG_AGO, NODES, NOW, UID
+from tests.core.backup_model import LONG_AGO, NO_COMMANDS, NODES, NOW, REFUSED, UID, UNSEEN
 from tests.core.exploration import explore
 from tests.core.server_model import (
     Engine,
+    Siege,
     Worker,
     agents,
     lease_after,
@@ -55,6 +56,7 @@ class Model(NamedTuple):
     worker: Worker = Worker()
     engine: Engine = Engine()
     there: int = 0
+    siege: Siege = Siege()
 
     @property
     def cancelable(self) -> bool:
@@ -70,14 +72,16 @@ def decide(model: Model) -> RestoreDecision:
     recovered = Recovered(frozenset(there), missing) if model.engine.reachable else None
     target = TargetFacts(nodes=dict.fromkeys(NODES, True), version=model.version, collections=there)
     world = RestoreWorld(
-        agents=agents(model.worker, inspected),
+        agents=agents(Worker() if model.siege.blinds else model.worker, inspected, troubled=model.siege.troubled),
         lease=model.lease,
         proposal=plan,
-        plan=plan if model.planned else None,
+        plan=plan if model.planned and not model.siege.blinds else None,
         target=target if model.engine.reachable else None,
         remains=model.planned or model.worker.running,
-        server=see(model.engine),
-        recovered=recovered,
+        server=None if model.siege.blinds else see(model.engine),
+        recovered=None if model.siege.blinds else recovered,
+        failed=dict.fromkeys(model.siege.failed, REFUSED),
+        unseen=REFUSED if model.siege.blinds else None,
     )
     created = LONG_AGO if model.late else NOW
     request = RestoreRequest(uid=UID, created_at=created, timeout_seconds=3600, cancel=model.cancel)
@@ -89,12 +93,16 @@ def decide(model: Model) -> RestoreDecision:
 
 def successors(model: Model) -> Iterator[Model]:
     decision = decide(model)
-    looked = model._replace(state=decision.state, engine=model.engine._replace(reply=""))
+    siege = model.siege.forgotten()
+    looked = model._replace(state=decision.state, engine=model.engine._replace(reply=""), siege=siege)
     yield from turns(looked, decision.commands, execute)
     yield from world_turns(model)
 
 
 def execute(model: Model, command: Command) -> Iterator[Model]:
+    if model.siege.refuses(command):
+        yield model._replace(siege=model.siege.after(command))
+        return
     match command:
         case CallServer(verb=ServerVerb.RESTORE, run=run):
             for engine in requests(model.engine, run.process, begun(model.engine)):
@@ -133,6 +141,8 @@ def world_turns(model: Model) -> Iterator[Model]:
         yield model._replace(engine=restarted(engine))
     if not model.cancel and not model.state.phase.is_terminal:
         yield model._replace(cancel=True)
+    for siege in model.siege.turns():
+        yield model._replace(siege=siege)
     yield time_passes(model)
 
 
@@ -165,6 +175,8 @@ def check(model: Model) -> None:
         assert after.phase is before.phase, "a terminal phase never changes"
     if after.phase is not before.phase:
         assert not decision.commands, "status first, command next tick"
+    elif (model.siege.failed or model.siege.troubled or model.siege.blinds) and not after.cleaned_up:
+        assert (decision.look_again_seconds or 0) >= 1 or after != before, "it is looked at again without a pause"
     if after.server is not None and after.server.accepted:
         assert model.engine.began, "taken for begun, and never was"
     for command in decision.commands:
@@ -186,11 +198,13 @@ EARLIER = (None, WeaviateStatus.SUCCESS, WeaviateStatus.FAILED, WeaviateStatus.C
 """What the server still says of an earlier restore of the same backup."""
 
 
-@pytest.mark.parametrize("version", ["1.39.1", "1.35.2"])
-def test_no_order_of_events_breaks_an_invariant_or_ends_nowhere(version: str) -> None:
-    starts = [Model(version, engine=Engine(shown=shown)) for shown in EARLIER]
+@pytest.mark.parametrize(
+    ("version", "kind"), [("1.39.1", ""), ("1.35.2", ""), ("1.39.1", NO_COMMANDS), ("1.39.1", UNSEEN)]
+)
+def test_no_order_of_events_breaks_an_invariant_or_ends_nowhere(version: str, kind: str) -> None:
+    starts = [Model(version, engine=Engine(shown=shown), siege=Siege(kind)) for shown in EARLIER]
     seen, ended = explore(starts, successors, check, is_end=lambda model: model.state.cleaned_up)
     phases = {model.state.phase for model in ended}
     assert phases == {RestorePhase.COMPLETED, RestorePhase.FAILED, RestorePhase.CANCELED}
-    assert all(model.lease is Lease.FREE for model in ended)
+    assert all(model.lease is Lease.FREE for model in ended if not model.siege.begun)
     assert len(seen) > 5_000, "the model became trivial"

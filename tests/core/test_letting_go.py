@@ -5,7 +5,7 @@ from datetime import UTC, datetime, timedelta
 import pytest
 
 from weaviate_backup.api.status import NodePhase
-from weaviate_backup.core.ending import LettingGo, let_go
+from weaviate_backup.core.ending import LETTING_GO_SECONDS, LettingGo, let_go
 from weaviate_backup.core.orders import LEASE_MARGIN_SECONDS, AgentPhase, AgentPod, NodeState, PutSession
 from weaviate_backup.core.session import Failure, NodeReport, Step, StepPhase, StepReport
 from weaviate_backup.core.stepping import Agents
@@ -52,3 +52,12 @@ def test_until_then_a_session_is_asked_for_again() -> None:
     going = tick(release=None, seconds=PATIENCE_SECONDS - 1)
     assert not going.settled
     assert going.commands == (PutSession(node=NODE),)
+
+
+def test_one_that_is_about_to_for_ever_is_given_up_at_last() -> None:
+    """Whoever has the keys of an agent can answer in its place."""
+    running = StepReport(phase=StepPhase.RUNNING)
+    assert not tick(release=running, seconds=LETTING_GO_SECONDS - 1).settled
+    going = tick(release=running, seconds=LETTING_GO_SECONDS + 1)
+    assert going.settled
+    assert (going.nodes[0].phase, going.nodes[0].reason) == (NodePhase.UNREACHABLE, "AgentHolds")

@@ -11,12 +11,14 @@ from weaviate_backup.api.restore import RestorePhase
 from weaviate_backup.core.orders import AgentPhase, AgentPod, Lease, NodeState
 from weaviate_backup.core.restore_machine import RestoreRequest, RestoreState, RestoreWorld, decide_restore
 from weaviate_backup.core.restore_plan import TargetFacts
-from weaviate_backup.core.session import NodeReport, Step, StepPhase, StepReport
+from weaviate_backup.core.session import Failure, NodeReport, Step, StepPhase, StepReport
 from weaviate_backup.core.stepping import Agents
 
 READY = TargetFacts(nodes=dict.fromkeys(NODES, True), version="1.39.1", collections=())
 ONE_DOWN = replace(READY, nodes={**READY.nodes, NODES[1]: False})
 TAKEN = replace(ONE_DOWN, collections=("Article",))
+SILENT = Failure(reason="NodeNotReady", message="no answer", transient=True)
+BROKEN = Failure(reason="PortInvalid", message="--port is 99999999", transient=False)
 
 
 @pytest.mark.parametrize(
@@ -26,10 +28,12 @@ TAKEN = replace(ONE_DOWN, collections=("Article",))
         (ONE_DOWN, 1, RestorePhase.VALIDATING, "NodeNotReady"),
         (ONE_DOWN, 121, RestorePhase.ABORTING, "NodeNotReady"),
         (TAKEN, 1, RestorePhase.ABORTING, "NodeNotReady"),
+        (SILENT, 1, RestorePhase.VALIDATING, "Planning"),
+        (BROKEN, 1, RestorePhase.ABORTING, "PortInvalid"),
     ],
 )
 def test_only_what_may_pass_is_waited_for_and_not_for_ever(
-    target: TargetFacts, seconds: int, phase: RestorePhase, reason: str
+    target: TargetFacts | Failure, seconds: int, phase: RestorePhase, reason: str
 ) -> None:
     reports = {
         name: NodeReport(

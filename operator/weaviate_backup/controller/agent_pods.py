@@ -23,6 +23,7 @@ from weaviate_backup.core.session import (
     TLS_MOUNT,
 )
 from weaviate_backup.core.topology import ClusterAuth, NodeView, SecretKey
+from weaviate_backup.errors import Permanent
 
 Json = dict[str, Any]
 MANAGED_BY = {"app.kubernetes.io/managed-by": "weaviate-backup-operator"}
@@ -62,6 +63,14 @@ class Owner:
     def client_secret_name(self) -> str:
         return f"wvb-client-{self.uid}"
 
+    def made(self, body: Json) -> bool:
+        """Whether the object shows that it was made for this owner. Others may carry some of its marks: without all of
+        our labels the chart's policy lets us delete nothing, and without the owner it goes with nobody."""
+        metadata = body["metadata"]
+        owners = metadata.get("ownerReferences") or ()
+        is_owned = any(each.get("uid") == self.uid and each.get("controller") for each in owners)
+        return is_owned and self.labels.items() <= (metadata.get("labels") or {}).items()
+
 
 @dataclass(frozen=True)
 class AgentImage:
@@ -75,6 +84,14 @@ class AgentImage:
 def pod_name(owner: Owner, node: str, nodes: tuple[str, ...]) -> str:
     """`wvb-<uid>-<position>`; a store worker is `wvb-<uid>-store-0`."""
     return f"wvb-{owner.short}-{node[1:] if node in PROBING_WORKERS else nodes.index(node)}"
+
+
+def in_the_way(owner: Owner, name: str) -> Permanent:
+    return Permanent(
+        "PodInTheWay",
+        f"pod {name} in namespace {owner.namespace} is not the one that this operator makes for "
+        f"{owner.kind} {owner.name}; delete it",
+    )
 
 
 def leaf_keys(node: str) -> tuple[str, str]:

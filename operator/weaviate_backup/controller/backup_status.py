@@ -220,7 +220,7 @@ def _conditions(
         by_server = backup.spec.method is Method.SERVER
         message = (SERVER_SAYING if by_server else SAYING)[phase].format(nodes=nodes, message=state.message)
         trouble = sight.notes.get("server") or (state.message if phase is BackupPhase.PREPARING else "")
-        if by_server and trouble:
+        if trouble := sight.notes.get("") or (trouble if by_server else ""):
             message = f"{message}: {trouble}"
         reason = state.reason if phase is BackupPhase.ABORTING and state.reason else str(phase)
     return conditions.progressing(before.conditions, reason=reason, message=message, generation=generation, now=now)

@@ -4,7 +4,6 @@ The status is written before the commands are carried out, and only when it diff
 second. All memory is in the status and, for the plan, in the operation's Secret.
 """
 
-import asyncio
 import logging
 import time
 from datetime import UTC, datetime
@@ -12,7 +11,6 @@ from datetime import UTC, datetime
 from weaviate_backup import metrics
 from weaviate_backup.api.backup import Backup, BackupPhase, BackupStatus, DeletionPolicy
 from weaviate_backup.api.bounds import status_json
-from weaviate_backup.api.durations import parse_duration
 from weaviate_backup.api.names import API_VERSION, BACKUP_KIND
 from weaviate_backup.api.operation_spec import Method
 from weaviate_backup.api.reading import check_shapes, read_object
@@ -22,10 +20,10 @@ from weaviate_backup.controller.backup_status import Sight, remember_backup, sho
 from weaviate_backup.controller.cluster_view import ask_weaviate, read_cluster, schema_of
 from weaviate_backup.controller.leases import LeaseView
 from weaviate_backup.controller.location_gate import read_location
+from weaviate_backup.controller.operation_driver import SHOW_SECONDS, OperationDriver, timeout_of
 from weaviate_backup.controller.operation_secrets import Plan
-from weaviate_backup.controller.operations import Json, OperationRequest, OperationRuntime
-from weaviate_backup.controller.refusing import end_refused
-from weaviate_backup.controller.server_operations import ServerLine, ServerTask, place_of
+from weaviate_backup.controller.operations import Json, OperationRequest
+from weaviate_backup.controller.server_operations import ServerTask, place_of
 from weaviate_backup.core.backup_machine import (
     BackupDecision,
     BackupRequest,
@@ -33,7 +31,7 @@ from weaviate_backup.core.backup_machine import (
     BackupWorld,
     decide_backup,
 )
-from weaviate_backup.core.orders import STORE_WORKER, Lease, PlannedBackup, conflict
+from weaviate_backup.core.orders import STORE_WORKER, Lease, PlannedBackup, conflict, failure_of
 from weaviate_backup.core.selection import select
 from weaviate_backup.core.server_backup import BY_SERVER
 from weaviate_backup.core.server_following import ServerSight
@@ -42,45 +40,19 @@ from weaviate_backup.core.session import BackupOrder, Failure, SessionOrder, Sto
 from weaviate_backup.core.signing import refuse_unsigned_backup, warn_of_unsigned
 from weaviate_backup.core.stepping import Agents
 from weaviate_backup.core.topology import ClusterView
-from weaviate_backup.errors import BackupError, InvalidInput, Permanent, Transient
-from weaviate_backup.kube import BACKUPS, Kube
+from weaviate_backup.errors import BackupError, Transient
+from weaviate_backup.kube import BACKUPS
 from weaviate_backup.settings import OperatorSettings
 
 MIB = 1024 * 1024
-SHOW_SECONDS = 1.0
-"""Between two writes that only show progress."""
 CURE = "create a new WeaviateBackup"
 log = logging.getLogger(__name__)
 
 
-class BackupDriver:
-    """The work on one backup while its daemon lives."""
+class BackupDriver(OperationDriver):
+    """The work on one backup."""
 
-    def __init__(self, kube: Kube, settings: OperatorSettings, owner: Owner, *, wake: asyncio.Event) -> None:
-        self.name = f"backup {owner.namespace}/{owner.name}"
-        self.wake = wake
-        self.deleting = False
-        self._kube = kube
-        self._settings = settings
-        self._owner = owner
-        self._runtime = OperationRuntime(kube, settings, owner, wake.set, PlannedBackup)
-        self._line = ServerLine(kube, owner)
-        self._shown: dict[str, object] | None = None
-        self._shown_at = 0.0
-
-    async def close(self) -> None:
-        await self._runtime.close()
-
-    async def tick(self) -> float | None:
-        body = await self._kube.get(BACKUPS, self._owner.namespace, self._owner.name)
-        if body is None or body["metadata"]["uid"] != self._owner.uid:
-            return None
-        if body["metadata"].get("deletionTimestamp") and not self.deleting:
-            return None  # the deletion handler goes on from here
-        try:
-            return await self._turn(body)
-        except InvalidInput as error:
-            return await end_refused(self._runtime, BACKUPS, body, BackupStatus, error)
+    word, resource, plan_type, status_type = "backup", BACKUPS, PlannedBackup, BackupStatus
 
     async def _turn(self, body: Json) -> float | None:
         backup = read_object(Backup, body, cure=CURE)
@@ -88,30 +60,50 @@ class BackupDriver:
         if state.phase is BackupPhase.PENDING:
             check_shapes(backup.spec, cure=CURE)
         effects = _effects(backup, lease_seconds=self._settings.agent_lease_seconds)
-        agents = await self._runtime.look(effects)
-        world = await self._look(backup, state, effects, agents)
+        world = await self._observe(backup, state, effects)
         now = datetime.now(UTC)
         request = _request(backup, self._settings, deleting=self.deleting, seen_at=self._runtime.seen_at)
         decision = decide_backup(request, state, world, now, BY_SERVER if _by_server(backup) else None)
-        written = await self._show(backup, state, decision, agents, world.server, now)
+        written = await self._show(backup, state, decision, world, now)
         await self._runtime.perform(decision.commands, effects)
         await self._line.perform(decision.commands, self._task(backup))
         pause = decision.look_again_seconds
         return pause if written or pause is None else min(pause, SHOW_SECONDS)
 
+    async def _observe(self, backup: Backup, state: BackupState, effects: OperationRequest) -> BackupWorld:
+        """All that is looked at, or why it could not be."""
+        try:
+            agents = await self._runtime.look(effects)
+            look = self._look_before if state.phase is BackupPhase.PENDING else self._look
+            return await look(backup, state, effects, agents)
+        except Exception as error:  # noqa: BLE001 (a bug, too, must not keep anybody from canceling)
+            runtime = self._runtime
+            agents, why = runtime.blind(error)
+            left, failed = not runtime.removed, runtime.failed
+            return BackupWorld(agents=agents, lease=Lease.UNKNOWN, remains=left, failed=failed, unseen=why)
+
     async def _look(self, backup: Backup, state: BackupState, effects: OperationRequest, agents: Agents) -> BackupWorld:
+        lease = await self._runtime.lease(effects.stateful_set)
+        return BackupWorld(
+            agents=agents,
+            lease=lease.lease,
+            lease_holder=lease.holder,
+            plan=self._plan,
+            remains=self._runtime.remains,
+            failed=self._runtime.failed,
+            server=await self._look_at_server(backup, state),
+        )
+
+    @property
+    def _plan(self) -> PlannedBackup | None:
         plan = self._runtime.plan
         assert plan is None or isinstance(plan, PlannedBackup)
-        if state.phase is not BackupPhase.PENDING:
-            lease = await leases.look(self._kube, self._owner, plan.stateful_set_uid) if plan else LeaseView(Lease.FREE)
-            return BackupWorld(
-                agents=agents,
-                lease=lease.lease,
-                lease_holder=lease.holder,
-                plan=plan,
-                remains=self._runtime.remains,
-                server=await self._look_at_server(backup, state),
-            )
+        return plan
+
+    async def _look_before(
+        self, backup: Backup, _: BackupState, effects: OperationRequest, agents: Agents
+    ) -> BackupWorld:
+        """What stands before a start."""
         refusals: list[Failure] = []
         lease, native, proposal = LeaseView(Lease.UNKNOWN), None, None
         spec = backup.spec
@@ -164,7 +156,7 @@ class BackupDriver:
                     ),
                 )
         except BackupError as error:
-            refusals.append(_refusal(error))
+            refusals.append(failure_of(error))
         return BackupWorld(
             agents=agents,
             lease=lease.lease,
@@ -172,15 +164,16 @@ class BackupDriver:
             native_backup=native,
             refusals=tuple(refusals),
             proposal=proposal,
-            plan=plan,
+            plan=self._plan,
             remains=self._runtime.remains,
+            failed=self._runtime.failed,
         )
 
     def _task(self, backup: Backup) -> ServerTask | None:
         """What method Server works with; None before there is a plan, and for the other method."""
-        plan, spec = self._runtime.plan, backup.spec
+        plan, spec = self._plan, backup.spec
         location = plan.location if plan else backup.status.location
-        leader = plan.leader if isinstance(plan, PlannedBackup) else ""
+        leader = plan.leader if plan else ""
         if not _by_server(backup) or location is None:
             return None
         return ServerTask(spec, spec.effective_backup_id(backup.metadata["name"]), location, leader)
@@ -192,28 +185,15 @@ class BackupDriver:
             return None
         return await self._line.look(task, state.server)
 
-    async def _show(  # noqa: PLR0917 (all of one tick)
-        self,
-        backup: Backup,
-        before: BackupState,
-        decision: BackupDecision,
-        agents: Agents,
-        server: ServerSight | None,
-        now: datetime,
+    async def _show(
+        self, backup: Backup, before: BackupState, decision: BackupDecision, world: BackupWorld, now: datetime
     ) -> bool:
         """Whether the status is as it should be now; progress alone may wait for the next second."""
-        plan = self._runtime.plan
-        pods = {node: pod_name(self._owner, node, plan.nodes if plan else ()) for node in agents.pods}
+        plan = self._plan
+        pods = {node: pod_name(self._owner, node, plan.nodes if plan else ()) for node in world.agents.pods}
         notes = {**self._runtime.notes, "server": self._line.note}
-        sight = Sight(reports=agents.reports, pods=pods, notes=notes, server=server)
-        status = show_backup(
-            backup,
-            decision.state,
-            plan=plan if isinstance(plan, PlannedBackup) else None,
-            sight=sight,
-            now=now,
-        )
-        shown = status_json(status)
+        sight = Sight(reports=world.agents.reports, pods=pods, notes=notes, server=world.server)
+        shown = status_json(show_backup(backup, decision.state, plan=plan, sight=sight, now=now))
         if shown == status_json(backup.status) and backup.status.observed_generation is not None:
             return True
         remembered = decision.state != before
@@ -271,7 +251,7 @@ def _request(backup: Backup, settings: OperatorSettings, *, deleting: bool, seen
     return BackupRequest(
         uid=backup.metadata["uid"],
         created_at=datetime.fromisoformat(backup.metadata["creationTimestamp"]),
-        timeout_seconds=parse_duration(backup.spec.timeout),
+        timeout_seconds=timeout_of(backup.spec),
         seen_at=seen_at,
         lease_seconds=settings.agent_lease_seconds,
         cancel=backup.spec.cancel,
@@ -311,10 +291,6 @@ def _effects(backup: Backup, *, lease_seconds: int) -> OperationRequest:
     return OperationRequest(
         stateful_set=spec.target.stateful_set,
         options=spec.agent,
-        timeout_seconds=parse_duration(spec.timeout),
+        timeout_seconds=timeout_of(spec),
         order=order,
     )
-
-
-def _refusal(error: BackupError) -> Failure:
-    return Failure(reason=error.reason, message=error.message, transient=not isinstance(error, Permanent))

@@ -8,8 +8,8 @@ import asyncio
 import logging
 import socket
 import threading
-from collections.abc import Callable
 from dataclasses import dataclass, field
+from datetime import UTC, datetime
 from typing import Any
 
 import aiohttp
@@ -30,9 +30,11 @@ from weaviate_backup.controller.agent_pods import MANAGED_BY, Owner
 from weaviate_backup.controller.backups import BackupDriver
 from weaviate_backup.controller.driving import drive
 from weaviate_backup.controller.locations import LocationDriver
+from weaviate_backup.controller.operation_driver import OperationDriver
 from weaviate_backup.controller.restores import RestoreDriver
 from weaviate_backup.controller.slim_answers import SlimResponse
-from weaviate_backup.kube import Kube, in_cluster
+from weaviate_backup.errors import BackupError
+from weaviate_backup.kube import SECRETS, Kube, in_cluster
 from weaviate_backup.settings import OperatorSettings
 
 DELETION_SLICE_SECONDS = 30.0
@@ -51,6 +53,8 @@ class Operations:
     wakes: dict[str, asyncio.Event] = field(default_factory=dict)
     locks: dict[str, asyncio.Lock] = field(default_factory=dict)
     locations: dict[str, asyncio.Task[bool]] = field(default_factory=dict)
+    seen: dict[str, datetime] = field(default_factory=dict)
+    sweeps: set[asyncio.Task[None]] = field(default_factory=set)
 
     def wake(self, uid: str) -> asyncio.Event:
         return self.wakes.setdefault(uid, asyncio.Event())
@@ -58,9 +62,29 @@ class Operations:
     def lock(self, uid: str) -> asyncio.Lock:
         return self.locks.setdefault(uid, asyncio.Lock())
 
+    def driver(self, kind: type[OperationDriver], owner: Owner) -> OperationDriver:
+        """A deletion is worked on by many, one after the other: each knows since when the first has looked."""
+        seen_at = self.seen.setdefault(owner.uid, datetime.now(UTC))
+        return kind(self.kube, self.settings, owner, wake=self.wake(owner.uid), seen_at=seen_at)
+
     def forget(self, uid: str) -> None:
-        self.wakes.pop(uid, None)
-        self.locks.pop(uid, None)
+        for known in (self.wakes, self.locks, self.seen):
+            known.pop(uid, None)
+
+    def sweep(self, owner: Owner) -> None:
+        """After an object that is gone, also past its finalizer, which whoever may write it can take away."""
+        task = asyncio.create_task(self._sweep(owner))
+        self.sweeps.add(task)
+        task.add_done_callback(self.sweeps.discard)
+
+    async def _sweep(self, owner: Owner) -> None:
+        """What lay beside the object goes with it; what lies at home, nobody else removes."""
+        try:
+            async with self.lock(owner.uid):
+                await self.kube.delete(SECRETS, self.settings.namespace, owner.client_secret_name)
+        except BackupError as error:
+            log.warning("Secret %s/%s may stay: %s", self.settings.namespace, owner.client_secret_name, error)
+        self.forget(owner.uid)
 
 
 class NullDiffBase(kopf.DiffBaseStorage):
@@ -118,7 +142,7 @@ def _register_operation(
     operations: Operations,
     kind: str,
     plural: str,
-    driver: Callable[..., BackupDriver | RestoreDriver],
+    driver: type[OperationDriver],
 ) -> None:
     @kopf.daemon(
         GROUP,
@@ -133,7 +157,7 @@ def _register_operation(
     async def operate(body: kopf.Body, stopped: kopf.DaemonStopped, **_: Any) -> None:
         owner = _owner(kind, body)
         async with operations.lock(owner.uid):
-            driven = driver(operations.kube, operations.settings, owner, wake=operations.wake(owner.uid))
+            driven = operations.driver(driver, owner)
             stop = asyncio.Event()
             watcher = asyncio.create_task(_relay(stopped, stop))
             try:
@@ -144,17 +168,19 @@ def _register_operation(
             operations.forget(owner.uid)
 
     @kopf.on.event(GROUP, VERSION, plural, registry=registry, id=f"{plural}-changed")
-    async def changed(body: kopf.Body, **_: Any) -> None:
+    async def changed(body: kopf.Body, type: str | None, **_: Any) -> None:  # noqa: A002 (kopf's word)
         wake = operations.wakes.get(body["metadata"]["uid"])
         if wake and _spec_asks(body):
             wake.set()
+        if type == "DELETED":
+            operations.sweep(_owner(kind, body))
 
     @kopf.on.delete(GROUP, VERSION, plural, when=_unfinished, registry=registry, id=f"{plural}-delete")
     async def deleted(body: kopf.Body, **_: Any) -> None:
         owner = _owner(kind, body)
         stop = asyncio.Event()
         async with operations.lock(owner.uid):
-            driven = driver(operations.kube, operations.settings, owner, wake=operations.wake(owner.uid))
+            driven = operations.driver(driver, owner)
             driven.deleting = True
             timer = asyncio.get_running_loop().call_later(DELETION_SLICE_SECONDS, stop.set)
             try:

@@ -21,7 +21,7 @@ from weaviate_backup.controller.agent_pods import AgentImage, Owner
 from weaviate_backup.controller.certificates import OperationCertificates
 from weaviate_backup.controller.pod_state import agent_address, agent_pod_state
 from weaviate_backup.core.location_verdict import Sight
-from weaviate_backup.core.orders import PROBING_WORKERS, AgentPhase
+from weaviate_backup.core.orders import PROBING_WORKERS, AgentPhase, failure_of
 from weaviate_backup.core.session import (
     Failure,
     NodeReport,
@@ -141,14 +141,14 @@ class _Worker:
                 failure = Failure(reason="ProbeFailed", message="the worker gave no result", transient=True)
             self._see(probed=report.probed if failure is None else None, failure=failure)
         except BackupError as error:
-            self._see(failure=_failure(error))
+            self._see(failure=failure_of(error))
 
     async def meet(self, peers: list["_Worker"]) -> None:
         try:
             _, failure = await self._take(Step.MEET, peers=tuple(peer.node for peer in peers))
             self._see(meeting=failure, met=failure is None)
         except BackupError as error:
-            self._see(meeting=_failure(error))
+            self._see(meeting=failure_of(error))
 
     async def part(self) -> None:
         """What stays is found by the next probe; it is said only when the store forbids to delete it."""
@@ -251,15 +251,19 @@ async def _create(
             )
             await kube.create(PODS, pod)
     except AlreadyExists as error:
+        for name in names.values():
+            found = await kube.get(PODS, owner.namespace, name)
+            if found is not None and not owner.made(found):
+                raise agent_pods.in_the_way(owner, name) from error
         raise Transient("ProbeInTheWay", "the last probe's workers are still ending") from error
 
 
 async def _remove(kube: Kube, owner: Owner, names: Iterable[str]) -> list[str]:
-    """Those whose pods are still there, ending."""
+    """Those whose pods are still there, ending; what somebody else made stays."""
     left = []
     for name in names:
         pod = await kube.get(PODS, owner.namespace, name)
-        if pod is not None:
+        if pod is not None and owner.made(pod):
             left.append(name)
             await kube.delete(PODS, owner.namespace, name, uid=pod["metadata"]["uid"])
     await operation_secrets.withdraw(kube, owner)
@@ -295,7 +299,3 @@ async def _patiently(client: AgentClient, order: SessionOrder) -> NodeReport:
             if attempts_left <= 0:
                 raise
             await asyncio.sleep(LISTEN_PAUSE_SECONDS)
-
-
-def _failure(error: BackupError) -> Failure:
-    return Failure(reason=error.reason, message=error.message, transient=isinstance(error, Transient))

@@ -123,14 +123,14 @@ async def provide(kube: Kube, owner: Owner, mounted: Mapping[str, str]) -> None:
         found = await kube.get(SECRETS, owner.namespace, owner.secret_name)
         if found is None:
             raise Transient("SecretGone", f"Secret {owner.secret_name} was deleted a moment ago") from error
-        if not _is_ours(found, owner) or found.get("data") != wanted["data"]:
+        if not owner.made(found) or found.get("data") != wanted["data"]:
             raise in_the_way(owner) from error
 
 
 async def withdraw(kube: Kube, owner: Owner) -> None:
     """The agents' Secret is gone; one that somebody else made stays."""
     found = await kube.get(SECRETS, owner.namespace, owner.secret_name)
-    if found is not None and _is_ours(found, owner):
+    if found is not None and owner.made(found):
         await kube.delete(SECRETS, owner.namespace, owner.secret_name, uid=found["metadata"]["uid"])
 
 
@@ -140,11 +140,6 @@ def in_the_way(owner: Owner) -> Permanent:
         f"Secret {owner.secret_name} in namespace {owner.namespace} is not the one that this operator makes for "
         f"{owner.kind} {owner.name}; delete it",
     )
-
-
-def _is_ours(secret: Json, owner: Owner) -> bool:
-    references = secret["metadata"].get("ownerReferences") or ()
-    return any(each.get("uid") == owner.uid and each.get("controller") for each in references)
 
 
 def _secret(metadata: Json, data: Mapping[str, str]) -> Json:

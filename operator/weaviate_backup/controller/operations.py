@@ -1,15 +1,16 @@
 """One operation's effects: its agents as seen now, and every command a machine can give, carried out.
 
-Commands are idempotent, so whoever repeats one after a crash does no harm. What may pass is logged and found again by
-the next look; what was refused for good comes back as a trouble of that node, for the machine to judge.
+Commands are idempotent, so whoever repeats one after a crash does no harm. One that came to nothing is logged and comes
+back as a value for the machine: a failed command or, when it was one to a node and refused for good, a trouble there.
 """
 
 import asyncio
 import logging
 import ssl
-from collections.abc import Callable
+from collections.abc import Awaitable, Callable
 from dataclasses import dataclass, field
 from datetime import UTC, datetime, timedelta
+from functools import partial
 from typing import Any
 
 from weaviate_backup.api.location import SecretKeyReference
@@ -18,13 +19,15 @@ from weaviate_backup.controller import agent_pods, certificates, leases, operati
 from weaviate_backup.controller.agent_links import AgentAddress, AgentLinks
 from weaviate_backup.controller.agent_pods import AgentImage, Owner
 from weaviate_backup.controller.cluster_view import read_cluster
+from weaviate_backup.controller.leases import LeaseView
 from weaviate_backup.controller.operation_secrets import Memory, Plan
-from weaviate_backup.controller.pod_state import agent_address, agent_pod_state
+from weaviate_backup.controller.pod_state import agent_address, agent_pod_state, may_end
 from weaviate_backup.core.orders import (
     STORE_WORKER,
     AcquireLease,
     Command,
     EnsureAgents,
+    Lease,
     PlannedBackup,
     PlannedRestore,
     PutSession,
@@ -33,14 +36,16 @@ from weaviate_backup.core.orders import (
     StorePlan,
     TakeStep,
     conflict,
+    failure_of,
 )
 from weaviate_backup.core.session import Failure, SessionOrder
 from weaviate_backup.core.stepping import Agents
 from weaviate_backup.core.store_volume import refuse_volume
 from weaviate_backup.core.topology import ClusterView
 from weaviate_backup.core.verification import signers_of
-from weaviate_backup.errors import Permanent, Transient
+from weaviate_backup.errors import BackupError, Permanent, Transient
 from weaviate_backup.kube import PODS, SECRETS, STATEFUL_SETS, AlreadyExists, Kube
+from weaviate_backup.metrics import TICK_FAILURES
 from weaviate_backup.settings import OperatorSettings
 
 DEADLINE_SLACK_SECONDS = 1800
@@ -71,7 +76,11 @@ class OperationRuntime:
     seen_at: datetime = field(default_factory=lambda: datetime.now(UTC))
     memory: Memory | None = field(default=None, repr=False)
     remains: bool = False
+    removed: bool = False
+    """All of it, by this process."""
     troubles: dict[str, Failure] = field(default_factory=dict)
+    failed: dict[type, Failure] = field(default_factory=dict)
+    """Commands of the last tick that are no node's."""
     notes: dict[str, str] = field(default_factory=dict)
     pods: dict[str, Json] = field(default_factory=dict)
     links: AgentLinks = field(init=False)
@@ -94,13 +103,18 @@ class OperationRuntime:
             secret = await self._read_secret()
         if self.memory is None and secret is not None:
             self.memory = self._remembered(secret, request)
-        self.pods = await self._own_pods()
-        self.remains = self.remains or bool(self.pods) or secret is not None
+        await self._see_pods()
+        ending = any(may_end(pod, datetime.now(UTC)) for pod in self.pods.values())
+        self.remains = self.remains or secret is not None or ending
         names = self._names()
         states = {node: agent_pod_state(self.pods.get(name)) for node, name in names.items()}
         addresses: dict[str, AgentAddress] = {}
         for node, name in names.items():
-            found = agent_address(self.pods.get(name), certificates.server_name(name, self.owner.uid))
+            try:
+                found = agent_address(self.pods.get(name), certificates.server_name(name, self.owner.uid))
+            except Permanent as error:  # somebody else wrote its status; an agent that nobody reaches is given up
+                self.notes[node] = error.message
+                continue
             if found:
                 addresses[node] = found
         if addresses and self._tls is None and self.memory is not None:
@@ -110,27 +124,54 @@ class OperationRuntime:
         troubles, self.troubles = self.troubles, {}
         return Agents(operation_uid=self.owner.uid, pods=states, reports=self.links.reports(), troubles=troubles)
 
-    async def _own_pods(self) -> dict[str, Json]:
+    async def _see_pods(self) -> None:
         listed = await self.kube.list(PODS, self.owner.namespace, labels={"app.kubernetes.io/instance": self.owner.uid})
-        return {pod["metadata"]["name"]: pod for pod in listed if _owned(pod, self.owner.uid)}
+        self.pods = {pod["metadata"]["name"]: pod for pod in listed if self.owner.made(pod)}
 
-    async def discard(self) -> None:
-        """Lets go of pods and Secrets, also when the plan cannot be read."""
-        self.pods = await self._own_pods()
-        await self._remove_agents()
+    def blind(self, error: Exception) -> tuple[Agents, Failure]:
+        """What `look` would tell, when it cannot, and why, which is shown."""
+        why = self._judged(error, "look")
+        self.notes[""] = why.message
+        return Agents(operation_uid=self.owner.uid, pods={}, reports={}, troubles={}), why
+
+    def _judged(self, error: Exception, what: str) -> Failure:
+        """The error as a value, once it is in the log; of a bug nothing is told but its kind."""
+        where = f"{self.owner.kind} {self.owner.namespace}/{self.owner.name}: {what}"
+        if isinstance(error, BackupError):
+            failure = failure_of(error)
+            log.log(logging.INFO if failure.transient else logging.WARNING, "%s: %s", where, error)
+            return failure
+        log.error("%s: unexpected failure", where, exc_info=error)
+        TICK_FAILURES.labels(reason="Unexpected").inc()
+        message = f"{what}: unexpected failure ({type(error).__name__})"
+        return Failure(reason="Unexpected", message=message, transient=True)
+
+    async def lease(self, stateful_set: str) -> LeaseView:
+        """Of the StatefulSet that was planned for, else of the one that the spec names."""
+        try:
+            uid = self.plan.stateful_set_uid if self.plan else await self._uid_of(stateful_set)
+            return await leases.look(self.kube, self.owner, uid)
+        except BackupError as error:
+            log.info("%s %s: its lease is not known: %s", self.owner.kind, self.owner.name, error)
+            return LeaseView(Lease.UNKNOWN)
+
+    async def discard(self, stateful_set: str) -> None:
+        """Lets go of pods, Secrets and Lease, also when the plan cannot be read. What is refused for good stays."""
+        for let_go in (self._see_pods, self._remove_agents, partial(self._release, stateful_set)):
+            if (refused := await _all(let_go())) is not None:
+                self._judged(refused, "let go")
 
     async def refusals(self) -> tuple[Failure, ...]:
         """What forbids to plan: without a plan of ours, a Secret of our name beside the object is not ours."""
-        if self.memory is not None:
-            return ()
-        if await self.kube.version(SECRETS, self.owner.namespace, self.owner.secret_name) is None:
+        name = self.owner.secret_name
+        if self.memory is not None or await self.kube.version(SECRETS, self.owner.namespace, name) is None:
             return ()
         error = operation_secrets.in_the_way(self.owner)
         return (conflict(error.reason, error.message),)
 
     async def perform(self, commands: tuple[Command, ...], request: OperationRequest) -> None:
         """All at once: none depends on another."""
-        self.notes = {}
+        self.notes, self.failed = {}, {}
         await asyncio.gather(*(self._perform(command, request) for command in commands))
 
     async def _perform(self, command: Command, request: OperationRequest) -> None:
@@ -138,13 +179,13 @@ class OperationRuntime:
         nodes = command.nodes if isinstance(command, EnsureAgents) else ((node,) if node else ())
         try:
             await self._carry_out(command, request)
-        except Transient as error:
-            log.info("%s %s: %s: %s", self.owner.kind, self.owner.name, _named(command), error)
-            self.notes.update(dict.fromkeys(nodes, error.message) if nodes else {"": error.message})
-        except Permanent as error:
-            log.warning("%s %s: %s: %s", self.owner.kind, self.owner.name, _named(command), error)
-            failure = Failure(reason=error.reason, message=error.message, transient=False)
-            self.troubles.update(dict.fromkeys(nodes, failure))
+        except Exception as error:  # noqa: BLE001 (a bug, too, is for the machine to judge)
+            failure = self._judged(error, _named(command))
+            self.notes.update(dict.fromkeys(nodes or ("",), failure.message))
+            if not nodes:
+                self.failed[type(command)] = failure
+            elif not failure.transient:
+                self.troubles.update(dict.fromkeys(nodes, failure))
 
     async def _carry_out(self, command: Command, request: OperationRequest) -> None:
         log.info("%s %s/%s: %s", self.owner.kind, self.owner.namespace, self.owner.name, _named(command))
@@ -152,8 +193,7 @@ class OperationRuntime:
             case AcquireLease():
                 await leases.acquire(self.kube, self.owner, await self._target_uid(request))
             case ReleaseLease():
-                planned = self.plan.stateful_set_uid if self.plan else await self._target_uid(request)
-                await leases.release(self.kube, self.owner, planned)
+                await self._release(request.stateful_set)
             case StorePlan(plan=plan):
                 await self._store_plan(plan, request)
             case EnsureAgents(nodes=nodes):
@@ -172,14 +212,27 @@ class OperationRuntime:
 
     async def _target_uid(self, request: OperationRequest) -> str:
         """Of the StatefulSet that the spec names, in the object's own namespace: the only one whose lease we take."""
-        found = await self.kube.get(STATEFUL_SETS, self.owner.namespace, request.stateful_set)
-        if found is None:
-            message = f"there is no StatefulSet {request.stateful_set!r} in namespace {self.owner.namespace}"
-            raise Transient("TargetNotFound", message)
-        uid = str(found["metadata"]["uid"])
+        uid = await self._uid_of(request.stateful_set)
         if self.plan is not None and self.plan.stateful_set_uid != uid:
             raise Permanent("TargetReplaced", f"StatefulSet {request.stateful_set} was made anew since the plan")
         return uid
+
+    async def _uid_of(self, stateful_set: str) -> str:
+        found = await self.kube.get(STATEFUL_SETS, self.owner.namespace, stateful_set)
+        if found is None:
+            message = f"there is no StatefulSet {stateful_set!r} in namespace {self.owner.namespace}"
+            raise Transient("TargetNotFound", message)
+        return str(found["metadata"]["uid"])
+
+    async def _release(self, stateful_set: str) -> None:
+        """A lease of a StatefulSet that is gone is nobody's hindrance."""
+        try:
+            uid = self.plan.stateful_set_uid if self.plan else await self._uid_of(stateful_set)
+        except Transient as error:
+            if error.reason != "TargetNotFound":
+                raise
+        else:
+            await leases.release(self.kube, self.owner, uid)
 
     def _names(self) -> dict[str, str]:
         """Agent pods by node, as planned."""
@@ -232,18 +285,28 @@ class OperationRuntime:
         await operation_secrets.provide(self.kube, self.owner, self._known().mounted)
         beside = [node for node in nodes if node != STORE_WORKER]
         cluster = await read_cluster(self.kube, self.owner.namespace, request.stateful_set) if beside else None
+        ending = []
         for node in nodes:
             name = self._names()[node]
             existing = self.pods.get(name)
-            if existing is not None:  # it ended: make room, the next look finds it absent
+            if existing is None:
+                await self._make(name, self._manifest(node, name, cluster, request))
+            elif existing["metadata"].get("deletionTimestamp"):  # whoever may write there can keep it, by a finalizer
+                ending.append(name)
+            else:  # it ended: make room, the next look finds it absent
                 await self.kube.delete(PODS, self.owner.namespace, name, uid=existing["metadata"]["uid"])
-                continue
-            manifest = self._manifest(node, name, cluster, request)
-            try:
-                await self.kube.create(PODS, manifest)
-            except AlreadyExists:
-                log.debug("agent pod %s is there", name)
+        if ending:
+            raise Transient("PodEnding", f"{', '.join(ending)} ended, and is not gone yet")
         self.wake()
+
+    async def _make(self, name: str, manifest: Json) -> None:
+        """Raises `PodInTheWay`."""
+        try:
+            await self.kube.create(PODS, manifest)
+        except AlreadyExists as error:
+            found = await self.kube.get(PODS, self.owner.namespace, name)
+            if found is None or not self.owner.made(found):
+                raise agent_pods.in_the_way(self.owner, name) from error
 
     def _manifest(self, node: str, name: str, cluster: ClusterView | None, request: OperationRequest) -> Json:
         plan = self._known().plan
@@ -295,23 +358,33 @@ class OperationRuntime:
         client = self.links.client(node)
         if client is None:
             raise Transient("AgentUnreachable", f"the agent on {node} has no address")
-        cluster = None
-        if node != STORE_WORKER:
-            cluster = await read_cluster(self.kube, self.owner.namespace, request.stateful_set)
+        namespace, beside = self.owner.namespace, node != STORE_WORKER
+        cluster = await read_cluster(self.kube, namespace, request.stateful_set) if beside else None
         self.links.learn(node, await client.put_session(request.order(node, cluster, plan)))
 
     async def _remove_agents(self) -> None:
-        for name, pod in self.pods.items():
-            await self.kube.delete(PODS, self.owner.namespace, name, uid=pod["metadata"]["uid"])
-        await operation_secrets.withdraw(self.kube, self.owner)
+        """One that must not be deleted keeps none of the others."""
+        removing: list[Awaitable[None]] = [
+            self.kube.delete(PODS, self.owner.namespace, name, uid=pod["metadata"]["uid"])
+            for name, pod in self.pods.items()
+            if not pod["metadata"].get("deletionTimestamp")
+        ]
+        refused = await _all(*removing, operation_secrets.withdraw(self.kube, self.owner))
         # Last: as long as it is there, whoever looks knows that something of this operation may be.
         await self.kube.delete(SECRETS, self.settings.namespace, self.owner.client_secret_name)
-        labels = {"app.kubernetes.io/instance": self.owner.uid}
-        self.remains = bool(await self.kube.list(PODS, self.owner.namespace, labels=labels))
+        if refused is not None:
+            raise refused
+        self.remains, self.removed = False, True
 
 
-def _owned(pod: Json, uid: str) -> bool:
-    return any(reference.get("uid") == uid for reference in pod["metadata"].get("ownerReferences") or ())
+async def _all(*removing: Awaitable[None]) -> Permanent | None:
+    """Done, but for what was refused for good: the first of that. Raises `Transient` when one may still be."""
+    answers = await asyncio.gather(*removing, return_exceptions=True)
+    errors = [each for each in answers if isinstance(each, BaseException)]
+    for error in errors:
+        if not isinstance(error, Permanent):
+            raise error
+    return next((each for each in errors if isinstance(each, Permanent)), None)
 
 
 def _named(command: Command) -> str:

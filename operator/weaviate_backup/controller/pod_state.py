@@ -5,11 +5,13 @@ from datetime import datetime
 from typing import Any
 
 from weaviate_backup.controller.agent_links import AgentAddress
-from weaviate_backup.core.orders import ABSENT, AgentPhase, AgentPod
+from weaviate_backup.core.orders import ABSENT, AgentPhase, AgentPod, seconds_since
 from weaviate_backup.core.pod_addresses import pod_address
 from weaviate_backup.errors import excerpt
 
 Json = dict[str, Any]
+ENDING_SECONDS = 60
+"""A pod that was told to end, and is there so long after it should have, is not waited for."""
 
 
 def agent_pod_state(pod: Json | None) -> AgentPod:
@@ -33,6 +35,12 @@ def agent_address(pod: Json | None, server_name: str) -> AgentAddress | None:
     if pod is None or status.get("phase") != "Running" or not status.get("podIP"):
         return None
     return AgentAddress(pod_uid=pod["metadata"]["uid"], host=pod_address(pod), server_name=server_name)
+
+
+def may_end(pod: Json, now: datetime) -> bool:
+    """Its end is worth waiting for: neither is its node gone for long, nor does somebody keep it by a finalizer."""
+    until = pod["metadata"].get("deletionTimestamp")
+    return until is None or seconds_since(datetime.fromisoformat(until), now) < ENDING_SECONDS
 
 
 def _terminations(status: Json) -> Iterator[tuple[str, str]]:

@@ -218,7 +218,7 @@ def _conditions(restore: Restore, state: RestoreState, sight: Sight, now: dateti
         by_server = _by_server(restore)
         message = (SERVER_SAYING if by_server else SAYING)[phase].format(message=state.message)
         trouble = sight.notes.get("server") or (state.message if phase is RestorePhase.DOWNLOADING else "")
-        if by_server and trouble:
+        if trouble := sight.notes.get("") or (trouble if by_server else ""):
             message = f"{message}: {trouble}"
     return conditions.progressing(before, reason=reason, message=message, generation=generation, now=now)
 

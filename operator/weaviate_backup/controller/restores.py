@@ -1,6 +1,5 @@
 """Drives one WeaviateRestore: look, decide, write the status, carry out the commands. The twin of `backups`."""
 
-import asyncio
 import logging
 import time
 from dataclasses import dataclass, replace
@@ -10,25 +9,24 @@ from weaviate_backup import metrics
 from weaviate_backup.api.backup import Backup, BackupPhase
 from weaviate_backup.api.bounds import status_json
 from weaviate_backup.api.config import RestoreOption
-from weaviate_backup.api.durations import parse_duration
 from weaviate_backup.api.location import LocationSpec
 from weaviate_backup.api.names import API_VERSION, RESTORE_KIND
 from weaviate_backup.api.operation_spec import Method
 from weaviate_backup.api.reading import check_shapes, read_object
 from weaviate_backup.api.restore import Restore, RestorePhase, RestoreStatus
 from weaviate_backup.controller import events, leases
-from weaviate_backup.controller.agent_pods import Owner, pod_name
+from weaviate_backup.controller.agent_pods import pod_name
 from weaviate_backup.controller.backup_status import Sight
 from weaviate_backup.controller.cluster_view import ask_weaviate, read_cluster, target_facts, users_enabled
 from weaviate_backup.controller.leases import LeaseView
 from weaviate_backup.controller.location_gate import read_location, read_secrets
+from weaviate_backup.controller.operation_driver import SHOW_SECONDS, OperationDriver, timeout_of
 from weaviate_backup.controller.operation_secrets import Plan
-from weaviate_backup.controller.operations import Json, OperationRequest, OperationRuntime
-from weaviate_backup.controller.refusing import end_refused
+from weaviate_backup.controller.operations import Json, OperationRequest
 from weaviate_backup.controller.restore_pins import pin_of_spec, pin_of_status, refuse_other_pin
 from weaviate_backup.controller.restore_status import remember_restore, show_restore
-from weaviate_backup.controller.server_operations import ServerLine, ServerTask, place_of
-from weaviate_backup.core.orders import STORE_WORKER, UNPINNED, BackupPin, Lease, PlannedRestore, conflict
+from weaviate_backup.controller.server_operations import ServerTask, place_of
+from weaviate_backup.core.orders import STORE_WORKER, UNPINNED, BackupPin, Lease, PlannedRestore, conflict, failure_of
 from weaviate_backup.core.restore_machine import (
     RestoreDecision,
     RestoreRequest,
@@ -44,11 +42,10 @@ from weaviate_backup.core.signing import refuse_unheld_restore, requires_signatu
 from weaviate_backup.core.stepping import Agents
 from weaviate_backup.core.store_volume import refuse_volume
 from weaviate_backup.core.topology import ClusterView
-from weaviate_backup.errors import BackupError, InvalidInput, Permanent, Transient
-from weaviate_backup.kube import BACKUPS, RESTORES, Kube
+from weaviate_backup.errors import BackupError, Permanent, Transient
+from weaviate_backup.kube import BACKUPS, RESTORES
 from weaviate_backup.settings import OperatorSettings
 
-SHOW_SECONDS = 1.0
 CURE = "create a new WeaviateRestore"
 log = logging.getLogger(__name__)
 
@@ -63,33 +60,10 @@ class Source:
     pin: BackupPin = UNPINNED
 
 
-class RestoreDriver:
-    """The work on one restore while its daemon lives."""
+class RestoreDriver(OperationDriver):
+    """The work on one restore."""
 
-    def __init__(self, kube: Kube, settings: OperatorSettings, owner: Owner, *, wake: asyncio.Event) -> None:
-        self.name = f"restore {owner.namespace}/{owner.name}"
-        self.wake = wake
-        self.deleting = False
-        self._kube = kube
-        self._settings = settings
-        self._owner = owner
-        self._runtime = OperationRuntime(kube, settings, owner, wake.set, PlannedRestore)
-        self._line = ServerLine(kube, owner)
-        self._shown_at = 0.0
-
-    async def close(self) -> None:
-        await self._runtime.close()
-
-    async def tick(self) -> float | None:
-        body = await self._kube.get(RESTORES, self._owner.namespace, self._owner.name)
-        if body is None or body["metadata"]["uid"] != self._owner.uid:
-            return None
-        if body["metadata"].get("deletionTimestamp") and not self.deleting:
-            return None  # the deletion handler goes on from here
-        try:
-            return await self._turn(body)
-        except InvalidInput as error:
-            return await end_refused(self._runtime, RESTORES, body, RestoreStatus, error)
+    word, resource, plan_type, status_type = "restore", RESTORES, PlannedRestore, RestoreStatus
 
     async def _turn(self, body: Json) -> float | None:
         restore = read_object(Restore, body, cure=CURE)
@@ -97,8 +71,7 @@ class RestoreDriver:
         if state.phase is RestorePhase.PENDING:
             check_shapes(restore.spec, cure=CURE)
         effects = _effects(restore, lease_seconds=self._settings.agent_lease_seconds)
-        agents = await self._runtime.look(effects)
-        world = await self._look(restore, state, effects, agents)
+        world = await self._observe(restore, state, effects)
         now = datetime.now(UTC)
         request = _request(restore, self._settings, deleting=self.deleting, seen_at=self._runtime.seen_at)
         decision = decide_restore(request, state, world, now, BY_SERVER if _by_server(restore) else None)
@@ -108,30 +81,49 @@ class RestoreDriver:
         pause = decision.look_again_seconds
         return pause if written or pause is None else min(pause, SHOW_SECONDS)
 
+    async def _observe(self, restore: Restore, state: RestoreState, effects: OperationRequest) -> RestoreWorld:
+        """All that is looked at, or why it could not be."""
+        try:
+            agents = await self._runtime.look(effects)
+            look = self._look_before if state.phase is RestorePhase.PENDING else self._look
+            return await look(restore, state, effects, agents)
+        except Exception as error:  # noqa: BLE001 (a bug, too, must not keep anybody from canceling)
+            runtime = self._runtime
+            agents, why = runtime.blind(error)
+            left, failed = not runtime.removed, runtime.failed
+            return RestoreWorld(agents=agents, lease=Lease.UNKNOWN, remains=left, failed=failed, unseen=why)
+
     async def _look(
         self, restore: Restore, state: RestoreState, effects: OperationRequest, agents: Agents
     ) -> RestoreWorld:
+        plan, lease = self._plan, await self._runtime.lease(effects.stateful_set)
+        inspectors = () if plan is None else (STORE_WORKER,) if _by_server(restore) else plan.nodes
+        inspected = bool(inspectors) and all(
+            (report := agents.report(node)) is not None and report.inspected is not None for node in inspectors
+        )
+        asked = state.phase is RestorePhase.VALIDATING and inspected
+        return RestoreWorld(
+            agents=agents,
+            lease=lease.lease,
+            lease_holder=lease.holder,
+            plan=plan,
+            target=await self._ask_target(restore) if asked else None,
+            remains=self._runtime.remains,
+            failed=self._runtime.failed,
+            server=await self._look_at_server(restore, state),
+            recovered=await self._look_recovered(restore, state),
+        )
+
+    @property
+    def _plan(self) -> PlannedRestore | None:
         plan = self._runtime.plan
         assert plan is None or isinstance(plan, PlannedRestore)
-        if state.phase is not RestorePhase.PENDING:
-            lease = await leases.look(self._kube, self._owner, plan.stateful_set_uid) if plan else LeaseView(Lease.FREE)
-            target = None
-            inspectors = () if plan is None else (STORE_WORKER,) if _by_server(restore) else plan.nodes
-            inspected = bool(inspectors) and all(
-                (report := agents.report(node)) is not None and report.inspected is not None for node in inspectors
-            )
-            if state.phase is RestorePhase.VALIDATING and inspected:
-                target = await self._ask_target(restore)
-            return RestoreWorld(
-                agents=agents,
-                lease=lease.lease,
-                lease_holder=lease.holder,
-                plan=plan,
-                target=target,
-                remains=self._runtime.remains,
-                server=await self._look_at_server(restore, state),
-                recovered=await self._look_recovered(restore, state),
-            )
+        return plan
+
+    async def _look_before(
+        self, restore: Restore, _: RestoreState, effects: OperationRequest, agents: Agents
+    ) -> RestoreWorld:
+        """What stands before a start."""
         source = await self._find_source(restore)
         refusals = [*source.refusals, *await self._runtime.refusals()]
         if source.location is not None and _by_server(restore):
@@ -162,8 +154,7 @@ class RestoreDriver:
                     pin=source.pin.model_copy(update={"signed": requires_signature(source.location)}),
                 )
         except BackupError as error:
-            transient = not isinstance(error, Permanent)
-            refusals.append(Failure(reason=error.reason, message=error.message, transient=transient))
+            refusals.append(failure_of(error))
         return RestoreWorld(
             agents=agents,
             lease=lease.lease,
@@ -171,19 +162,19 @@ class RestoreDriver:
             native_backup=native,
             refusals=tuple(refusals),
             proposal=proposal,
-            plan=plan,
+            plan=self._plan,
             remains=self._runtime.remains,
+            failed=self._runtime.failed,
         )
 
     def _task(self, restore: Restore) -> ServerTask | None:
         """What method Server works with; None before there is a plan, and for the other method."""
-        plan, status = self._runtime.plan, restore.status
+        plan, status = self._plan, restore.status
         location = plan.location if plan else status.location
-        backup_id = plan.backup_id if isinstance(plan, PlannedRestore) else status.backup_id
+        backup_id = plan.backup_id if plan else status.backup_id
         if not _by_server(restore) or location is None or backup_id is None:
             return None
-        first = plan.applier if isinstance(plan, PlannedRestore) else ""
-        return ServerTask(restore.spec, backup_id, location, first)
+        return ServerTask(restore.spec, backup_id, location, plan.applier if plan else "")
 
     async def _look_at_server(self, restore: Restore, state: RestoreState) -> ServerSight | None:
         task = self._task(restore)
@@ -202,17 +193,17 @@ class RestoreDriver:
             return None
         return await self._line.look_recovered(task, state.collections, with_shards=verifying)
 
-    async def _ask_target(self, restore: Restore) -> TargetFacts | None:
-        """The target as it is now; None while it cannot be asked."""
+    async def _ask_target(self, restore: Restore) -> TargetFacts | Failure:
+        """The target as it is now, or why it cannot be asked."""
         try:
             cluster = await read_cluster(self._kube, self._owner.namespace, restore.spec.target.stateful_set)
             facts = target_facts(cluster, await ask_weaviate(self._kube, cluster, restore.spec.auth))
             if restore.spec.config.users_options is RestoreOption.NO_RESTORE:
                 return facts
             return replace(facts, users_enabled=await users_enabled(self._kube, cluster, restore.spec.auth))
-        except Transient as error:
-            log.info("%s: the target cannot be asked now: %s", self.name, error)
-            return None
+        except BackupError as error:
+            log.info("%s: the target cannot be asked: %s", self.name, error)
+            return failure_of(error)
 
     async def _find_source(self, restore: Restore) -> Source:
         """A completed WeaviateBackup says itself where it lies; else location and identifier do."""
@@ -247,15 +238,13 @@ class RestoreDriver:
         self, restore: Restore, before: RestoreState, decision: RestoreDecision, world: RestoreWorld, now: datetime
     ) -> bool:
         """Whether the status is as it should be now; progress alone may wait for the next second."""
-        plan = self._runtime.plan
-        nodes = plan.nodes if plan else ()
-        pods = {node: pod_name(self._owner, node, nodes) for node in world.agents.pods}
+        plan = self._plan
+        pods = {node: pod_name(self._owner, node, plan.nodes if plan else ()) for node in world.agents.pods}
         notes = {**self._runtime.notes, "server": self._line.note}
         found = world.recovered.objects if world.recovered else None
         reports = world.agents.reports
         sight = Sight(reports=reports, pods=pods, notes=notes, server=world.server, objects=found)
-        planned = plan if isinstance(plan, PlannedRestore) else None
-        shown = status_json(show_restore(restore, decision.state, plan=planned, sight=sight, now=now))
+        shown = status_json(show_restore(restore, decision.state, plan=plan, sight=sight, now=now))
         if shown == status_json(restore.status) and restore.status.observed_generation is not None:
             return True
         if decision.state == before and time.monotonic() - self._shown_at < SHOW_SECONDS:
@@ -296,7 +285,7 @@ def _request(restore: Restore, settings: OperatorSettings, *, deleting: bool, se
     return RestoreRequest(
         uid=restore.metadata["uid"],
         created_at=datetime.fromisoformat(restore.metadata["creationTimestamp"]),
-        timeout_seconds=parse_duration(spec.timeout),
+        timeout_seconds=timeout_of(spec),
         seen_at=seen_at,
         wishes=RestoreWishes(
             include=spec.include,
@@ -348,6 +337,6 @@ def _effects(restore: Restore, *, lease_seconds: int) -> OperationRequest:
     return OperationRequest(
         stateful_set=spec.target.stateful_set,
         options=spec.agent,
-        timeout_seconds=parse_duration(spec.timeout),
+        timeout_seconds=timeout_of(spec),
         order=order,
     )

@@ -13,12 +13,12 @@ from weaviate_backup.api.location import LocationSpec
 from weaviate_backup.api.restore import RestoreSpec
 from weaviate_backup.controller.agent_pods import Owner
 from weaviate_backup.controller.cluster_view import api_key, read_cluster, rest_url
-from weaviate_backup.core.orders import CallServer, Command, ServerRun, ServerVerb
+from weaviate_backup.core.orders import CallServer, Command, ServerRun, ServerVerb, failure_of
 from weaviate_backup.core.server_following import Recovered, ServerSight
 from weaviate_backup.core.server_place import ServerPlace, find_place
 from weaviate_backup.core.session import Failure
 from weaviate_backup.core.topology import ClusterView, NodeView
-from weaviate_backup.errors import BackupError, Permanent, Transient
+from weaviate_backup.errors import BackupError, Transient
 from weaviate_backup.kube import Kube
 from weaviate_backup.weaviate.raft import RaftClient
 from weaviate_backup.weaviate.rest import RestClient
@@ -95,8 +95,7 @@ class ServerLine:
             self._reply = True
         except BackupError as error:
             log.warning("%s %s: %s: %s", self.owner.kind, self.owner.name, command.verb, error)
-            transient = not isinstance(error, Permanent)
-            self._reply = Failure(reason=error.reason, message=error.message, transient=transient)
+            self._reply = failure_of(error)
         if command.verb in (ServerVerb.CANCEL, ServerVerb.CANCEL_RESTORE):
             self._reply = None  # the status tells
 

@@ -8,7 +8,8 @@ Rules that hold at every step, and that the exploration test tries to break:
 * a tick that changes the phase orders nothing;
 * no upload is ordered before every node has frozen all its shards;
 * one agent commits, and once it may have been told to, the operation only goes forward: a second one may commit only
-  when the first can no longer be at work, and only the committing agent's definite refusal still aborts;
+  when the first can no longer be at work, and only the committing agent's definite refusal still aborts, or that none
+  can be asked any more, which says so;
 * Failed and Canceled come after every planned node released what it holds, or its lease ran out.
 """
 
@@ -18,10 +19,11 @@ from datetime import datetime
 
 from weaviate_backup.api.backup import BackupPhase
 from weaviate_backup.api.status import NodePhase
-from weaviate_backup.core.admission import Gate, Refused, Wait, admit
-from weaviate_backup.core.ending import let_go, tidy
+from weaviate_backup.core.admission import Refused, Wait, admit
+from weaviate_backup.core.ending import clean_up, given_up, let_go
 from weaviate_backup.core.orders import (
     STORE_WORKER,
+    WATCH_SECONDS,
     AcquireLease,
     Command,
     EnsureAgents,
@@ -35,29 +37,20 @@ from weaviate_backup.core.orders import (
 )
 from weaviate_backup.core.server_following import ServerSight
 from weaviate_backup.core.session import Audited, Committed, Failure, NodeReport, Step, StepCommand
-from weaviate_backup.core.stepping import Advance, Agents, Chain, advance, observe
+from weaviate_backup.core.stepping import Advance, Chain, advance, observe
 from weaviate_backup.core.verification import (
     can_no_longer_commit,
     commit_candidates,
     remember_verified,
     verifier_of,
 )
+from weaviate_backup.core.world import Request, World, lost_lease, patience_of
 
 PREPARING_SECONDS = 1800
 
 
-@dataclass(frozen=True)
-class BackupRequest:
-    """What the machine needs to know of the spec and the metadata."""
-
-    uid: str
-    created_at: datetime
-    timeout_seconds: float
-    seen_at: datetime | None = None
-    """From when on this operator has looked at it: what it missed while it was away may still come."""
-    lease_seconds: int = 300
-    cancel: bool = False
-    deleting: bool = False
+class BackupRequest(Request):
+    """Of a backup."""
 
 
 @dataclass(frozen=True)
@@ -87,20 +80,11 @@ class BackupState:
 
 
 @dataclass(frozen=True)
-class BackupWorld:
-    """What is seen in this tick. `proposal`: what would be planned now; `remains`: pods or Secrets still exist.
+class BackupWorld(World):
+    """What is seen in this tick. `server`: Weaviate's own engine, for method Server; None while it cannot be asked."""
 
-    `server`: Weaviate's own engine, for method Server; None while it cannot be asked.
-    """
-
-    agents: Agents
-    lease: Lease
-    lease_holder: str = ""
-    native_backup: str | None = None
-    refusals: tuple[Failure, ...] = ()
     proposal: PlannedBackup | None = None
     plan: PlannedBackup | None = None
-    remains: bool = False
     server: ServerSight | None = None
 
 
@@ -139,6 +123,8 @@ def decide_backup(  # noqa: PLR0911 (one return per phase)
     why = _reason_to_stop(request, state, now)
     if why:
         return stop(state, outcome=why[0], failure=why[1], now=now)
+    if world.unseen is not None:
+        return _unseen(request, state, world, world.unseen, now, work)
     if state.phase is BackupPhase.PENDING:
         return _pending(request, state, world, now, work)
     if state.phase is BackupPhase.ABORTING:
@@ -170,30 +156,47 @@ def stop(state: BackupState, *, outcome: Outcome, failure: Failure, now: datetim
 
 
 def _reason_to_stop(request: BackupRequest, state: BackupState, now: datetime) -> tuple[Outcome, Failure] | None:
-    if state.phase is BackupPhase.ABORTING or state.committer:
+    if state.phase is BackupPhase.ABORTING:
         return None
+    if state.committer:
+        return (Outcome.FAILED, _unconfirmed("spec.timeout is long over")) if request.is_overdue(now) else None
     if request.deleting:
         return Outcome.CANCELED, conflict("Deleted", "the object was deleted while its backup ran")
     if request.cancel:
         return Outcome.CANCELED, conflict("Canceled", "spec.cancel was set")
-    if seconds_since(request.created_at, now) > request.timeout_seconds:
+    if request.is_late(now):
         message = f"not completed within {request.timeout_seconds:.0f} s (spec.timeout) while {state.phase}"
         return Outcome.FAILED, conflict("TimedOut", f"{message}: {state.message}" if state.message else message)
     return None
 
 
+def _unconfirmed(why: str) -> Failure:
+    """Nobody can say any more whether the one who was told to commit did."""
+    message = f"an agent was told to commit, and did not say that it did ({why}); look whether the store has the backup"
+    return conflict("CommitUnconfirmed", message)
+
+
+def _unseen(  # noqa: PLR0917 (all of one tick)
+    request: BackupRequest, state: BackupState, world: BackupWorld, why: Failure, now: datetime, work: BackupWork
+) -> BackupDecision:
+    """Nothing is ordered blindly: what has not begun is refused or waits, what aborts is waited for, within a bound."""
+    if state.phase is BackupPhase.ABORTING and state.server is not None:
+        return work.aborting(request, state, world, now)  # it has bounds of its own, and knows what is not known
+    if state.phase is BackupPhase.PENDING and not why.transient:
+        return stop(state, outcome=Outcome.FAILED, failure=why, now=now)
+    since = request.seen_since(state.phase_since, now)
+    if state.phase is BackupPhase.ABORTING and seconds_since(since, now) > patience_of(request.lease_seconds):
+        state = replace(state, nodes=given_up(state.nodes, why))
+        return enter(BackupPhase(state.outcome or Outcome.FAILED), state, now)
+    if state.phase is BackupPhase.PENDING:
+        state = replace(state, reason=why.reason, message=why.message)
+    return BackupDecision(state, (), WATCH_SECONDS)
+
+
 def _pending(
     request: BackupRequest, state: BackupState, world: BackupWorld, now: datetime, work: BackupWork
 ) -> BackupDecision:
-    gate = Gate(
-        lease=world.lease,
-        lease_holder=world.lease_holder,
-        native_backup=world.native_backup,
-        refusals=world.refusals,
-        proposal=world.proposal,
-        plan_stored=world.plan is not None,
-    )
-    verdict = admit(gate, waiting_since=max(request.created_at, request.seen_at or request.created_at), now=now)
+    verdict = admit(world, waiting_since=request.seen_since(request.created_at, now), now=now)
     if isinstance(verdict, Refused):
         return stop(state, outcome=Outcome.FAILED, failure=conflict(verdict.reason, verdict.message), now=now)
     if isinstance(verdict, Wait):
@@ -264,7 +267,7 @@ def _finalizing(
         chosen = next((name for name in commit_candidates(plan, nodes) if world.agents.report(name)), None)
         if chosen:
             return BackupDecision(replace(state, committer=chosen), (), 0.0)  # remembered before it is told
-        return _revive(_with_worker(state, (STORE_WORKER,)), world)
+        return _revive(_with_worker(state, (STORE_WORKER,)), plan, world, now)
     digests = {node.name: node.manifest_sha256 or "" for node in nodes if node.name in plan.nodes}
     command = StepCommand(operation_uid=request.uid, step=Step.COMMIT, verified=digests)
     report = world.agents.report(committer.name)
@@ -294,7 +297,7 @@ def _aborting(request: BackupRequest, state: BackupState, world: BackupWorld, no
     going = let_go(
         state.nodes,
         agents=world.agents,
-        since=state.phase_since,
+        since=request.seen_since(state.phase_since, now),
         lease_seconds=request.lease_seconds,
         discard=state.wrote,
         now=now,
@@ -306,25 +309,20 @@ def _aborting(request: BackupRequest, state: BackupState, world: BackupWorld, no
 
 
 def _clean_up(request: BackupRequest, state: BackupState, world: BackupWorld, now: datetime) -> BackupDecision:
-    """After the end: agents let go and are removed, the StatefulSet is free for the next operation."""
     if state.cleaned_up:
         return BackupDecision(state, (), None)
-    if world.plan is not None and state.phase is BackupPhase.COMPLETED:
-        going = let_go(
-            state.nodes,
-            agents=world.agents,
-            since=state.phase_since,
-            lease_seconds=request.lease_seconds,
-            discard=False,
-            now=now,
-        )
-        state = replace(state, nodes=going.nodes)
-        if not going.settled:
-            return BackupDecision(state, going.commands, going.look_again_seconds)
-    commands = tidy(remains=world.remains, lease=world.lease)
-    if commands:
-        return BackupDecision(state, commands, 1.0)
-    return BackupDecision(replace(state, cleaned_up=True), (), 0.0)
+    going = clean_up(
+        state.nodes,
+        world,
+        completed=state.phase is BackupPhase.COMPLETED,
+        since=request.seen_since(state.phase_since, now),
+        lease_seconds=request.lease_seconds,
+        now=now,
+    )
+    state = replace(state, nodes=going.nodes)
+    if going.settled:
+        return BackupDecision(replace(state, cleaned_up=True), (), 0.0)
+    return BackupDecision(state, going.commands, going.look_again_seconds)
 
 
 def advance_or_stop(
@@ -341,10 +339,8 @@ def advance_or_stop(
     state = replace(state, nodes=step.nodes)
     if step.failure:
         return stop(state, outcome=Outcome.FAILED, failure=_at(step.failure), now=now)
-    if world.lease is Lease.OTHERS:
-        failure = conflict("LeaseLost", f"{world.lease_holder} holds the StatefulSet's lease now")
-        return stop(state, outcome=Outcome.FAILED, failure=failure, now=now)
-    return step
+    lost = lost_lease(world)
+    return stop(state, outcome=Outcome.FAILED, failure=lost, now=now) if lost else step
 
 
 def _with_worker(state: BackupState, names: tuple[str, ...]) -> BackupState:
@@ -353,9 +349,13 @@ def _with_worker(state: BackupState, names: tuple[str, ...]) -> BackupState:
     return state
 
 
-def _revive(state: BackupState, world: BackupWorld) -> BackupDecision:
-    """No agent answers that could commit: bring back those that are gone."""
+def _revive(state: BackupState, plan: PlannedBackup, world: BackupWorld, now: datetime) -> BackupDecision:
+    """No agent answers that could commit: bring back those that are gone, if they may come."""
     gone = tuple(node.name for node in state.nodes if world.agents.gone(node.name))
+    barred = [world.agents.barred(name) for name in commit_candidates(plan, state.nodes)]
+    if barred and all(barred) and barred[0] is not None:
+        failure = _unconfirmed(barred[0].message) if state.committer else barred[0]
+        return stop(state, outcome=Outcome.FAILED, failure=failure, now=now)
     return BackupDecision(state, (EnsureAgents(nodes=gone),) if gone else (), 1.0)
 
 

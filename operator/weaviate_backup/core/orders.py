@@ -14,8 +14,10 @@ from typing import Annotated
 from pydantic import Field, StringConstraints
 
 from weaviate_backup.api.location import LocationSpec
+from weaviate_backup.api.patterns import UID
 from weaviate_backup.api.status import NodePhase
 from weaviate_backup.core.session import Failure, NodeReport, StepCommand, Wire
+from weaviate_backup.errors import BackupError, Permanent
 
 STORE_WORKER = "_store-0"
 """Name of the agent without a Weaviate node: it verifies a single node, and replaces verifying agents that are lost.
@@ -92,9 +94,7 @@ class Lease(StrEnum):
     UNKNOWN = "unknown"
 
 
-UID_PATTERN = r"^[A-Za-z0-9-]{1,63}$"
-"""What an API server gives as a uid, and nothing that could be read as a path."""
-Uid = Annotated[str, StringConstraints(pattern=UID_PATTERN)]
+Uid = Annotated[str, StringConstraints(pattern=UID)]
 
 
 class PlannedBackup(Wire):
@@ -251,3 +251,8 @@ def retry_time(attempts: int, now: datetime) -> datetime:
 def conflict(reason: str, message: str) -> Failure:
     """A failure that asking again cannot cure."""
     return Failure(reason=reason, message=message, transient=False)
+
+
+def failure_of(error: BackupError) -> Failure:
+    """The error as a value, for a machine to judge."""
+    return Failure(reason=error.reason, message=error.message, transient=not isinstance(error, Permanent))

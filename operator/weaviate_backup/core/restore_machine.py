@@ -8,7 +8,8 @@ Rules that hold at every step, and that the exploration test tries to break:
 * a tick that changes the phase orders nothing;
 * nothing is downloaded before the plan has passed, nothing placed before every node has everything;
 * one agent applies, chosen and remembered before it is told, and never replaced by another;
-* from Applying on there is no way back: cancel is not heard, a failure names what was done.
+* from Applying on there is no way back: cancel is not heard, a failure names what was done;
+* an agent that may be applying is waited for beyond spec.timeout, but not for ever.
 """
 
 from collections.abc import Callable, Mapping
@@ -17,9 +18,10 @@ from datetime import datetime
 
 from weaviate_backup.api.restore import RestorePhase
 from weaviate_backup.api.status import NodePhase
-from weaviate_backup.core.admission import Gate, Refused, Wait, admit
-from weaviate_backup.core.ending import let_go, tidy
+from weaviate_backup.core.admission import Refused, Wait, admit
+from weaviate_backup.core.ending import clean_up, given_up, let_go
 from weaviate_backup.core.orders import (
+    WATCH_SECONDS,
     AcquireLease,
     Command,
     Lease,
@@ -33,7 +35,8 @@ from weaviate_backup.core.orders import (
 from weaviate_backup.core.restore_plan import RestoreVerdict, RestoreWishes, TargetFacts, plan_restore
 from weaviate_backup.core.server_following import Recovered, ServerSight
 from weaviate_backup.core.session import Applied, Failure, NodeReport, Step, StepCommand, StepPhase
-from weaviate_backup.core.stepping import Advance, Agents, Chain, advance, observe
+from weaviate_backup.core.stepping import Advance, Chain, advance, observe
+from weaviate_backup.core.world import Request, World, lost_lease, patience_of
 
 POINT_OF_NO_RETURN = frozenset({RestorePhase.APPLYING, RestorePhase.VERIFYING, RestorePhase.ABORTING})
 PATIENCE_SECONDS = 120.0
@@ -41,18 +44,10 @@ PATIENCE_SECONDS = 120.0
 
 
 @dataclass(frozen=True)
-class RestoreRequest:
-    """What the machine needs to know of the spec and the metadata."""
+class RestoreRequest(Request):
+    """Of a restore."""
 
-    uid: str
-    created_at: datetime
-    timeout_seconds: float
-    seen_at: datetime | None = None
-    """From when on this operator has looked at it: what it missed while it was away may still come."""
     wishes: RestoreWishes = field(default_factory=RestoreWishes)
-    lease_seconds: int = 300
-    cancel: bool = False
-    deleting: bool = False
     dry_run: bool = False
 
 
@@ -79,21 +74,15 @@ class RestoreState:
 
 
 @dataclass(frozen=True)
-class RestoreWorld:
-    """What is seen in this tick. `target`: None while it cannot be asked.
+class RestoreWorld(World):
+    """What is seen in this tick. `target`: None while it is not asked, or why it cannot be.
 
     `server`, `recovered`: of method Server, likewise; the latter what is there of the collections by now.
     """
 
-    agents: Agents
-    lease: Lease
-    lease_holder: str = ""
-    native_backup: str | None = None
-    refusals: tuple[Failure, ...] = ()
     proposal: PlannedRestore | None = None
     plan: PlannedRestore | None = None
-    target: TargetFacts | None = None
-    remains: bool = False
+    target: TargetFacts | Failure | None = None
     server: ServerSight | None = None
     recovered: Recovered | None = None
 
@@ -126,7 +115,7 @@ class RestoreWork:
     aborting: Callable[[RestoreRequest, RestoreState, RestoreWorld, datetime], RestoreDecision]
 
 
-def decide_restore(
+def decide_restore(  # noqa: PLR0911 (one return per phase)
     request: RestoreRequest, state: RestoreState, world: RestoreWorld, now: datetime, work: RestoreWork | None = None
 ) -> RestoreDecision:
     """One tick. `work` None: by agents."""
@@ -138,6 +127,8 @@ def decide_restore(
     why = _reason_to_stop(request, state, world, now, work)
     if why:
         return stop(state, outcome=why[0], failure=why[1], now=now)
+    if world.unseen is not None:
+        return _unseen(request, state, world, world.unseen, now, work)
     if state.phase is RestorePhase.PENDING:
         return _pending(request, state, world, now, work)
     if state.phase is RestorePhase.ABORTING:
@@ -200,10 +191,10 @@ def _reason_to_stop(
 ) -> tuple[Outcome, Failure] | None:
     if state.phase is RestorePhase.ABORTING:
         return None
-    late = seconds_since(request.created_at, now) > request.timeout_seconds
-    if late and work.may_stop(state, world, False):
+    if request.is_overdue(now) or (request.is_late(now) and work.may_stop(state, world, False)):
         message = f"not completed within {request.timeout_seconds:.0f} s (spec.timeout) while {state.phase}"
-        return Outcome.FAILED, conflict("TimedOut", f"{message}: {state.message}" if state.message else message)
+        message = f"{message}: {state.message}" if state.message else message
+        return Outcome.FAILED, conflict("TimedOut", f"{message}{_what_was_done(state)}")
     if not work.may_stop(state, world, True):
         return None
     if request.deleting:
@@ -226,18 +217,27 @@ def _may_be_applying(state: RestoreState, world: RestoreWorld) -> bool:
     return step is None or step.phase is not StepPhase.FAILED
 
 
+def _unseen(  # noqa: PLR0917 (all of one tick)
+    request: RestoreRequest, state: RestoreState, world: RestoreWorld, why: Failure, now: datetime, work: RestoreWork
+) -> RestoreDecision:
+    """Nothing is ordered blindly: what has not begun is refused or waits, what aborts is waited for, within a bound."""
+    if state.phase is RestorePhase.ABORTING and state.server is not None:
+        return work.aborting(request, state, world, now)  # it has bounds of its own, and knows what is not known
+    if state.phase is RestorePhase.PENDING and not why.transient:
+        return stop(state, outcome=Outcome.FAILED, failure=why, now=now)
+    since = request.seen_since(state.phase_since, now)
+    if state.phase is RestorePhase.ABORTING and seconds_since(since, now) > patience_of(request.lease_seconds):
+        state = replace(state, nodes=given_up(state.nodes, why))
+        return enter(RestorePhase(state.outcome or Outcome.FAILED), state, now)
+    if state.phase is RestorePhase.PENDING:
+        state = replace(state, reason=why.reason, message=why.message)
+    return RestoreDecision(state, (), WATCH_SECONDS)
+
+
 def _pending(
     request: RestoreRequest, state: RestoreState, world: RestoreWorld, now: datetime, work: RestoreWork
 ) -> RestoreDecision:
-    gate = Gate(
-        lease=world.lease,
-        lease_holder=world.lease_holder,
-        native_backup=world.native_backup,
-        refusals=world.refusals,
-        proposal=world.proposal,
-        plan_stored=world.plan is not None,
-    )
-    verdict = admit(gate, waiting_since=max(request.created_at, request.seen_at or request.created_at), now=now)
+    verdict = admit(world, waiting_since=request.seen_since(request.created_at, now), now=now)
     if isinstance(verdict, Refused):
         return stop(state, outcome=Outcome.FAILED, failure=conflict(verdict.reason, verdict.message), now=now)
     if isinstance(verdict, Wait):
@@ -266,8 +266,11 @@ def validate(
         for name in inspectors
         if (report := world.agents.report(name)) is not None and report.inspected is not None
     }
-    if world.target is None or len(inspected) != len(inspectors):
-        return RestoreDecision(replace(state, reason="Planning", message="looking at the target"), (), 1.0)
+    if isinstance(world.target, Failure) and not world.target.transient:
+        return stop(state, outcome=Outcome.FAILED, failure=world.target, now=now)
+    if not isinstance(world.target, TargetFacts) or len(inspected) != len(inspectors):
+        said = f": {world.target.message}" if isinstance(world.target, Failure) else ""
+        return RestoreDecision(replace(state, reason="Planning", message=f"looking at the target{said}"), (), 1.0)
     verdict = plan_restore(request.wishes, inspected, world.target, pin=plan.pin)
     passing = verdict.refusals if all(refusal.transient for refusal in verdict.refusals) else ()
     if passing and seconds_since(state.phase_since or now, now) < PATIENCE_SECONDS:
@@ -318,7 +321,7 @@ def _aborting(request: RestoreRequest, state: RestoreState, world: RestoreWorld,
     going = let_go(
         state.nodes,
         agents=world.agents,
-        since=state.phase_since,
+        since=request.seen_since(state.phase_since, now),
         lease_seconds=request.lease_seconds,
         discard=False,
         now=now,
@@ -330,25 +333,20 @@ def _aborting(request: RestoreRequest, state: RestoreState, world: RestoreWorld,
 
 
 def _clean_up(request: RestoreRequest, state: RestoreState, world: RestoreWorld, now: datetime) -> RestoreDecision:
-    """After the end: agents let go and are removed, the StatefulSet is free for the next operation."""
     if state.cleaned_up:
         return RestoreDecision(state, (), None)
-    if world.plan is not None and state.phase is RestorePhase.COMPLETED:
-        going = let_go(
-            state.nodes,
-            agents=world.agents,
-            since=state.phase_since,
-            lease_seconds=request.lease_seconds,
-            discard=False,
-            now=now,
-        )
-        state = replace(state, nodes=going.nodes)
-        if not going.settled:
-            return RestoreDecision(state, going.commands, going.look_again_seconds)
-    commands = tidy(remains=world.remains, lease=world.lease)
-    if commands:
-        return RestoreDecision(state, commands, 1.0)
-    return RestoreDecision(replace(state, cleaned_up=True), (), 0.0)
+    going = clean_up(
+        state.nodes,
+        world,
+        completed=state.phase is RestorePhase.COMPLETED,
+        since=request.seen_since(state.phase_since, now),
+        lease_seconds=request.lease_seconds,
+        now=now,
+    )
+    state = replace(state, nodes=going.nodes)
+    if going.settled:
+        return RestoreDecision(replace(state, cleaned_up=True), (), 0.0)
+    return RestoreDecision(state, going.commands, going.look_again_seconds)
 
 
 def advance_or_stop(
@@ -362,14 +360,17 @@ def advance_or_stop(
     nodes = observe(state.nodes, world.agents, now)
     step = advance(nodes, chains=chains, remembered=state.nodes, agents=world.agents, now=now, reached=reached)
     state = replace(state, nodes=step.nodes)
-    if step.failure and not (state.applier and world.agents.report(step.failure[0]) is None):
+    if step.failure and not (state.applier and _may_come_back(step.failure[0], world)):
         name, cause = step.failure
         failure = conflict(cause.reason, f"{name}: {cause.message}{_what_was_done(state)}")
         return stop(state, outcome=Outcome.FAILED, failure=failure, now=now)
-    if world.lease is Lease.OTHERS and state.phase not in POINT_OF_NO_RETURN:
-        failure = conflict("LeaseLost", f"{world.lease_holder} holds the StatefulSet's lease now")
-        return stop(state, outcome=Outcome.FAILED, failure=failure, now=now)
-    return step
+    lost = lost_lease(world) if state.phase not in POINT_OF_NO_RETURN else None
+    return stop(state, outcome=Outcome.FAILED, failure=lost, now=now) if lost else step
+
+
+def _may_come_back(node: str, world: RestoreWorld) -> bool:
+    """An agent that does not answer now, and that may be at work, or be made again."""
+    return world.agents.report(node) is None and world.agents.barred(node) is None
 
 
 def _what_was_done(state: RestoreState) -> str:

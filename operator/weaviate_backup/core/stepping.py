@@ -51,6 +51,10 @@ class Agents:
         """No process of this agent can be alive any more."""
         return self.pods.get(node, ABSENT).phase in (AgentPhase.ABSENT, AgentPhase.ENDED)
 
+    def barred(self, node: str) -> Failure | None:
+        """Why no process of this agent is there, nor can be."""
+        return self.troubles.get(node) if self.gone(node) else None
+
 
 @dataclass(frozen=True)
 class Advance:

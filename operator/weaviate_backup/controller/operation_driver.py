@@ -1,0 +1,85 @@
+"""What the work on a backup and on a restore has in common: whose turn it is, and an end that no machine decides on.
+
+A turn looks in one place, from which no error comes out, decides, writes the status and carries out the commands. So
+nothing that somebody laid in its way keeps an operation from hearing that it was canceled or deleted, or is too late.
+"""
+
+import asyncio
+from datetime import UTC, datetime
+from typing import ClassVar
+
+from weaviate_backup.api.backup import BackupSpec, BackupStatus
+from weaviate_backup.api.durations import parse_duration
+from weaviate_backup.api.reading import SPEC_INVALID
+from weaviate_backup.api.restore import RestoreSpec, RestoreStatus
+from weaviate_backup.controller.agent_pods import Owner
+from weaviate_backup.controller.operations import Json, OperationRuntime
+from weaviate_backup.controller.refusing import end_refused
+from weaviate_backup.controller.server_operations import ServerLine
+from weaviate_backup.core.orders import PlannedBackup, PlannedRestore
+from weaviate_backup.errors import InvalidInput, Permanent
+from weaviate_backup.kube import Kube, Resource
+from weaviate_backup.settings import OperatorSettings
+
+SHOW_SECONDS = 1.0
+"""Between two writes that only show progress."""
+
+
+def timeout_of(spec: BackupSpec | RestoreSpec) -> float:
+    """In seconds. Raises `InvalidInput` for what an older schema let pass."""
+    try:
+        return parse_duration(spec.timeout)
+    except ValueError as error:
+        raise InvalidInput(SPEC_INVALID, f"spec.timeout: {error}") from None
+
+
+class OperationDriver:
+    """The work on one operation while its daemon lives. `seen_at`: since when this process has looked at it."""
+
+    word: ClassVar[str]
+    resource: ClassVar[Resource]
+    plan_type: ClassVar[type[PlannedBackup] | type[PlannedRestore]]
+    status_type: ClassVar[type[BackupStatus] | type[RestoreStatus]]
+
+    def __init__(
+        self,
+        kube: Kube,
+        settings: OperatorSettings,
+        owner: Owner,
+        *,
+        wake: asyncio.Event,
+        seen_at: datetime | None = None,
+    ) -> None:
+        self.name = f"{self.word} {owner.namespace}/{owner.name}"
+        self.wake = wake
+        self.deleting = False
+        self._kube = kube
+        self._settings = settings
+        self._owner = owner
+        self._runtime = OperationRuntime(
+            kube, settings, owner, wake.set, self.plan_type, seen_at=seen_at or datetime.now(UTC)
+        )
+        self._line = ServerLine(kube, owner)
+        self._shown_at = 0.0
+
+    async def close(self) -> None:
+        await self._runtime.close()
+
+    async def tick(self) -> float | None:
+        body = await self._kube.get(self.resource, self._owner.namespace, self._owner.name)
+        if body is None or body["metadata"]["uid"] != self._owner.uid:
+            return None
+        if body["metadata"].get("deletionTimestamp") and not self.deleting:
+            return None  # the deletion handler goes on from here
+        try:
+            return await self._turn(body)
+        except Permanent as error:
+            # Nobody will read the status of what is being deleted; that it cannot be written must not keep the object.
+            if not (self.deleting or isinstance(error, InvalidInput)):
+                raise
+            return await end_refused(
+                self._runtime, self.resource, body, self.status_type, error, deleting=self.deleting
+            )
+
+    async def _turn(self, body: Json) -> float | None:
+        raise NotImplementedError

@@ -1,0 +1,313 @@
+"""What a tenant lays in an operation's way ends it with the reason, and keeps neither it nor its object for ever."""
+
+import asyncio
+import contextlib
+import itertools
+from collections.abc import AsyncIterator, Iterator
+from typing import Any
+
+import pytest
+import pytest_asyncio
+from tests.api_server import Json
+from tests.controller.conftest import Stage, phase_of
+from tests.controller.test_backup_runs import LOCATION, add_secret, start
+
+from weaviate_backup.api.names import API_VERSION, BACKUP_KIND
+from weaviate_backup.api.restore import Restore
+from weaviate_backup.controller import pod_state
+from weaviate_backup.controller.agent_pods import Owner, pod_name
+from weaviate_backup.controller.backups import BackupDriver
+from weaviate_backup.controller.restores import RestoreDriver
+from weaviate_backup.core import ending, world
+from weaviate_backup.core.orders import STORE_WORKER
+from weaviate_backup.core.session import Failure, Step
+from weaviate_backup.errors import Permanent, Transient
+from weaviate_backup.kube import LEASES, LOCATIONS, PODS, SECRETS, STATEFUL_SETS, Kube, Resource
+
+pytestmark = [
+    pytest.mark.kubernetes,
+    pytest.mark.weaviate,
+    # A request of the hand-made kubelet under way when its test ends leaves its socket to the collector.
+    pytest.mark.filterwarnings("ignore::pytest.PytestUnraisableExceptionWarning"),
+]
+NIGHTLY = "weaviatebackups/nightly"
+TOO_LARGE = Permanent("AnswerTooLarge", "more than 32 MiB")
+BUG = KeyError("metadata")
+BUSY = Transient("ApiServerUnavailable", "too many requests")
+_numbers = itertools.count(1)
+
+
+async def test_a_pod_of_an_agent_s_name_is_the_reason(stage: Stage) -> None:
+    async with stage.operator():
+        await start(stage, secret=False)
+        uid = (await stage.phase("nightly", "Pending"))["metadata"]["uid"]
+        name = pod_name(owner(stage, uid), "weaviate-0", ("weaviate-0",))
+        await make_pod(stage, name, labels={})
+        await add_secret(stage)
+        failed = await stage.wait(NIGHTLY, cleaned_up)
+    assert failed["status"]["failure"]["reason"] == "PodInTheWay"
+    assert name in failed["status"]["failure"]["message"]
+    assert (await stage.get(f"pods/{name}"))[0] == 200, "what somebody else made stays"
+
+
+async def test_a_pod_of_a_worker_s_name_is_why_a_location_is_not_ready(stage: Stage) -> None:
+    await add_secret(stage)
+    made = await stage.apply("WeaviateBackupLocation", "store", {**LOCATION, "suspend": True})
+    who = Owner(kind="WeaviateBackupLocation", name="store", namespace=stage.namespace, uid=made["metadata"]["uid"])
+    name = pod_name(who, STORE_WORKER, ())
+    await make_pod(stage, name, labels={})
+    await stage.apply("WeaviateBackupLocation", "store", LOCATION)
+    async with stage.operator():
+        found = await stage.wait("weaviatebackuplocations/store", lambda body: "PodInTheWay" in str(body.get("status")))
+    assert name in found["status"]["conditions"][0]["message"]
+    assert (await stage.get(f"pods/{name}"))[0] == 200
+
+
+@pytest.mark.parametrize("forged", [False, True], ids=["labels", "labels and owner"])
+async def test_a_pod_with_our_marks_keeps_no_operation_from_its_end(
+    stage: Stage, forged: bool, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Also one that nobody can delete."""
+    monkeypatch.setattr(pod_state, "ENDING_SECONDS", 1)
+    stage.script.hold.add(Step.UPLOAD)
+    async with stage.operator():
+        await start(stage)
+        uid = (await stage.phase("nightly", "Uploading"))["metadata"]["uid"]
+        made = owner(stage, uid)
+        owners = [{"apiVersion": API_VERSION, "kind": made.kind, "name": made.name, "uid": uid, "controller": True}]
+        await make_pod(stage, "like-ours", labels=made.labels, finalizers=["example.com/stay"], owners=owners * forged)
+        stage.script.hold.clear()
+        await stage.wait(NIGHTLY, cleaned_up)
+        assert (await stage.get("pods/like-ours"))[1]["metadata"]["finalizers"]
+
+
+async def test_what_must_not_be_written_is_the_reason(stage: Stage) -> None:
+    await forbid(stage, "coordination.k8s.io", "leases", "CREATE")
+    async with stage.operator():
+        await start(stage)
+        failed = await stage.wait(NIGHTLY, cleaned_up)
+    assert failed["status"]["phase"] == "Failed"
+    assert failed["status"]["failure"]["reason"] == "Forbidden"
+    assert "not in this namespace" in failed["status"]["conditions"][0]["message"]
+
+
+async def test_what_must_not_be_deleted_is_left(stage: Stage) -> None:
+    await forbid(stage, "coordination.k8s.io", "leases", "DELETE")
+    async with stage.operator():
+        await start(stage)
+        completed = await stage.wait(NIGHTLY, cleaned_up)
+        assert completed["status"]["phase"] == "Completed"
+        leases = (await stage.get("leases"))[1]["items"]
+        assert completed["metadata"]["uid"] in [each["spec"].get("holderIdentity") for each in leases]
+        await stage.apply("WeaviateBackup", "second", {"locationRef": {"name": "store"}})
+        await stage.phase("second", "Completed")
+
+
+async def test_a_lease_that_lost_our_marks_gets_them_back(stage: Stage) -> None:
+    stage.script.hold.add(Step.UPLOAD)
+    async with stage.operator():
+        await start(stage)
+        await stage.phase("nightly", "Uploading")
+        (lease,) = (await stage.get("leases"))[1]["items"]
+        marks = lease["metadata"]["labels"], lease["metadata"]["annotations"]
+        bare: Json = {"metadata": {"labels": None, "annotations": None}}
+        await patch(stage, f"/apis/coordination.k8s.io/v1/{at(stage)}/leases/{lease['metadata']['name']}", bare)
+        await stage.wait(
+            "leases",
+            lambda found: (
+                [(each["metadata"].get("labels"), each["metadata"].get("annotations")) for each in found["items"]]
+                == [marks]
+            ),
+        )
+
+
+async def test_an_object_past_its_finalizer_leaves_no_key_at_home(stage: Stage) -> None:
+    stage.script.hold.add(Step.UPLOAD)
+    async with stage.operator():
+        await start(stage)
+        body = await stage.phase("nightly", "Uploading")
+        home = f"wvb-client-{body['metadata']['uid']}"
+        assert "data" in await stage.at_home(home)
+        path = stage.server.path_of(body)
+        await patch(stage, path, {"metadata": {"finalizers": None}})
+        await asyncio.to_thread(stage.server.request, "DELETE", path)
+        await patch(stage, path, {"metadata": {"finalizers": None}})
+        await stage.wait(NIGHTLY, lambda found: found.get("code") == 404)
+        async with asyncio.timeout(20):
+            while (await stage.at_home(home)).get("code") != 404:  # noqa: ASYNC110 (another process deletes it)
+                await asyncio.sleep(0.1)
+
+
+@pytest_asyncio.fixture
+async def kube(stage: Stage) -> AsyncIterator[Kube]:
+    async with await Kube.connect() as kube:
+        yield kube
+
+
+READS = [("get", SECRETS), ("list", PODS), ("get", LOCATIONS), ("version", SECRETS), ("get", STATEFUL_SETS)]
+LATER_READS = [("get", SECRETS), ("list", PODS), ("get", LEASES), ("get", STATEFUL_SETS)]
+
+
+@pytest.mark.parametrize("error", [TOO_LARGE, BUSY, BUG], ids=["for good", "for now", "a bug"])
+@pytest.mark.parametrize("wish", ["", "cancel", "delete"])
+async def test_before_it_began_an_operation_hears_a_wish_whatever_cannot_be_read(
+    stage: Stage, kube: Kube, error: Exception, wish: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(ending, "TIDY_SECONDS", 1)
+    await start(stage)
+    for number, (method, resource) in enumerate(READS):
+        name = f"blind-{number}"
+        await stage.apply("WeaviateBackup", name, {"locationRef": {"name": "store"}})
+        with blinded(kube, method, resource, error):
+            ended = await driven(stage, kube, name, wish)
+        if wish:
+            assert ended == "Canceled", (method, resource)
+            continue
+        assert ended == ("Failed" if error is TOO_LARGE else "Pending"), (method, resource)
+        _, body = await stage.get(f"weaviatebackups/{name}")
+        if (error, resource) == (BUSY, STATEFUL_SETS):
+            continue  # it waits for its location, too, and says that first
+        said = "unexpected failure (KeyError)" if error is BUG else str(error).partition(": ")[2]
+        assert said in body["status"]["conditions"][0]["message"]
+
+
+@pytest.mark.parametrize(
+    ("error", "wish", "method", "resource"),
+    [*((TOO_LARGE, "delete", *read) for read in LATER_READS), (BUSY, "cancel", "list", PODS)],
+)
+async def test_an_operation_under_way_ends_on_a_wish_whatever_cannot_be_read(  # noqa: PLR0917 (of a table)
+    stage: Stage,
+    kube: Kube,
+    error: Permanent | Transient,
+    wish: str,
+    method: str,
+    resource: Resource,
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.setattr(ending, "TIDY_SECONDS", 1)
+    monkeypatch.setattr(world, "LEASE_MARGIN_SECONDS", 0)
+    stage.settings = stage.settings.model_copy(update={"agent_lease_seconds": 1})
+    stage.script.hold.add(Step.UPLOAD)
+    async with stage.operator():
+        await start(stage)
+        await stage.phase("nightly", "Uploading")
+    with blinded(kube, method, resource, error):
+        assert await driven(stage, kube, "nightly", wish) == "Canceled"
+
+
+async def test_a_target_that_cannot_be_asked_is_a_value(stage: Stage, kube: Kube) -> None:
+    """A port that is none, in the middle of a restore."""
+    container = {"name": "weaviate", "args": ["--port", "99999999", "--scheme", "http"]}
+    pods = {"spec": {"template": {"spec": {"containers": [container]}}}}
+    await patch(stage, f"/apis/apps/v1/{at(stage)}/statefulsets/weaviate", pods, kind="strategic-merge-patch")
+    await asyncio.to_thread(
+        stage.server.request, "DELETE", f"/api/v1/{at(stage)}/pods/weaviate-0", {"gracePeriodSeconds": 0}
+    )
+    made = await stage.apply("WeaviateRestore", "back", {"source": {"backupRef": {"name": "nightly"}}})
+    who = Owner(kind="WeaviateRestore", name="back", namespace=stage.namespace, uid=made["metadata"]["uid"])
+    driver = RestoreDriver(kube, stage.settings, who, wake=asyncio.Event())
+    found = await driver._ask_target(Restore.model_validate(made))  # agents would have to inspect first
+    assert isinstance(found, Failure)
+    assert (found.reason, found.transient) == ("PortInvalid", False)
+
+
+async def driven(stage: Stage, kube: Kube, name: str, wish: str) -> str:
+    """The phase that the operation comes to by turns that we give it, with all let go if it ends."""
+    _, body = await stage.get(f"weaviatebackups/{name}")
+    path = stage.server.path_of(body)
+    if wish == "cancel":
+        await patch(stage, path, {"spec": {"cancel": True}})
+    if wish == "delete":
+        await patch(stage, path, {"metadata": {"finalizers": ["example.com/kept"]}})
+        await asyncio.to_thread(stage.server.request, "DELETE", path)
+    who = Owner(kind=BACKUP_KIND, name=name, namespace=stage.namespace, uid=body["metadata"]["uid"])
+    driver = BackupDriver(kube, stage.settings, who, wake=asyncio.Event())
+    driver.deleting = wish == "delete"
+    try:
+        for _ in range(30 if wish else 3):
+            if await driver.tick() is None:
+                break
+            await asyncio.sleep(0.3)
+        else:
+            assert not wish, "it does not end"
+    finally:
+        await driver.close()
+    return phase_of((await stage.get(f"weaviatebackups/{name}"))[1])
+
+
+@contextlib.contextmanager
+def blinded(kube: Kube, method: str, resource: Resource, error: Exception) -> Iterator[None]:
+    """One read fails."""
+    real = getattr(kube, method)
+
+    async def read(asked: Resource, *args: Any, **named: Any) -> Any:
+        if asked == resource:
+            raise error
+        return await real(asked, *args, **named)
+
+    setattr(kube, method, read)
+    try:
+        yield
+    finally:
+        setattr(kube, method, real)
+
+
+async def forbid(stage: Stage, group: str, plural: str, verb: str) -> None:
+    """By an admission policy, in the tenant's namespace."""
+    name = f"forbid-{next(_numbers)}-{stage.namespace}"
+    about = {"apiGroups": [group], "apiVersions": ["*"], "resources": [plural], "operations": [verb]}
+    here = {"matchLabels": {"kubernetes.io/metadata.name": stage.namespace}}
+    kind = "ValidatingAdmissionPolicy"
+    policy: Json = {"apiVersion": "admissionregistration.k8s.io/v1", "kind": kind, "metadata": {"name": name}}
+    policy["spec"] = {
+        "matchConstraints": {"resourceRules": [about], "namespaceSelector": here},
+        "validations": [{"expression": "false", "message": "not in this namespace", "reason": "Forbidden"}],
+    }
+    binding = {**policy, "kind": f"{kind}Binding", "spec": {"policyName": name, "validationActions": ["Deny"]}}
+    for body in (policy, binding):
+        assert (await asyncio.to_thread(stage.server.apply, body))[0] == 201
+    metadata = {"name": "tried", "namespace": stage.namespace}
+    tried: Json = {"apiVersion": f"{group}/v1", "kind": "Lease", "metadata": metadata}
+    path, dry = stage.server.path_of(tried), {"dryRun": "All"}
+    if verb == "DELETE":
+        await asyncio.to_thread(stage.server.apply, tried)
+    async with asyncio.timeout(20):  # policies count a moment after they were made
+        while True:
+            request = ("POST", path.rsplit("/", 1)[0], tried) if verb == "CREATE" else ("DELETE", path, None)
+            code, _ = await asyncio.to_thread(stage.server.request, *request, query=dry)
+            if code in (403, 422):
+                break
+            await asyncio.sleep(0.2)
+
+
+async def make_pod(
+    stage: Stage, name: str, *, labels: Json, finalizers: list[str] | None = None, owners: list[Json] | None = None
+) -> None:
+    metadata: Json = {"name": name, "namespace": stage.namespace, "labels": labels}
+    metadata |= {"finalizers": finalizers or [], "ownerReferences": owners or []}
+    environment = [{"name": "WVB_NODE", "value": "held"}]
+    stage.kubelet.held["held"] = {"phase": "Pending"}
+    spec = {"containers": [{"name": "x", "image": "x", "env": environment}]}
+    body = {"apiVersion": "v1", "kind": "Pod", "metadata": metadata, "spec": spec}
+    status, answer = await asyncio.to_thread(
+        stage.server.request, "POST", stage.server.path_of(body, collection=True), body
+    )
+    assert status == 201, answer
+
+
+async def patch(stage: Stage, path: str, body: Json, *, kind: str = "merge-patch") -> None:
+    content_type = f"application/{kind}+json"
+    code, answer = await asyncio.to_thread(stage.server.request, "PATCH", path, body, content_type=content_type)
+    assert code in (200, 404), answer
+
+
+def at(stage: Stage) -> str:
+    return f"namespaces/{stage.namespace}"
+
+
+def owner(stage: Stage, uid: str) -> Owner:
+    return Owner(kind=BACKUP_KIND, name="nightly", namespace=stage.namespace, uid=uid)
+
+
+def cleaned_up(body: Json) -> bool:
+    return bool((body.get("status") or {}).get("cleanedUp"))

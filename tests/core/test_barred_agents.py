@@ -1,0 +1,94 @@
+"""An agent that is gone and can never be made again is not waited for, not even by those who wait for it alone."""
+
+from datetime import datetime, timedelta
+
+import pytest
+from tests.core.backup_model import ALL, NODES, NOW, PLAN, UID
+from tests.core.test_exploration_restore import PLAN as RESTORE_PLAN
+
+from weaviate_backup.api.backup import BackupPhase
+from weaviate_backup.api.restore import RestorePhase
+from weaviate_backup.api.status import NodePhase
+from weaviate_backup.core.backup_machine import BackupDecision, BackupRequest, BackupState, BackupWorld, decide_backup
+from weaviate_backup.core.orders import ABSENT, AgentPhase, AgentPod, Lease, NodeState, Unreachable
+from weaviate_backup.core.restore_machine import (
+    RestoreDecision,
+    RestoreRequest,
+    RestoreState,
+    RestoreWorld,
+    decide_restore,
+)
+from weaviate_backup.core.session import Failure
+from weaviate_backup.core.stepping import Agents
+
+TIMEOUT_SECONDS = 3600
+PATIENCE_SECONDS = 990
+IN_THE_WAY = Failure(reason="PodInTheWay", message="pod wvb-1 is somebody else's", transient=False)
+SILENT = Unreachable(reason="AgentUnreachable", message="no answer")
+RUNNING = AgentPod(phase=AgentPhase.RUNNING, created_at=NOW)
+
+
+def agents(pod: AgentPod, troubled: tuple[str, ...]) -> Agents:
+    pods, reports = dict.fromkeys(ALL, pod), dict.fromkeys(ALL, SILENT)
+    return Agents(operation_uid=UID, pods=pods, reports=reports, troubles=dict.fromkeys(troubled, IN_THE_WAY))
+
+
+def backup(seen: Agents, *, committer: str | None, now: datetime = NOW) -> BackupDecision:
+    nodes = tuple(NodeState(name, phase=NodePhase.VERIFIED, silent_since=NOW) for name in NODES)
+    state = BackupState(
+        phase=BackupPhase.FINALIZING,
+        phase_since=NOW,
+        nodes=(*nodes, NodeState(ALL[-1], phase=NodePhase.STARTING)),
+        wrote=True,
+        committer=committer,
+    )
+    world = BackupWorld(agents=seen, lease=Lease.OURS, plan=PLAN, remains=True)
+    request = BackupRequest(uid=UID, created_at=NOW, timeout_seconds=TIMEOUT_SECONDS, deleting=True)
+    if committer is None:
+        request = BackupRequest(uid=UID, created_at=NOW, timeout_seconds=TIMEOUT_SECONDS)
+    return decide_backup(request, state, world, now)
+
+
+@pytest.mark.parametrize(
+    ("committer", "reason"), [(NODES[0], "CommitUnconfirmed"), (None, "PodInTheWay")], ids=["told", "not told"]
+)
+def test_a_backup_that_nobody_can_commit_any_more_ends(committer: str | None, reason: str) -> None:
+    ended = backup(agents(ABSENT, ALL), committer=committer)
+    assert (ended.state.phase, ended.state.reason) == (BackupPhase.ABORTING, reason)
+    assert IN_THE_WAY.message in ended.state.message
+
+
+@pytest.mark.parametrize(
+    "seen", [agents(ABSENT, ()), agents(ABSENT, NODES), agents(RUNNING, ALL)], ids=["lost", "one may come", "alive"]
+)
+def test_as_long_as_somebody_may_it_goes_on(seen: Agents) -> None:
+    waiting = backup(seen, committer=NODES[0])
+    assert waiting.state.phase is BackupPhase.FINALIZING
+    assert (waiting.look_again_seconds or 0) >= 1
+
+
+@pytest.mark.parametrize(("late_seconds", "phase"), [(-1, BackupPhase.FINALIZING), (1, BackupPhase.ABORTING)])
+def test_one_who_was_told_to_commit_is_waited_for_beyond_the_timeout(late_seconds: int, phase: BackupPhase) -> None:
+    now = NOW + timedelta(seconds=TIMEOUT_SECONDS + PATIENCE_SECONDS + late_seconds)
+    assert backup(agents(RUNNING, ()), committer=NODES[0], now=now).state.phase is phase
+
+
+def restore(seen: Agents, *, now: datetime = NOW) -> RestoreDecision:
+    nodes = tuple(NodeState(name, phase=NodePhase.PLACED, silent_since=NOW) for name in NODES)
+    state = RestoreState(phase=RestorePhase.APPLYING, phase_since=NOW, nodes=nodes, applier=NODES[0])
+    world = RestoreWorld(agents=seen, lease=Lease.OURS, plan=RESTORE_PLAN, remains=True)
+    return decide_restore(RestoreRequest(uid=UID, created_at=NOW, timeout_seconds=TIMEOUT_SECONDS), state, world, now)
+
+
+def test_a_restore_whose_applying_agent_can_never_come_back_ends_and_says_what_may_be() -> None:
+    ended = restore(agents(ABSENT, NODES[:1]))
+    assert (ended.state.phase, ended.state.reason) == (RestorePhase.ABORTING, "PodInTheWay")
+    assert "some collections may be in the schema already" in ended.state.message
+    assert restore(agents(ABSENT, ())).state.phase is RestorePhase.APPLYING
+    assert restore(agents(RUNNING, NODES[:1])).state.phase is RestorePhase.APPLYING
+
+
+@pytest.mark.parametrize(("late_seconds", "phase"), [(-1, RestorePhase.APPLYING), (1, RestorePhase.ABORTING)])
+def test_one_who_was_told_to_apply_is_waited_for_beyond_the_timeout(late_seconds: int, phase: RestorePhase) -> None:
+    now = NOW + timedelta(seconds=TIMEOUT_SECONDS + PATIENCE_SECONDS + late_seconds)
+    assert restore(agents(RUNNING, ()), now=now).state.phase is phase

@@ -47,6 +47,7 @@ from weaviate_backup.core.verification import (
 from weaviate_backup.core.world import Request, World, lost_lease, patience_of
 
 PREPARING_SECONDS = 1800
+COMMIT_UNCONFIRMED = "CommitUnconfirmed"
 
 
 class BackupRequest(Request):
@@ -150,7 +151,8 @@ def enter(phase: BackupPhase, state: BackupState, now: datetime) -> BackupDecisi
 
 def stop(state: BackupState, *, outcome: Outcome, failure: Failure, now: datetime) -> BackupDecision:
     """Aborts what has begun; what has not ends at once."""
-    stopped = replace(state, outcome=outcome, reason=failure.reason, message=failure.message)
+    wrote = state.wrote and failure.reason != COMMIT_UNCONFIRMED  # what may be a backup by now is not taken back
+    stopped = replace(state, outcome=outcome, reason=failure.reason, message=failure.message, wrote=wrote)
     begun = state.phase is not BackupPhase.PENDING
     return enter(BackupPhase.ABORTING if begun else BackupPhase(outcome), stopped, now)
 
@@ -173,7 +175,7 @@ def _reason_to_stop(request: BackupRequest, state: BackupState, now: datetime) -
 def _unconfirmed(why: str) -> Failure:
     """Nobody can say any more whether the one who was told to commit did."""
     message = f"an agent was told to commit, and did not say that it did ({why}); look whether the store has the backup"
-    return conflict("CommitUnconfirmed", message)
+    return conflict(COMMIT_UNCONFIRMED, message)
 
 
 def _unseen(  # noqa: PLR0917 (all of one tick)

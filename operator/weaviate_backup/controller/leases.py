@@ -10,7 +10,7 @@ from weaviate_backup.api.patterns import UID, fits
 from weaviate_backup.controller.agent_pods import MANAGED_BY, Owner
 from weaviate_backup.core.orders import Lease
 from weaviate_backup.errors import InvalidInput, Transient, excerpt
-from weaviate_backup.kube import BACKUPS, LEASES, RESTORES, AlreadyExists, Conflict, Kube
+from weaviate_backup.kube import BACKUPS, LEASES, RESTORES, AlreadyExists, Conflict, Json, Kube
 
 
 @dataclass(frozen=True)
@@ -68,10 +68,14 @@ async def release(kube: Kube, owner: Owner, stateful_set_uid: str) -> None:
 
 async def _active_operation(kube: Kube, namespace: str, uid: str) -> str:
     """`WeaviateBackup nightly` when an object of that uid still works on it, else nothing."""
+
+    def is_it(body: Json) -> str | None:
+        active = body["metadata"]["uid"] == uid and not (body.get("status") or {}).get("cleanedUp")
+        return str(body["metadata"]["name"]) if active else None
+
     for resource, kind in ((BACKUPS, "WeaviateBackup"), (RESTORES, "WeaviateRestore")):
-        for body in await kube.list(resource, namespace):
-            if body["metadata"]["uid"] == uid and not (body.get("status") or {}).get("cleanedUp"):
-                return f"{kind} {body['metadata']['name']}"
+        for name in await kube.pick(resource, namespace, is_it, most=1):
+            return f"{kind} {name}"
     return ""
 
 

@@ -19,7 +19,7 @@ from weaviate_backup.controller.agent_links import AgentAddress, AgentLinks
 from weaviate_backup.controller.agent_pods import AgentImage, Owner
 from weaviate_backup.controller.cluster_view import read_cluster
 from weaviate_backup.controller.operation_secrets import Memory, Plan
-from weaviate_backup.controller.pod_state import agent_address, agent_pod_state
+from weaviate_backup.controller.pod_state import agent_address, agent_pod_state, reduced
 from weaviate_backup.core.orders import (
     STORE_WORKER,
     AcquireLease,
@@ -37,7 +37,7 @@ from weaviate_backup.core.orders import (
 from weaviate_backup.core.session import Failure, SessionOrder
 from weaviate_backup.core.stepping import Agents
 from weaviate_backup.core.store_volume import refuse_volume
-from weaviate_backup.core.topology import ClusterView
+from weaviate_backup.core.topology import MOST_REPLICAS, ClusterView
 from weaviate_backup.core.verification import signers_of
 from weaviate_backup.errors import Permanent, Transient
 from weaviate_backup.kube import PODS, SECRETS, STATEFUL_SETS, AlreadyExists, Kube
@@ -45,6 +45,7 @@ from weaviate_backup.settings import OperatorSettings
 
 DEADLINE_SLACK_SECONDS = 1800
 """An agent's pod ends by itself this long after its operation's timeout, should the operator be gone."""
+MOST_PODS = 2 * MOST_REPLICAS
 Json = dict[str, Any]
 log = logging.getLogger(__name__)
 
@@ -78,7 +79,7 @@ class OperationRuntime:
     _tls: ssl.SSLContext | None = None
 
     def __post_init__(self) -> None:
-        self.links = AgentLinks(self.wake)
+        self.links = AgentLinks(self.wake, whose=self.owner.namespace)
 
     async def close(self) -> None:
         await self.links.close()
@@ -111,8 +112,14 @@ class OperationRuntime:
         return Agents(operation_uid=self.owner.uid, pods=states, reports=self.links.reports(), troubles=troubles)
 
     async def _own_pods(self) -> dict[str, Json]:
-        listed = await self.kube.list(PODS, self.owner.namespace, labels={"app.kubernetes.io/instance": self.owner.uid})
-        return {pod["metadata"]["name"]: pod for pod in listed if _owned(pod, self.owner.uid)}
+        """The first of them: they are kept until the next look, and others may make some, too."""
+
+        def keep(pod: Json) -> Json | None:
+            return reduced(pod) if _owned(pod, self.owner.uid) else None
+
+        labels = {"app.kubernetes.io/instance": self.owner.uid}
+        listed = await self.kube.pick(PODS, self.owner.namespace, keep, labels=labels, most=MOST_PODS)
+        return {pod["metadata"]["name"]: pod for pod in listed}
 
     async def discard(self) -> None:
         """Lets go of pods and Secrets, also when the plan cannot be read."""
@@ -307,7 +314,7 @@ class OperationRuntime:
         # Last: as long as it is there, whoever looks knows that something of this operation may be.
         await self.kube.delete(SECRETS, self.settings.namespace, self.owner.client_secret_name)
         labels = {"app.kubernetes.io/instance": self.owner.uid}
-        self.remains = bool(await self.kube.list(PODS, self.owner.namespace, labels=labels))
+        self.remains = bool(await self.kube.pick(PODS, self.owner.namespace, lambda _: True, labels=labels, most=1))
 
 
 def _owned(pod: Json, uid: str) -> bool:

@@ -1,0 +1,137 @@
+"""Large answers are taken in turns: who sends slowly, much or often keeps only his own waiting."""
+
+import asyncio
+import itertools
+import time
+from collections.abc import Iterator
+from contextlib import ExitStack
+
+import pytest
+from tests.answers.hostile_server import BLOCK, CHUNKED, HostileServer, Trick, chunked, dripping, endless, whole, wide
+
+from weaviate_backup import answers
+from weaviate_backup.answers import API_SERVER, FOREIGN, KIB, MIB, Line, turn
+from weaviate_backup.errors import BackupError
+from weaviate_backup.weaviate.rest import RestClient
+
+HOSTILE_TENANTS = 4
+SECONDS = 20.0
+
+
+def _drops() -> Iterator[bytes]:
+    """Beyond what needs no turn, and then hardly anything."""
+    yield b"x" * (280 * KIB)
+    while True:
+        time.sleep(0.1)
+        yield b"x"
+
+
+def _just_fast_enough() -> Iterator[bytes]:
+    for block in itertools.repeat(b"x" * (256 * KIB)):
+        time.sleep(0.1)
+        yield block
+
+
+TRICKS: dict[str, Trick] = {
+    "drips": endless(lambda: chunked(_drops()), first=CHUNKED),
+    "as slow as allowed": endless(lambda: chunked(_just_fast_enough()), first=CHUNKED),
+    "endless": endless(lambda: chunked(itertools.repeat(BLOCK)), first=CHUNKED),
+    "wide": whole(wide(15 * MIB)),
+    "drips from the start": dripping(CHUNKED, [b"1", b"\r\n", b" ", b"\r\n"]),
+}
+
+
+async def ask(server: HostileServer, whose: str) -> int:
+    """How many classes it tells."""
+    async with RestClient(server.url, timeout_seconds=SECONDS, whose=whose) as rest:
+        return await rest.schema(len)
+
+
+async def keep_asking(server: HostileServer, whose: str) -> None:
+    while True:
+        try:
+            await ask(server, whose)
+        except BackupError:
+            await asyncio.sleep(0.01)
+
+
+@pytest.mark.parametrize("trick", TRICKS)
+async def test_a_tenant_waits_for_no_more_than_a_turn_of_each_other(trick: str) -> None:
+    """Four hostile tenants with eight nodes each, that ask again at once, and one honest."""
+    honest = b'{"classes":[{"class":"' + b"x" * (400 * KIB) + b'"}]}'
+    with ExitStack() as stack:
+        servers = [stack.enter_context(HostileServer(TRICKS[trick])) for _ in range(HOSTILE_TENANTS)]
+        good = stack.enter_context(HostileServer(whole(honest)))
+        hostile = [asyncio.create_task(keep_asking(each, each.url)) for each in servers for _ in range(8)]
+        try:
+            await asyncio.sleep(1)
+            seconds = []
+            for _ in range(2):
+                began = time.monotonic()
+                assert await ask(good, "good") == 1
+                seconds.append(time.monotonic() - began)
+        finally:
+            for each in hostile:
+                each.cancel()
+            await asyncio.gather(*hostile, return_exceptions=True)
+    print(f"{trick}: {max(seconds):.1f} s")
+    assert max(seconds) < HOSTILE_TENANTS / 2 * (answers.GRACE_SECONDS + 16 * MIB / answers.RATE_BYTES) + 2
+    if "drip" in trick:
+        assert max(seconds) < HOSTILE_TENANTS / 2 * answers.GRACE_SECONDS + 3
+
+
+@pytest.mark.parametrize(("trick", "longest"), [("drips", 2.0), ("as slow as allowed", 10.0)])
+async def test_a_turn_is_as_long_as_what_comes_in_it(trick: str, longest: float) -> None:
+    with HostileServer(TRICKS[trick]) as server:
+        began = time.monotonic()
+        with pytest.raises(BackupError, match=r"ServerTimeout|AnswerTooLarge"):
+            await ask(server, "tenant")
+        assert time.monotonic() - began < longest + 2
+
+
+async def test_the_api_server_does_not_wait_for_others() -> None:
+    async with turn(FOREIGN, "a"), turn(FOREIGN, "b"), asyncio.timeout(1), turn(API_SERVER, "a"):
+        pass
+
+
+async def test_owners_alternate() -> None:
+    """One of many answers of an owner, however many of them came first."""
+    line, order = Line("test", of_one=1, of_all=1), list[str]()
+
+    async def take(whose: str) -> None:
+        async with turn(line, whose):
+            order.append(whose)
+            await asyncio.sleep(0)
+
+    async with asyncio.TaskGroup() as group:
+        for whose in ("many",) * 20 + ("few",) * 2 + ("one",):
+            group.create_task(take(whose))
+    assert len(order) == 23
+    assert order.index("few") < 3 and order.index("one") < 4
+    assert [each for each in order[:6] if each == "few"] == ["few", "few"]
+
+
+async def test_waiting_is_no_time_of_who_answers() -> None:
+    line = Line("test", of_one=1, of_all=1)
+    async with asyncio.TaskGroup() as group:
+
+        async def hold() -> None:
+            async with turn(line, "other"):
+                await asyncio.sleep(0.5)
+
+        group.create_task(hold())
+        await asyncio.sleep(0.1)
+        async with asyncio.timeout(0.2) as clock, turn(line, "own", clock):
+            assert clock.when() is not None
+        with pytest.raises(TimeoutError):
+            async with asyncio.timeout(0.2) as clock, turn(line, "own", clock):
+                await asyncio.sleep(1)
+
+
+async def test_places_of_an_owner_go_with_him() -> None:
+    line = Line("test", of_one=1)
+    for number in range(1000):
+        async with turn(line, f"owner-{number}"):
+            pass
+    places = answers._lines[asyncio.get_running_loop()][line]
+    assert len(places.owners) <= 1

@@ -41,7 +41,7 @@ SOME = JsonBounds(MIB, 20_000)
 MANY = JsonBounds(16 * MIB, 400_000)
 """Of a thousand collections, or a hundred thousand tenants: 48 MiB of values at most."""
 REPORT = JsonBounds(4 * MIB, 100_000)
-OBJECTS = JsonBounds(12 * MIB, 300_000)
+OBJECTS = JsonBounds(12 * MIB, 700_000)
 """Of the API server, which tells the truth, but of objects that anybody may have made: one that is stored in 1.5 MiB is
 sent as up to 9 MiB."""
 DOCUMENT_SHARE, VALUE_BYTES = 8, 640
@@ -55,8 +55,8 @@ T = TypeVar("T")
 
 @dataclass(frozen=True)
 class Line:
-    """Whoever does the same at the same time: so many of one owner, and of all (None: any number). `paced`: time is
-    earned by what is sent."""
+    """Whoever does the same at the same time: so many of one owner, and of all (None: any number). `paced`: an owner's
+    time is earned by what he sends."""
 
     name: str
     of_one: int
@@ -161,16 +161,17 @@ async def read(
         raise too_large(what, f"{response.content_length} bytes are announced, more than {limit_bytes}")
     found = bytearray()
     async with contextlib.AsyncExitStack() as held:
-        pace: _Pace | None = None
+        pace: asyncio.Timeout | None = None
         async for block in response.content.iter_any():
             if len(found) + len(block) > limit_bytes:
                 raise too_large(what, f"more than {limit_bytes} bytes")
             found += block
             if pace is None and len(found) > FREE_BYTES:
                 await held.enter_async_context(turn(line, whose, clock))
-                pace = await held.enter_async_context(_paced(line))
+                grace_seconds = GRACE_SECONDS if line.paced and whose else None
+                pace = await held.enter_async_context(asyncio.timeout(grace_seconds))
             elif pace is not None:
-                pace.earn(len(block))
+                _prolong(pace, len(block) / RATE_BYTES)
         return take(bytes(found))
 
 
@@ -190,37 +191,20 @@ async def turn(line: Line, whose: str = "", clock: asyncio.Timeout | None = None
 
 @contextlib.contextmanager
 def _standing_still(clock: asyncio.Timeout | None) -> Iterator[None]:
-    ends_at = clock.when() if clock else None
-    if clock is None or ends_at is None:
+    if clock is None:
         yield
         return
     loop = asyncio.get_running_loop()
-    left = ends_at - loop.time()
-    clock.reschedule(ends_at + WAIT_SECONDS)
+    began_at = loop.time()
+    _prolong(clock, WAIT_SECONDS)
     yield
-    clock.reschedule(loop.time() + left)
+    _prolong(clock, loop.time() - began_at - WAIT_SECONDS)
 
 
-class _Pace:
-    """How long a turn lasts, by what has come in it."""
-
-    def __init__(self, clock: asyncio.Timeout | None) -> None:
-        self._clock = clock
-
-    def earn(self, size_bytes: int) -> None:
-        ends_at = self._clock.when() if self._clock else None
-        if self._clock is not None and ends_at is not None and not self._clock.expired():
-            self._clock.reschedule(ends_at + size_bytes / RATE_BYTES)
-
-
-@contextlib.asynccontextmanager
-async def _paced(line: Line) -> AsyncIterator[_Pace]:
-    """Raises `TimeoutError` when what should have come by now has not."""
-    if not line.paced:
-        yield _Pace(None)
-        return
-    async with asyncio.timeout(GRACE_SECONDS) as clock:
-        yield _Pace(clock)
+def _prolong(clock: asyncio.Timeout, seconds: float) -> None:
+    ends_at = clock.when()
+    if ends_at is not None and not clock.expired():
+        clock.reschedule(ends_at + seconds)
 
 
 def parse(content: bytes, bounds: JsonBounds, *, what: str) -> Any:

@@ -37,7 +37,8 @@ from weaviate_backup.weaviate.rest import BACKUP_MODULES, RestClient
 ASK_SECONDS = 20.0
 AT_ONCE = 8
 """Pods, or objects, of one cluster that are asked at the same time."""
-MOST_OBJECTS = 128
+MOST_OBJECTS = 512
+"""Of one kind that pods name: two claims of each of the most pods."""
 CLUSTERS = Line("clusters that are read", of_one=1, of_all=4)
 LOOKS = Line("Weaviates that are asked", of_one=4)
 """A view of a cluster, and what its Weaviate said, are in memory meanwhile."""

@@ -30,7 +30,7 @@ from weaviate_backup.api.names import (
 )
 from weaviate_backup.api.resources import CLAIM, CONFIG_MAP, EVENT, POD, STATEFUL_SET, Resource
 from weaviate_backup.api.stored_objects import brief, brief_metadata, shallow
-from weaviate_backup.core.read_budget import ReadBudget
+from weaviate_backup.core.read_budget import MIB, ReadBudget
 from weaviate_backup.errors import BackupError, Permanent, Transient, excerpt
 from weaviate_backup.layout.json_bounds import TooDeep, memory_of
 
@@ -39,6 +39,8 @@ MAX_SAID = 400
 """Of a refusal: an admission policy names itself and its binding before it says why."""
 LIST_CHUNK = 20
 """Objects in one answer of a list; one, where so many are too large for an answer."""
+OURS_BYTES = 256 * MIB
+"""Of our own kinds in a namespace, of which next to nothing is kept: ten thousand of the usual size."""
 METADATA_ONLY = "application/json;as=PartialObjectMetadata;g=meta.k8s.io;v=v1"
 SERVICE_ACCOUNT_TOKEN = Path("/var/run/secrets/kubernetes.io/serviceaccount/token")
 
@@ -191,17 +193,6 @@ class Kube:
         path = resource.path(namespace, name)
         return await self._call("GET", path, take, whose=namespace, accept=METADATA_ONLY)
 
-    async def list(
-        self,
-        resource: Resource,
-        namespace: str,
-        *,
-        labels: Mapping[str, str] | None = None,
-        fields: Mapping[str, str] | None = None,
-    ) -> list[Json]:
-        """Of our own kinds in brief: which there are, and where they stand."""
-        return [*await self.pick(resource, namespace, lambda body: body, labels=labels, fields=fields)]
-
     async def pick(
         self,
         resource: Resource,
@@ -213,15 +204,16 @@ class Kube:
         most: int | None = None,
         budget: ReadBudget | None = None,
     ) -> tuple[T, ...]:
-        """What is kept of each of a list, None for nothing, until there are `most`. Raises `TooManyObjects`."""
+        """What is kept of each, None for nothing, until there are `most`; of our own kinds it is seen in brief: which
+        there are, and where they stand. Raises `TooManyObjects`."""
         query = {
             name: ",".join(f"{key}={value}" for key, value in wanted.items())
             for name, wanted in (("labelSelector", labels), ("fieldSelector", fields))
             if wanted
         }
         query["limit"] = str(LIST_CHUNK)
-        what, left = f"list {resource.plural} in {namespace}", budget or ReadBudget()
-        kept = list[T]()
+        what, kept = f"list {resource.plural} in {namespace}", list[T]()
+        left = budget or (ReadBudget(read_bytes=OURS_BYTES) if resource.root == _OURS else ReadBudget())
 
         def take(said: _Said) -> str:
             answer = _checked(said, what=what)

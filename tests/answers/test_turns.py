@@ -10,12 +10,13 @@ import pytest
 from tests.answers.hostile_server import BLOCK, CHUNKED, HostileServer, Trick, chunked, dripping, endless, whole, wide
 
 from weaviate_backup import answers
-from weaviate_backup.answers import API_SERVER, FOREIGN, KIB, MIB, Line, turn
+from weaviate_backup.answers import FOREIGN, KIB, MIB, Line, turn
 from weaviate_backup.errors import BackupError
 from weaviate_backup.weaviate.rest import RestClient
 
 HOSTILE_TENANTS = 4
 SECONDS = 20.0
+HONEST = b'{"classes":[{"class":"' + b"x" * (400 * KIB) + b'"}]}'
 
 
 def _drops() -> Iterator[bytes]:
@@ -58,10 +59,9 @@ async def keep_asking(server: HostileServer, whose: str) -> None:
 @pytest.mark.parametrize("trick", TRICKS)
 async def test_a_tenant_waits_for_no_more_than_a_turn_of_each_other(trick: str) -> None:
     """Four hostile tenants with eight nodes each, that ask again at once, and one honest."""
-    honest = b'{"classes":[{"class":"' + b"x" * (400 * KIB) + b'"}]}'
     with ExitStack() as stack:
         servers = [stack.enter_context(HostileServer(TRICKS[trick])) for _ in range(HOSTILE_TENANTS)]
-        good = stack.enter_context(HostileServer(whole(honest)))
+        good = stack.enter_context(HostileServer(whole(HONEST)))
         hostile = [asyncio.create_task(keep_asking(each, each.url)) for each in servers for _ in range(8)]
         try:
             await asyncio.sleep(1)
@@ -87,11 +87,6 @@ async def test_a_turn_is_as_long_as_what_comes_in_it(trick: str, longest: float)
         with pytest.raises(BackupError, match=r"ServerTimeout|AnswerTooLarge"):
             await ask(server, "tenant")
         assert time.monotonic() - began < longest + 2
-
-
-async def test_the_api_server_does_not_wait_for_others() -> None:
-    async with turn(FOREIGN, "a"), turn(FOREIGN, "b"), asyncio.timeout(1), turn(API_SERVER, "a"):
-        pass
 
 
 async def test_owners_alternate() -> None:
@@ -126,6 +121,33 @@ async def test_waiting_is_no_time_of_who_answers() -> None:
         with pytest.raises(TimeoutError):
             async with asyncio.timeout(0.2) as clock, turn(line, "own", clock):
                 await asyncio.sleep(1)
+
+
+def turns_left(line: Line) -> int:
+    everybody = answers._lines[asyncio.get_running_loop()][line].everybody
+    assert everybody is not None
+    return everybody._value
+
+
+async def test_an_answer_is_taken_apart_in_its_turn() -> None:
+    with HostileServer(whole(HONEST)) as server:
+        async with RestClient(server.url, whose="tenant") as rest:
+            assert await rest.schema(lambda _: turns_left(FOREIGN)) == 1
+    assert turns_left(FOREIGN) == 2
+
+
+async def test_who_answers_in_time_is_heard_however_long_others_take() -> None:
+    with HostileServer(whole(HONEST)) as server:
+        async with RestClient(server.url, whose="tenant", timeout_seconds=1.5) as rest, asyncio.TaskGroup() as group:
+
+            async def hold(whose: str) -> None:
+                async with turn(FOREIGN, whose):
+                    await asyncio.sleep(3)
+
+            group.create_task(hold("a"))
+            group.create_task(hold("b"))
+            await asyncio.sleep(0)
+            assert await rest.schema(len) == 1
 
 
 async def test_places_of_an_owner_go_with_him() -> None:

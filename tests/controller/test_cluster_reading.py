@@ -7,10 +7,10 @@ from contextlib import asynccontextmanager
 import pytest
 from aiohttp import web
 from kubernetes.aio import client
-from tests.answers.hostile_server import MIB, Peak
+from tests.answers.hostile_server import MIB, TRICKS, HostileServer, Peak
 from tests.ports import HOST, free_port
 
-from weaviate_backup.controller.cluster_view import read_cluster
+from weaviate_backup.controller.cluster_view import ask_weaviate, read_cluster
 from weaviate_backup.core.environment import SecretKey
 from weaviate_backup.errors import BackupError
 from weaviate_backup.kube import Kube
@@ -109,3 +109,17 @@ async def test_few_clusters_are_read_at_once_and_of_a_namespace_one() -> None:
             group.create_task(read_cluster(kube, f"tenant-{number % 8}", "weaviate"))
     assert not under_way
     assert 1 < most <= 4
+
+
+async def test_of_a_namespace_few_ask_weaviate_at_once() -> None:
+    """What a cluster is, and what was said of it so far, lies in memory meanwhile."""
+    with HostileServer(TRICKS["silence"]) as server:
+        common = cluster_of({"args": ["--port", str(server.port)]}, data={})
+        async with api_server(common) as kube:
+            views = [await read_cluster(kube, f"tenant-{number % 2}", "weaviate") for number in range(12)]
+            asking = [asyncio.create_task(ask_weaviate(kube, view, None)) for view in views]
+            await asyncio.sleep(2)
+            assert len(server.requests) == 8
+            for each in asking:
+                each.cancel()
+            await asyncio.gather(*asking, return_exceptions=True)

@@ -83,7 +83,7 @@ class _Reading:
 
     kube: Kube
     namespace: str
-    budget: ReadBudget = field(default_factory=lambda: ReadBudget(objects=2_000, read_bytes=32 * MIB))
+    budget: ReadBudget = field(default_factory=lambda: ReadBudget(objects=2_000))
 
     async def cluster(self, stateful_set: str) -> ClusterView:
         found = await self.kube.pick_one(STATEFUL_SETS, self.namespace, stateful_set, _whole, budget=self.budget)

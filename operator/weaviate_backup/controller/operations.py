@@ -46,6 +46,7 @@ from weaviate_backup.settings import OperatorSettings
 DEADLINE_SLACK_SECONDS = 1800
 """An agent's pod ends by itself this long after its operation's timeout, should the operator be gone."""
 MOST_PODS = 2 * MOST_REPLICAS
+"""Of an operation that are seen at a look; it makes one for each of Weaviate's, and one more."""
 Json = dict[str, Any]
 log = logging.getLogger(__name__)
 

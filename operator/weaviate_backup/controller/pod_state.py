@@ -11,7 +11,7 @@ from weaviate_backup.core.pod_addresses import pod_address
 from weaviate_backup.errors import excerpt
 from weaviate_backup.layout.json_bounds import memory_of
 
-MOST_BYTES = 32 << 10
+MOST_BYTES = 16 << 10
 """Of a pod in memory."""
 Json = dict[str, Any]
 

@@ -12,7 +12,7 @@ class ReadBudget:
     """What one look may read and keep, over all its answers."""
 
     objects: int = 10_000
-    read_bytes: int = 128 * MIB
+    read_bytes: int = 32 * MIB
     kept_bytes: int = 12 * MIB
     _spent: list[int] = field(default_factory=lambda: [0, 0, 0])
 

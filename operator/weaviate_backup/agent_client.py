@@ -53,13 +53,17 @@ class ClientIdentity:
 
 
 class AgentClient:
-    """One agent. Use as an asynchronous context manager, or call `close`."""
+    """One agent. Use as an asynchronous context manager, or call `close`. `whose`: its owner, by whom answers take
+    turns."""
 
-    def __init__(self, *, host: str, server_name: str, tls: ssl.SSLContext, port: int = AGENT_PORT) -> None:
+    def __init__(
+        self, *, host: str, server_name: str, tls: ssl.SSLContext, port: int = AGENT_PORT, whose: str = ""
+    ) -> None:
         address = f"[{host}]" if ":" in host else host
         self._url = f"https://{address}:{port}"
         self._server_name = server_name
         self._tls = tls
+        self._whose = whose
         self._session: aiohttp.ClientSession | None = None
 
     async def __aenter__(self) -> Self:
@@ -99,23 +103,27 @@ class AgentClient:
             timeout = aiohttp.ClientTimeout(total=None, sock_connect=CONNECT_SECONDS)
             self._session = open_session(timeout=timeout, connector=aiohttp.TCPConnector(ssl=self._tls))
         what = f"{method} {path} at {self._url}"
+
+        def take(answer: Answer) -> NodeReport:
+            if not answer.is_good:
+                raise _failure(answer, what)
+            try:
+                REPORT.refuse_beyond(answer.body)
+                return NodeReport.model_validate_json(answer.body)
+            except ValidationError as error:
+                message = f"{self._url}: its report cannot be read: {error.title}"
+                raise Permanent("AgentIncompatible", message) from error
+            except BeyondBounds as error:
+                raise too_large(what, str(error)) from error
+
         try:
-            answer = await ask(
-                self._session, method, self._url + path, what=what, limit_bytes=REPORT.size_bytes,
-                total_seconds=ANSWER_SECONDS + wait_seconds, params=query, data=body,
+            return await ask(
+                self._session, method, self._url + path, take, what=what, limit_bytes=REPORT.size_bytes,
+                total_seconds=ANSWER_SECONDS + wait_seconds, whose=self._whose, params=query, data=body,
                 headers={"Content-Type": "application/json"}, server_hostname=self._server_name,
             )  # fmt: skip
         except (TimeoutError, aiohttp.ClientError, OSError) as error:
             raise Transient("AgentUnreachable", f"{what}: {excerpt(str(error)) or type(error).__name__}") from error
-        if not answer.is_good:
-            raise _failure(answer, what)
-        try:
-            REPORT.refuse_beyond(answer.body)
-            return NodeReport.model_validate_json(answer.body)
-        except ValidationError as error:
-            raise Permanent("AgentIncompatible", f"{self._url}: its report cannot be read: {error.title}") from error
-        except BeyondBounds as error:
-            raise too_large(what, str(error)) from error
 
 
 def _failure(answer: Answer, what: str) -> Transient | Permanent:

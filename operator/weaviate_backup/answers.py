@@ -6,18 +6,22 @@ refused), a number of values and a depth, and all of it must have come within on
 elsewhere: a redirect is an answer like any other.
 
 Bounds of one answer do not bound many at once. What is small is read at any time; for more of it everybody waits for a
-turn, so that large answers are never in memory together. Memory itself is the measure of what an agent reads whole.
+turn, in which it is read, parsed and reduced to what is wanted of it: large answers are not in memory together. Turns
+of the API server are not those of others. An owner (a tenant's namespace) has one at a time, and who waits for his own
+does not stand in the line of all, so that owners alternate. How long a turn lasts is earned by what is sent in it.
+
+Memory itself is the measure of what an agent reads whole.
 """
 
 import asyncio
 import contextlib
 import os
-from collections.abc import AsyncIterator, Iterator
-from dataclasses import dataclass
+from collections.abc import AsyncIterator, Callable, Iterator
+from dataclasses import dataclass, field
 from functools import cache
 from pathlib import Path
-from typing import Any
-from weakref import WeakKeyDictionary
+from typing import Any, TypeVar
+from weakref import WeakKeyDictionary, WeakValueDictionary
 
 import aiohttp
 
@@ -27,23 +31,53 @@ from weaviate_backup.layout.json_bounds import BeyondBounds, JsonBounds
 KIB, MIB = 1 << 10, 1 << 20
 FREE_BYTES = 256 * KIB
 """Of an answer that need not wait for a turn."""
-TURNS = 2
-TURN_SECONDS = 10.0
-"""So long a large answer may take once its turn has come: who drips does not keep others waiting."""
+WAIT_SECONDS = 60.0
+"""So long somebody waits for his turn; that is not counted as the time of who answers."""
+GRACE_SECONDS, RATE_BYTES = 2.0, 2 * MIB
+"""Of a turn: how long it lasts before anything is sent in it, and what must come each second to go on. The largest
+answer has ten seconds, who drips has two."""
 FEW = JsonBounds(64 * KIB, 1_000)
 SOME = JsonBounds(MIB, 20_000)
 MANY = JsonBounds(16 * MIB, 400_000)
 """Of a thousand collections, or a hundred thousand tenants: 48 MiB of values at most."""
 REPORT = JsonBounds(4 * MIB, 100_000)
-OBJECTS = JsonBounds(32 * MIB, 1_000_000)
-"""Of the API server, which tells the truth, but of objects that anybody may have made."""
+OBJECTS = JsonBounds(12 * MIB, 700_000)
+"""Of the API server, which tells the truth, but of objects that anybody may have made: one that is stored in 1.5 MiB is
+sent as up to 9 MiB."""
 DOCUMENT_SHARE, VALUE_BYTES = 8, 640
 """The bytes of a document may take an eighth of memory; a value of it takes at most 220 bytes as we keep it, with what
 it was parsed from 320: so half of memory is the most of all of them."""
 LEAST_BYTES, MOST_BYTES = 32 * MIB, 1024 * MIB
 MEMORY_LIMITS = (Path("/sys/fs/cgroup/memory.max"), Path("/sys/fs/cgroup/memory/memory.limit_in_bytes"))
 
-_turns: WeakKeyDictionary[asyncio.AbstractEventLoop, asyncio.Semaphore] = WeakKeyDictionary()
+T = TypeVar("T")
+
+
+@dataclass(frozen=True)
+class Line:
+    """Whoever does the same at the same time: so many of one owner, and of all (None: any number). `paced`: an owner's
+    time is earned by what he sends."""
+
+    name: str
+    of_one: int
+    of_all: int | None = None
+    paced: bool = False
+
+
+FOREIGN = Line("large answers of Weaviate and agents", of_one=1, of_all=2, paced=True)
+BODIES = Line("answers of Weaviate and agents", of_one=16)
+API_SERVER = Line("large answers of the API server", of_one=1, of_all=2)
+
+
+@dataclass
+class _Places:
+    """Of one line; those of an owner last while somebody of his is in it."""
+
+    everybody: asyncio.Semaphore | None
+    owners: WeakValueDictionary[str, asyncio.Semaphore] = field(default_factory=WeakValueDictionary)
+
+
+_lines: WeakKeyDictionary[asyncio.AbstractEventLoop, dict[Line, _Places]] = WeakKeyDictionary()
 
 
 @dataclass(frozen=True)
@@ -84,50 +118,93 @@ async def ask(
     session: aiohttp.ClientSession,
     method: str,
     url: str,
+    take: Callable[[Answer], T],
     *,
     what: str,
     limit_bytes: int,
     total_seconds: float,
+    whose: str = "",
     **options: Any,
-) -> Answer:
-    """Ask and read the whole answer within that time. `what` names the call.
+) -> T:
+    """Ask, read the whole answer within that time, and give what is taken of it. `what` names the call; `whose`: the
+    owner of who answers, where there are several.
 
     Raises `AnswerTooLarge`, `UnexpectedAnswer`, and what the client raises: `TimeoutError`, `aiohttp.ClientError`.
     """
     async with (
-        asyncio.timeout(total_seconds),
+        asyncio.timeout(total_seconds) as clock,
         session.request(method, url, allow_redirects=False, **options) as response,
+        turn(BODIES, whose) if whose else contextlib.nullcontext(),
     ):
-        return Answer(response.status, await read(response, what=what, limit_bytes=limit_bytes))
+
+        def taken(body: bytes) -> T:
+            return take(Answer(response.status, body))
+
+        return await read(response, taken, what=what, limit_bytes=limit_bytes, clock=clock, whose=whose)
 
 
-async def read(response: aiohttp.ClientResponse, *, what: str, limit_bytes: int) -> bytes:
-    """The body, as it was sent. Raises as `ask`."""
+async def read(
+    response: aiohttp.ClientResponse,
+    take: Callable[[bytes], T],
+    *,
+    what: str,
+    limit_bytes: int,
+    clock: asyncio.Timeout,
+    line: Line = FOREIGN,
+    whose: str = "",
+) -> T:
+    """What is taken of the body, which is let go. `clock` stands still while a turn is awaited. Raises as `ask`."""
     encoding = response.headers.get("Content-Encoding", "").strip().lower()
     if encoding not in ("", "identity"):
         raise Permanent("UnexpectedAnswer", f"{what}: the answer is packed ({excerpt(encoding, 40)}), unasked")
     if (response.content_length or 0) > limit_bytes:
         raise too_large(what, f"{response.content_length} bytes are announced, more than {limit_bytes}")
     found = bytearray()
-    async with contextlib.AsyncExitStack() as turn:
-        waits = True
+    async with contextlib.AsyncExitStack() as held:
+        pace: asyncio.Timeout | None = None
         async for block in response.content.iter_any():
             if len(found) + len(block) > limit_bytes:
                 raise too_large(what, f"more than {limit_bytes} bytes")
             found += block
-            if waits and len(found) > FREE_BYTES:
-                await turn.enter_async_context(turn_of_large())
-                waits = False
-    return bytes(found)
+            if pace is None and len(found) > FREE_BYTES:
+                await held.enter_async_context(turn(line, whose, clock))
+                grace_seconds = GRACE_SECONDS if line.paced and whose else None
+                pace = await held.enter_async_context(asyncio.timeout(grace_seconds))
+            elif pace is not None:
+                _prolong(pace, len(block) / RATE_BYTES)
+        return take(bytes(found))
 
 
 @contextlib.asynccontextmanager
-async def turn_of_large() -> AsyncIterator[None]:
-    """While it lasts, few others hold a large answer. Raises `TimeoutError` when it lasts too long."""
-    loop = asyncio.get_running_loop()
-    turns = _turns.setdefault(loop, asyncio.Semaphore(TURNS))
-    async with turns, asyncio.timeout(TURN_SECONDS):
+async def turn(line: Line, whose: str = "", clock: asyncio.Timeout | None = None) -> AsyncIterator[None]:
+    """While it lasts, few others do the same. Without an owner only the line of all counts."""
+    lines = _lines.setdefault(asyncio.get_running_loop(), {})
+    places = lines.setdefault(line, _Places(asyncio.Semaphore(line.of_all) if line.of_all else None))
+    own = places.owners.setdefault(whose, asyncio.Semaphore(line.of_one)) if whose else None
+    async with contextlib.AsyncExitStack() as held:
+        with _standing_still(clock):
+            for each in (own, places.everybody):
+                if each is not None:
+                    await held.enter_async_context(each)
         yield
+
+
+@contextlib.contextmanager
+def _standing_still(clock: asyncio.Timeout | None) -> Iterator[None]:
+    if clock is None:
+        yield
+        return
+    loop = asyncio.get_running_loop()
+    began_at = loop.time()
+    _prolong(clock, WAIT_SECONDS)
+    yield
+    _prolong(clock, loop.time() - began_at - WAIT_SECONDS)
+
+
+def _prolong(clock: asyncio.Timeout, seconds: float) -> None:
+    ends_at = clock.when()
+    if ends_at is not None and not clock.expired():
+        clock.reschedule(ends_at + seconds)
 
 
 def parse(content: bytes, bounds: JsonBounds, *, what: str) -> Any:

@@ -3,17 +3,18 @@
 Everything is plain JSON by resource, namespace and name, because typed models drop what they do not know. Writes go
 by server-side apply with our field manager, or compare-and-set with a resourceVersion. Errors are ours: what may pass
 is `Transient`, what was refused is `Permanent`. No retries here; who asks looks again anyway. The server is believed,
-but objects are as large as somebody made them: an answer has bounds, and comes from that server alone.
+but objects are as large as somebody made them: an answer has bounds, and comes from that server alone. It is reduced to
+what is read of it before another is asked for, and what one look reads and keeps over all its answers has one budget.
 """
 
 import asyncio
 import os
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from types import TracebackType
-from typing import Any, Self
-from urllib.parse import quote, urlencode
+from typing import Any, Self, TypeVar
+from urllib.parse import urlencode
 
 import aiohttp
 from kubernetes.aio import client, config
@@ -27,56 +28,35 @@ from weaviate_backup.api.names import (
     RESTORE_PLURAL,
     VERSION,
 )
-from weaviate_backup.api.patterns import MAX_NAME_LENGTH, OBJECT_NAME, fits
+from weaviate_backup.api.resources import CLAIM, CONFIG_MAP, EVENT, POD, STATEFUL_SET, Resource
 from weaviate_backup.api.stored_objects import brief, brief_metadata, shallow
-from weaviate_backup.errors import BackupError, InvalidInput, Permanent, Transient, excerpt
-from weaviate_backup.layout.json_bounds import TooDeep
+from weaviate_backup.core.read_budget import MIB, ReadBudget
+from weaviate_backup.errors import BackupError, Permanent, Transient, excerpt
+from weaviate_backup.layout.json_bounds import TooDeep, memory_of
 
 TIMEOUT_SECONDS = 30
 MAX_SAID = 400
 """Of a refusal: an admission policy names itself and its binding before it says why."""
 LIST_CHUNK = 20
-"""Objects in one answer of a list."""
+"""Objects in one answer of a list; one, where so many are too large for an answer."""
+OURS_BYTES = 256 * MIB
+"""Of our own kinds in a namespace, of which next to nothing is kept: ten thousand of the usual size."""
 METADATA_ONLY = "application/json;as=PartialObjectMetadata;g=meta.k8s.io;v=v1"
 SERVICE_ACCOUNT_TOKEN = Path("/var/run/secrets/kubernetes.io/serviceaccount/token")
 
 Json = dict[str, Any]
-
-
-@dataclass(frozen=True)
-class Resource:
-    """A kind of object: where the API server has it."""
-
-    root: str
-    plural: str
-
-    def path(self, namespace: str, name: str | None = None, subresource: str | None = None) -> str:
-        """Of one object, or of all in the namespace. Raises `InvalidInput` for what is no name: it would be the path
-        of something else."""
-        parts = [self.root, "namespaces", _segment(namespace, "a namespace"), self.plural]
-        parts += [_segment(part, f"one of {self.plural}") for part in (name, subresource) if part is not None]
-        return "/".join(parts)
-
-
+T = TypeVar("T")
 _OURS = f"/apis/{GROUP}/{VERSION}"
-PODS = Resource("/api/v1", "pods")
+PODS = Resource("/api/v1", "pods", POD)
 SECRETS = Resource("/api/v1", "secrets")
-CONFIG_MAPS = Resource("/api/v1", "configmaps")
-CLAIMS = Resource("/api/v1", "persistentvolumeclaims")
-EVENTS = Resource("/api/v1", "events")
-STATEFUL_SETS = Resource("/apis/apps/v1", "statefulsets")
+CONFIG_MAPS = Resource("/api/v1", "configmaps", CONFIG_MAP)
+CLAIMS = Resource("/api/v1", "persistentvolumeclaims", CLAIM)
+EVENTS = Resource("/api/v1", "events", EVENT)
+STATEFUL_SETS = Resource("/apis/apps/v1", "statefulsets", STATEFUL_SET)
 LEASES = Resource("/apis/coordination.k8s.io/v1", "leases")
 BACKUPS = Resource(_OURS, BACKUP_PLURAL)
 RESTORES = Resource(_OURS, RESTORE_PLURAL)
 LOCATIONS = Resource(_OURS, LOCATION_PLURAL)
-
-
-def _segment(name: str, what: str) -> str:
-    """A name as one part of a path. Quoting would not be enough: client libraries resolve `..` and `%2e%2e`."""
-    if len(name) > MAX_NAME_LENGTH or not fits(OBJECT_NAME, name):
-        message = f"{excerpt(repr(name), 80)} cannot be the name of {what}; use lower case letters, digits, '-' and '.'"
-        raise InvalidInput("NameInvalid", message)
-    return quote(name, safe="")
 
 
 def in_cluster() -> bool:
@@ -100,6 +80,15 @@ def default_namespace(*, context: str | None = None) -> str:
 def _no_kubeconfig(error: Exception) -> Permanent:
     message = f"{excerpt(str(error), 160)}; set KUBECONFIG, or name another context"
     return Permanent("KubeconfigUnusable", message)
+
+
+@dataclass(frozen=True)
+class _Said:
+    """An answer while it is its turn."""
+
+    status: int
+    body: Json
+    size_bytes: int
 
 
 class AlreadyExists(Permanent):
@@ -148,133 +137,203 @@ class Kube:
 
     async def served(self) -> frozenset[str]:
         """Our kinds that the API server knows now, by plural: those that its whole list of groups has, too."""
-        status, body = await self._call("GET", "/apis")
-        groups = _checked(status, body, what="look for groups")
-        with answers.understood("look for groups"):
-            known = {version["groupVersion"] for group in groups["groups"] for version in group["versions"]}
-        if f"{GROUP}/{VERSION}" not in known:
+
+        def versions(said: _Said) -> set[str]:
+            groups = _checked(said, what="look for groups")["groups"]
+            return {version["groupVersion"] for group in groups for version in group["versions"]}
+
+        def plurals(said: _Said) -> frozenset[str]:
+            found = _checked(said, what=f"look for {_OURS}")["resources"]
+            return frozenset(each["name"] for each in found if "/" not in each["name"])
+
+        if f"{GROUP}/{VERSION}" not in await self._call("GET", "/apis", versions):
             return frozenset()
-        status, body = await self._call("GET", _OURS)
-        found = _checked(status, body, what=f"look for {_OURS}")
-        with answers.understood(f"look for {_OURS}"):
-            return frozenset(each["name"] for each in found["resources"] if "/" not in each["name"])
+        return await self._call("GET", _OURS, plurals)
 
     async def get(self, resource: Resource, namespace: str, name: str) -> Json | None:
-        """The object, None when there is none."""
-        status, body = await self._call("GET", resource.path(namespace, name))
-        if status == 404:
-            return None
-        what = f"get {resource.plural} {namespace}/{name}"
-        found = _identified(_checked(status, body, what=what), namespace, name, what=what)
-        return {**found, "metadata": brief_metadata(found["metadata"])} if resource.root == _OURS else found
+        """The object as far as it is kept, None when there is none."""
+        return await self.pick_one(resource, namespace, name, lambda body: body)
 
-    async def version(self, resource: Resource, namespace: str, name: str) -> str | None:
-        """Changes with the object, None when there is none. Its content is not sent, so a Secret stays one."""
-        status, body = await self._call("GET", resource.path(namespace, name), accept=METADATA_ONLY)
-        if status == 404:
-            return None
-        what = f"look at {resource.plural} {namespace}/{name}"
-        found = _identified(_checked(status, body, what=what), namespace, name, what=what)
-        with answers.understood(what):
-            return f"{found['metadata']['uid']}/{found['metadata']['resourceVersion']}"
-
-    async def list(
+    async def pick_one(
         self,
         resource: Resource,
         namespace: str,
+        name: str,
+        keep: Callable[[Json], T],
+        *,
+        budget: ReadBudget | None = None,
+    ) -> T | None:
+        """What is kept of the object, None when there is none."""
+        what = f"get {resource.plural} {namespace}/{name}"
+
+        def take(said: _Said) -> T | None:
+            if said.status == 404:
+                return None
+            found = _identified(_checked(said, what=what), namespace, name, what=what)
+            if resource.root == _OURS:
+                found = {**found, "metadata": brief_metadata(found["metadata"])}
+            kept = keep(resource.kept(found))
+            if budget is not None:
+                budget.spend(what, objects=1, read_bytes=said.size_bytes, kept_bytes=memory_of(kept))
+            return kept
+
+        return await self._call("GET", resource.path(namespace, name), take, whose=namespace)
+
+    async def version(self, resource: Resource, namespace: str, name: str) -> str | None:
+        """Changes with the object, None when there is none. Its content is not sent, so a Secret stays one."""
+        what = f"look at {resource.plural} {namespace}/{name}"
+
+        def take(said: _Said) -> str | None:
+            if said.status == 404:
+                return None
+            found = _identified(_checked(said, what=what), namespace, name, what=what)
+            return f"{found['metadata']['uid']}/{found['metadata']['resourceVersion']}"
+
+        path = resource.path(namespace, name)
+        return await self._call("GET", path, take, whose=namespace, accept=METADATA_ONLY)
+
+    async def pick(
+        self,
+        resource: Resource,
+        namespace: str,
+        keep: Callable[[Json], T | None],
         *,
         labels: Mapping[str, str] | None = None,
         fields: Mapping[str, str] | None = None,
-    ) -> list[Json]:
-        """Of our own kinds in brief: which there are, and where they stand."""
+        most: int | None = None,
+        budget: ReadBudget | None = None,
+    ) -> tuple[T, ...]:
+        """What is kept of each, None for nothing, until there are `most`; of our own kinds it is seen in brief: which
+        there are, and where they stand. Raises `TooManyObjects`."""
         query = {
             name: ",".join(f"{key}={value}" for key, value in wanted.items())
             for name, wanted in (("labelSelector", labels), ("fieldSelector", fields))
             if wanted
         }
         query["limit"] = str(LIST_CHUNK)
-        what, found = f"list {resource.plural} in {namespace}", list[Json]()
+        what, kept = f"list {resource.plural} in {namespace}", list[T]()
+        left = budget or (ReadBudget(read_bytes=OURS_BYTES) if resource.root == _OURS else ReadBudget())
+
+        def take(said: _Said) -> str:
+            answer = _checked(said, what=what)
+            items = answer.get("items") or ()
+            if len(items) > int(query["limit"]):
+                message = f"{what}: the API server sent {len(items)} objects; {query['limit']} were asked for"
+                raise Permanent("UnexpectedAnswer", message)
+            for item in items:
+                found = _identified(item, namespace, None, what=what)
+                each = keep(brief(found) if resource.root == _OURS else resource.kept(found))
+                if each is not None:
+                    kept.append(each)
+                    left.spend(what, kept_bytes=memory_of(each))
+            left.spend(what, objects=max(1, len(items)), read_bytes=said.size_bytes)
+            return str((answer.get("metadata") or {}).get("continue") or "")
+
         while True:
-            status, body = await self._call("GET", resource.path(namespace), query=query)
-            answer = _checked(status, body, what=what)
-            with answers.understood(what):
-                items = [_identified(item, namespace, None, what=what) for item in answer.get("items") or ()]
-                found += [brief(item) for item in items] if resource.root == _OURS else items
-                query["continue"] = str((answer.get("metadata") or {}).get("continue") or "")
-            if not query["continue"]:
-                return found
+            try:
+                query["continue"] = await self._call(
+                    "GET", resource.path(namespace), take, whose=namespace, query=query
+                )
+            except Permanent as error:
+                if error.reason != "AnswerTooLarge" or query["limit"] == "1":
+                    raise
+                query["limit"] = "1"
+                continue
+            if not query["continue"] or (most is not None and len(kept) >= most):
+                return tuple(kept[:most])
 
     async def create(self, resource: Resource, body: Json) -> Json:
         """Raises `AlreadyExists` when the name is taken."""
         namespace = body["metadata"]["namespace"]
         query = {"fieldManager": FIELD_MANAGER, "fieldValidation": "Strict"}
-        status, answer = await self._call("POST", resource.path(namespace), query=query, body=body)
         what = f"create {resource.plural} {namespace}/{_name_of(body)}"
-        return _identified(_checked(status, answer, what=what), namespace, body["metadata"].get("name"), what=what)
+        take = _stored(resource, namespace, body["metadata"].get("name"), what=what)
+        return await self._call("POST", resource.path(namespace), take, whose=namespace, query=query, body=body)
 
     async def apply(self, resource: Resource, body: Json, *, subresource: str | None = None) -> Json:
         """Server-side apply: what we said before and no longer say is removed."""
         namespace, name = body["metadata"]["namespace"], body["metadata"]["name"]
         query = {"fieldManager": FIELD_MANAGER, "force": "true", "fieldValidation": "Strict"}
-        status, answer = await self._call(
+        return await self._call(
             "PATCH",
             resource.path(namespace, name, subresource),
+            _stored(resource, namespace, name, what=f"apply {resource.plural} {namespace}/{name}"),
+            whose=namespace,
             query=query,
             body=body,
             content_type="application/apply-patch+yaml",
         )
-        what = f"apply {resource.plural} {namespace}/{name}"
-        return _identified(_checked(status, answer, what=what), namespace, name, what=what)
 
     async def replace(self, resource: Resource, body: Json) -> Json:
         """Compare-and-set by the body's resourceVersion; raises `Conflict` when it lost."""
         namespace, name = body["metadata"]["namespace"], body["metadata"]["name"]
         query = {"fieldManager": FIELD_MANAGER}
-        status, answer = await self._call("PUT", resource.path(namespace, name), query=query, body=body)
-        what = f"replace {resource.plural} {namespace}/{name}"
-        return _identified(_checked(status, answer, what=what), namespace, name, what=what)
+        take = _stored(resource, namespace, name, what=f"replace {resource.plural} {namespace}/{name}")
+        return await self._call("PUT", resource.path(namespace, name), take, whose=namespace, query=query, body=body)
 
     async def delete(self, resource: Resource, namespace: str, name: str, *, uid: str | None = None) -> None:
         """Gone already is success; with `uid`, another object of that name is left alone."""
         body: Json = {"preconditions": {"uid": uid}} if uid else {}
-        status, answer = await self._call("DELETE", resource.path(namespace, name), body=body)
-        if status not in (404, 409):
-            _checked(status, answer, what=f"delete {resource.plural} {namespace}/{name}")
+
+        def take(said: _Said) -> None:
+            if said.status not in (404, 409):
+                _checked(said, what=f"delete {resource.plural} {namespace}/{name}")
+
+        await self._call("DELETE", resource.path(namespace, name), take, whose=namespace, body=body)
 
     async def _call(
         self,
         method: str,
         path: str,
+        take: Callable[[_Said], T],
         *,
+        whose: str = "",
         query: Mapping[str, str] | None = None,
         body: Json | None = None,
         content_type: str = "application/json",
         accept: str = "application/json",
-    ) -> tuple[int, Json]:
+    ) -> T:
         if self._closed:  # who cleans up behind a cancelled task may come late
             raise Transient("ApiServerUnavailable", f"{method} {path}: this process is ending")
         headers: dict[str, str] = {"Accept": accept, "Content-Type": content_type, "Accept-Encoding": "identity"}
         await self._client.update_params_for_auth(headers, [], ["BearerToken"], path, method, body)
         url = self._client.configuration.host + path + ("?" + urlencode(query) if query else "")
         what = f"{method} {path}"
+        longest = TIMEOUT_SECONDS + answers.WAIT_SECONDS
+
+        def taken(status: int, content: bytes) -> T:
+            with answers.understood(what):
+                return take(_said(status, content, what=what))
+
         try:
-            async with asyncio.timeout(TIMEOUT_SECONDS):
-                answer = await self._client.call_api(method, url, headers, body=body, _request_timeout=TIMEOUT_SECONDS)
+            async with asyncio.timeout(TIMEOUT_SECONDS) as clock:
+                answer = await self._client.call_api(method, url, headers, body=body, _request_timeout=longest)
                 async with answer.response as response:
-                    content = await answers.read(response, what=what, limit_bytes=answers.OBJECTS.size_bytes)
+                    return await answers.read(
+                        response,
+                        lambda content: taken(answer.status, content),
+                        what=what,
+                        limit_bytes=answers.OBJECTS.size_bytes,
+                        clock=clock,
+                        line=answers.API_SERVER,
+                        whose=whose,
+                    )
         except (TimeoutError, aiohttp.ClientError, OSError) as error:
             raise Transient("ApiServerUnavailable", f"{what}: {excerpt(str(error)) or 'timeout'}") from error
-        try:
-            found = _parsed(content, what=what) if content else {}
-        except Permanent as error:
-            if error.reason != "UnexpectedAnswer":
-                raise
-            found = None
-        if isinstance(found, dict):
-            return answer.status, found
-        if answer.status < 300:
+
+
+def _said(status: int, content: bytes, *, what: str) -> _Said:
+    try:
+        found = _parsed(content, what=what) if content else {}
+    except Permanent as error:
+        if error.reason != "UnexpectedAnswer":
+            raise
+        found = None
+    if not isinstance(found, dict):
+        if status < 300:
             raise Permanent("UnexpectedAnswer", f"{what}: the API server's answer is no JSON object")
-        return answer.status, {"message": excerpt(content[:1024].decode(errors="replace"))}
+        found = {"message": excerpt(content[:1024].decode(errors="replace"))}
+    return _Said(status, found, len(content))
 
 
 def _parsed(content: bytes, *, what: str) -> Any:
@@ -298,20 +357,23 @@ def _no_redirects() -> aiohttp.TraceConfig:
     return trace
 
 
-def _checked(status: int, body: Json, *, what: str) -> Json:
-    if 200 <= status < 300:
-        return body
-    said = excerpt(str(body.get("message", "")), MAX_SAID) or f"status {status}"
-    raise _failure(status, str(body.get("reason", "")), f"{what}: {said}")
+def _checked(said: _Said, *, what: str) -> Json:
+    if 200 <= said.status < 300:
+        return said.body
+    why = excerpt(str(said.body.get("message", "")), MAX_SAID) or f"status {said.status}"
+    raise _failure(said.status, str(said.body.get("reason", "")), f"{what}: {why}")
+
+
+def _stored(resource: Resource, namespace: str, name: str | None, *, what: str) -> Callable[[_Said], Json]:
+    """What is taken of the answer to a write: the object as it is now, as far as it is kept."""
+    return lambda said: resource.kept(_identified(_checked(said, what=what), namespace, name, what=what))
 
 
 def _identified(answer: Json, namespace: str, name: str | None, *, what: str) -> Json:
     """The answer, if it is what was asked for. `name` None: any of the namespace."""
-    with answers.understood(what):
-        metadata = answer.get("metadata") or {}
-        identity = metadata.get("namespace"), metadata.get("name")
-    if identity[0] != namespace or name not in (None, identity[1]):
-        found = f"{identity[0]}/{identity[1]}"
+    metadata = answer.get("metadata") or {}
+    if metadata.get("namespace") != namespace or name not in (None, metadata.get("name")):
+        found = f"{metadata.get('namespace')}/{metadata.get('name')}"
         raise Permanent("ForeignAnswer", f"{what}: the API server answered with {excerpt(found, 80)}")
     return answer
 

@@ -80,6 +80,10 @@ class HostileServer:
             head += block
         self.requests.append(head.split(b"\r\n", 1)[0])
         _take_body(line, head)
+        self.play(line, head)
+
+    def play(self, line: Line, head: bytes) -> None:
+        """What is answered to a request with that head."""
         self.trick(line, self.trap_url)
 
 

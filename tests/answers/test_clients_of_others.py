@@ -61,6 +61,7 @@ ARGUMENTS: dict[str, Any] = {
     "alias": "A",
     "body": BODY,
     "collection": "Article",
+    "keep": lambda body: body,
     "command": StepCommand(operation_uid="u", step=Step.FREEZE),
     "method": "GET",
     "name": "b",
@@ -72,6 +73,7 @@ ARGUMENTS: dict[str, Any] = {
     "path": "/v1/anything",
     "resource": PODS,
     "reason": "Refused",
+    "take": lambda found: found,
     "url": "/indices/Article/shards/one/objects",
 }  # fmt: skip
 
@@ -144,7 +146,7 @@ def test_every_call_is_tried() -> None:
         "RestClient.schema",
         "NodeClient.shards",
         "AgentClient.report",
-        "Kube.list",
+        "Kube.pick",
         "DataPort.send",
     } <= CALLS.keys()
 

@@ -19,8 +19,9 @@ from weaviate_backup.api.names import API_VERSION, FINALIZER
 from weaviate_backup.api.operation_spec import AgentOptions
 from weaviate_backup.controller import agent_pods, certificates, operation_secrets
 from weaviate_backup.controller.agent_pods import MANAGED_BY, AgentImage, Owner
+from weaviate_backup.core.environment import SecretKey
 from weaviate_backup.core.orders import STORE_WORKER, PlannedBackup
-from weaviate_backup.core.topology import ClusterAuth, DataVolume, NodeView, PodSecurity, SecretKey
+from weaviate_backup.core.topology import ClusterAuth, DataVolume, NodeView, PodSecurity
 from weaviate_backup.kube import MAX_SAID
 
 pytestmark = pytest.mark.kubernetes

@@ -10,10 +10,11 @@ from tests.chart.rendering import FULL_NAME, NAMESPACE, OUR_KINDS
 
 from weaviate_backup import kube
 from weaviate_backup.api.names import FIELD_MANAGER
+from weaviate_backup.api.resources import Resource
 
 pytestmark = pytest.mark.kubernetes
 
-OPERATOR_RESOURCES = [found for found in vars(kube).values() if isinstance(found, kube.Resource)]
+OPERATOR_RESOURCES = [found for found in vars(kube).values() if isinstance(found, Resource)]
 OUR_GROUP = "backup.weaviate.io"
 SERVED, OTHER = "weaviate", "elsewhere"
 READ = ("get", "list", "watch")
@@ -154,7 +155,7 @@ def test_with_named_namespaces_it_keeps_its_memory_at_home(served_namespace: Clu
 
 
 @pytest.mark.parametrize("resource", OPERATOR_RESOURCES, ids=lambda resource: str(resource.plural))
-def test_every_kind_that_the_operator_names_is_allowed_somehow(everywhere: Cluster, resource: kube.Resource) -> None:
+def test_every_kind_that_the_operator_names_is_allowed_somehow(everywhere: Cluster, resource: Resource) -> None:
     """A kind added to the client and forgotten here is found before a user finds it."""
     group = resource.root.split("/")[2] if resource.root.startswith("/apis/") else ""
     right = Right(f"{resource.plural}.{group}".rstrip("."), ("get", "create"))

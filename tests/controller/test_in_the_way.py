@@ -13,6 +13,7 @@ from tests.controller.conftest import Stage, phase_of
 from tests.controller.test_backup_runs import LOCATION, add_secret, start
 
 from weaviate_backup.api.names import API_VERSION, BACKUP_KIND
+from weaviate_backup.api.resources import Resource
 from weaviate_backup.api.restore import Restore
 from weaviate_backup.controller import pod_state
 from weaviate_backup.controller.agent_pods import Owner, pod_name
@@ -22,7 +23,7 @@ from weaviate_backup.core import ending, world
 from weaviate_backup.core.orders import STORE_WORKER
 from weaviate_backup.core.session import Failure, Step
 from weaviate_backup.errors import Permanent, Transient
-from weaviate_backup.kube import LEASES, LOCATIONS, PODS, SECRETS, STATEFUL_SETS, Kube, Resource
+from weaviate_backup.kube import LEASES, LOCATIONS, PODS, SECRETS, STATEFUL_SETS, Kube
 
 pytestmark = [
     pytest.mark.kubernetes,

@@ -23,9 +23,10 @@ from weaviate_backup.controller.operation_secrets import (
     mounted_by_agents,
     remembered,
 )
+from weaviate_backup.core.environment import SecretKey
 from weaviate_backup.core.orders import STORE_WORKER, PlannedBackup, PlannedRestore
 from weaviate_backup.core.session import Step
-from weaviate_backup.core.topology import ClusterAuth, SecretKey
+from weaviate_backup.core.topology import ClusterAuth
 from weaviate_backup.errors import Permanent
 
 NOW = datetime(2026, 11, 25, 7, 0, tzinfo=UTC)

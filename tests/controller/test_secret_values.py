@@ -18,8 +18,8 @@ class OneSecret:
     def __init__(self, value: str) -> None:
         self._value = value
 
-    async def get(self, *_: Any) -> dict[str, Any]:
-        return {"metadata": {}, "data": {"key": self._value}}
+    async def pick_one(self, *asked: Any) -> Any:
+        return asked[-1]({"metadata": {}, "data": {"key": self._value}})
 
 
 @pytest.mark.parametrize("value", [base64.b64encode(VALUE).decode(), "aHVudGVyM", "é"])

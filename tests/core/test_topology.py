@@ -1,19 +1,14 @@
 """A cluster is read from its live objects, whatever the chart called things; what cannot work is refused by name."""
 
+from itertools import pairwise
 from typing import Any
 
 import pytest
 
+from weaviate_backup.api.resources import CLAIM, POD, STATEFUL_SET, only
+from weaviate_backup.core.environment import SecretKey, Sources, claim_names, config_map_names, secret_names
 from weaviate_backup.core.selection import select
-from weaviate_backup.core.topology import (
-    ClusterView,
-    SecretKey,
-    Sources,
-    claim_names,
-    config_map_names,
-    secret_names,
-    view_cluster,
-)
+from weaviate_backup.core.topology import ClusterView, view_cluster
 from weaviate_backup.errors import InvalidInput, Permanent, Transient
 
 Json = dict[str, Any]
@@ -39,6 +34,7 @@ def view(
     second: Json | None = None,
     **spec: Any,
 ) -> ClusterView:
+    """Of objects as they are kept: whatever is looked at must be."""
     pod_spec: Json = {
         "nodeName": "node-a",
         "containers": [inner],
@@ -54,14 +50,15 @@ def view(
         "metadata": pod["metadata"] | {"name": "weaviate-1", "uid": "q"},
         "spec": pod_spec | spec | {"containers": [second]},
     }
+    stateful_set = {
+        "metadata": {"name": "weaviate", "namespace": "elsewhere", "uid": "s"},
+        "spec": {"replicas": replicas, "template": {"spec": pod_spec | {"containers": [template or inner]}}},
+    }
     return view_cluster(
         namespace="ns",
-        stateful_set={
-            "metadata": {"name": "weaviate", "namespace": "elsewhere", "uid": "s"},
-            "spec": {"replicas": replicas, "template": {"spec": pod_spec | {"containers": [template or inner]}}},
-        },
-        pods=[pod, stranger if second is None else other],
-        claims={"data-0": {"spec": {"accessModes": [access]}}},
+        stateful_set=only(stateful_set, STATEFUL_SET),
+        pods=[only(each, POD) for each in (pod, stranger if second is None else other)],
+        claims={"data-0": only({"spec": {"accessModes": [access]}}, CLAIM)},
         sources=Sources(
             config_maps={"settings": {"name": "db-a"}}, secret_keys={"all": ("CLUSTER_BASIC_AUTH_PASSWORD",)}
         ),
@@ -119,6 +116,25 @@ def test_variables_in_values_and_arguments_stand_for_those_before() -> None:
     assert (seen.ports.rest, seen.data_path, seen.scheme) == (9090, "/var/lib/weaviate/9090", "https")
     with pytest.raises(Permanent, match=r"--scheme of container weaviate is '\$\(UNKNOWN\)'"):
         view(container(args=["--scheme", "$(UNKNOWN)"]))
+
+
+@pytest.mark.parametrize("where", ["env", "args"])
+def test_what_a_value_stands_for_is_no_larger_than_a_process_takes(where: str) -> None:
+    """Ten times the one before, nine times over: a gigabyte of a few hundred bytes."""
+    names = [f"A{number}" for number in range(10)]
+    bomb = [{"name": name, "value": f"$({before})" * 10} for before, name in pairwise(names)]
+    environment = [{"name": "A0", "value": "x"}, *(bomb if where == "env" else bomb[:5])]
+    arguments = [] if where == "env" else ["$(A5)"] * 1000
+    with pytest.raises(Permanent, match=r"EnvironmentTooLarge: .* container weaviate have more than 2097152"):
+        view(container(env=environment, args=arguments))
+    assert view(container(env=environment[:6], args=arguments[:10]))
+
+
+def test_what_agents_take_over_from_pods_is_no_larger_than_any_pod_needs() -> None:
+    toleration = {"key": "k" * 60, "operator": "Equal", "value": "v" * 60, "effect": "NoSchedule"}
+    assert view(container(), tolerations=[toleration] * 500).nodes
+    with pytest.raises(Permanent, match=r"PodsTooLarge: .* StatefulSet weaviate"):
+        view(container(), tolerations=[toleration] * 5000)
 
 
 def test_running_pods_count_and_not_the_template_that_they_are_to_become() -> None:

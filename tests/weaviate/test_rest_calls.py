@@ -17,10 +17,15 @@ async def test_a_cluster_tells_who_it_is(node: WeaviateNode) -> None:
         statistics = await rest.statistics()
         assert statistics.synchronized and statistics.leader == "weaviate-0"
         assert statistics.applied_index["weaviate-0"] > 0
-        (status,) = await rest.nodes()
+        (status,) = await rest.nodes(tuple)
         assert status["name"] == "weaviate-0" and status["status"] == "HEALTHY"
         assert {shard["class"] for shard in status["shards"]} == {"Article", "Flat", "Dyn", "Multi"}
-        assert {each["class"] for each in (await rest.schema())["classes"]} == {"Article", "Flat", "Dyn", "Multi"}
+        assert await rest.schema(lambda classes: {each["class"] for each in classes}) == {
+            "Article",
+            "Flat",
+            "Dyn",
+            "Multi",
+        }
 
 
 async def test_tenants_have_statuses(node: WeaviateNode) -> None:

@@ -39,7 +39,7 @@ async def test_every_node_answers_and_forwards(three: WeaviateCluster) -> None:
     async with RestClient(three.nodes[1].rest_url) as rest:
         statistics = await rest.statistics()
         assert statistics.leader in NAMES and set(statistics.applied_index) == NAMES
-        assert {each["name"] for each in await rest.nodes()} == NAMES
+        assert await rest.nodes(lambda nodes: {each["name"] for each in nodes}) == NAMES
 
 
 async def test_each_node_cuts_its_own_replicas(three: WeaviateCluster) -> None:

@@ -1,19 +1,22 @@
 """Keeps asking an operation's agents for their reports, by long poll, so that a change wakes the daemon at once.
 
-One task per agent pod. It only remembers the last answer, or why there was none; it decides nothing.
+One task per agent pod. It only remembers the last answer, or why there was none; it decides nothing. Whoever reads the
+Secrets of a namespace can answer as an agent, so what is remembered of one namespace's agents is bounded in all.
 """
 
 import asyncio
 import contextlib
 import logging
 import ssl
+from collections import Counter
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 
 from weaviate_backup.agent_client import AgentClient
 from weaviate_backup.core.orders import Reports, Unreachable
-from weaviate_backup.core.session import AGENT_PORT, NodeReport, Progress, StepPhase
-from weaviate_backup.errors import BackupError
+from weaviate_backup.core.session import AGENT_PORT, NodeReport, Progress, StepPhase, Wire
+from weaviate_backup.errors import BackupError, Permanent
+from weaviate_backup.layout.json_bounds import values_in
 
 POLL_SECONDS = 20.0
 FIRST_PAUSE_SECONDS, LONGEST_PAUSE_SECONDS = 0.1, 1.0
@@ -21,7 +24,13 @@ FIRST_PAUSE_SECONDS, LONGEST_PAUSE_SECONDS = 0.1, 1.0
 PROGRESS_SECONDS = 1.0
 """Progress alone, of all agents together, wakes no more often; whoever looks for another reason sees it sooner."""
 FIRST_ANSWER_SECONDS = 2.0
+MOST_BYTES = 32 << 20
+"""Of the reports of all agents in one namespace, as they lie in memory."""
+VALUE_BYTES = 100
+"""What a value of a report takes besides its text."""
 log = logging.getLogger(__name__)
+_held: Counter[str] = Counter()
+"""Bytes of reports by namespace."""
 
 
 @dataclass(frozen=True)
@@ -39,15 +48,19 @@ class _Link:
     address: AgentAddress
     client: AgentClient
     answer: NodeReport | Unreachable | None = None
+    contents_bytes: int = 0
+    rest_bytes: int = 0
     task: asyncio.Task[None] | None = None
     first: asyncio.Event = field(default_factory=asyncio.Event)
 
 
 class AgentLinks:
-    """All agents of one operation."""
+    """All agents of one operation. `whose`: its namespace."""
 
-    def __init__(self, wake: Callable[[], None]) -> None:
+    def __init__(self, wake: Callable[[], None], *, whose: str) -> None:
         self._wake = wake
+        self._whose = whose
+        self._held_bytes = 0
         self._links: dict[str, _Link] = {}
         self._told_at = 0.0
 
@@ -57,7 +70,13 @@ class AgentLinks:
             await self._drop(node)
         for node, address in addresses.items():
             if node not in self._links:
-                client = AgentClient(host=address.host, server_name=address.server_name, tls=tls, port=address.port)
+                client = AgentClient(
+                    host=address.host,
+                    server_name=address.server_name,
+                    tls=tls,
+                    port=address.port,
+                    whose=self._whose,
+                )
                 link = _Link(address=address, client=client)
                 link.task = asyncio.create_task(self._poll(node, link))
                 self._links[node] = link
@@ -88,6 +107,7 @@ class AgentLinks:
         if link.task:
             link.task.cancel()
             await asyncio.gather(link.task, return_exceptions=True)
+        self._account()
         await link.client.close()
 
     async def _poll(self, node: str, link: _Link) -> None:
@@ -101,7 +121,8 @@ class AgentLinks:
             except BackupError as error:
                 if not isinstance(link.answer, Unreachable):
                     log.info("the agent on %s does not answer: %s", node, error.message)
-                    link.answer = Unreachable(reason=error.reason, message=error.message)
+                    link.answer, link.rest_bytes = Unreachable(reason=error.reason, message=error.message), 0
+                    self._account()
                     self._wake()
                 link.first.set()
                 await asyncio.sleep(pause)
@@ -112,14 +133,56 @@ class AgentLinks:
         same_process = isinstance(before, NodeReport) and before.session_id == report.session_id
         if same_process and isinstance(before, NodeReport) and report.revision < before.revision:
             return
-        link.answer = report
-        link.first.set()
         if before == report:
+            link.first.set()
             return
+        known = link.answer, link.contents_bytes, link.rest_bytes
+        link.answer, link.contents_bytes, link.rest_bytes = self._weighed(report)
+        try:
+            self._account()
+        except Permanent:
+            link.answer, link.contents_bytes, link.rest_bytes = known
+            self._account()
+            raise
+        link.first.set()
         now = asyncio.get_running_loop().time()
         if not only_progressed(before, report) or now - self._told_at >= PROGRESS_SECONDS:
             self._told_at = now
             self._wake()
+
+    def _weighed(self, report: NodeReport) -> tuple[NodeReport, int, int]:
+        """The report, the bytes of its contents of a backup, and of the rest. All inspectors tell the same of a backup:
+        it is kept once."""
+        seen = report.inspected
+        if seen is None:
+            return report, 0, _memory_of(report)
+        rest_bytes = _memory_of(report.model_copy(update={"inspected": None}))
+        for link in self._links.values():
+            known = link.answer.inspected if isinstance(link.answer, NodeReport) else None
+            if known is not None and known.contents == seen.contents:
+                same = seen.model_copy(update={"contents": known.contents})
+                return report.model_copy(update={"inspected": same}), link.contents_bytes, rest_bytes
+        return report, _memory_of(seen), rest_bytes
+
+    def _account(self) -> None:
+        """Raises `ReportsTooLarge` when this namespace's reports are, and more than they were."""
+        contents: dict[int, int] = {}
+        for link in self._links.values():
+            if isinstance(link.answer, NodeReport) and link.answer.inspected is not None:
+                contents[id(link.answer.inspected.contents)] = link.contents_bytes
+        ours = sum(contents.values()) + sum(link.rest_bytes for link in self._links.values())
+        more, self._held_bytes = ours - self._held_bytes, ours
+        _held[self._whose] += more
+        if more > 0 and _held[self._whose] > MOST_BYTES:
+            message = f"the reports of all agents in namespace {self._whose} take more than {MOST_BYTES >> 20} MiB"
+            raise Permanent("ReportsTooLarge", f"{message}; run fewer operations there at a time")
+        if not _held[self._whose]:
+            del _held[self._whose]
+
+
+def _memory_of(report: Wire) -> int:
+    text = report.model_dump_json().encode()
+    return len(text) + VALUE_BYTES * values_in(text)
 
 
 def only_progressed(before: NodeReport | Unreachable | None, after: NodeReport) -> bool:

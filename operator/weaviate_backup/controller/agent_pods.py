@@ -11,6 +11,7 @@ from weaviate_backup.api.location import CREDENTIAL_KEYS, LocationSpec, SecretKe
 from weaviate_backup.api.model import dump
 from weaviate_backup.api.names import API_VERSION
 from weaviate_backup.api.operation_spec import AgentOptions
+from weaviate_backup.core.environment import SecretKey
 from weaviate_backup.core.orders import PROBING_WORKERS, STORE_WORKER
 from weaviate_backup.core.secret_purpose import check_customer_key
 from weaviate_backup.core.session import (
@@ -22,7 +23,7 @@ from weaviate_backup.core.session import (
     SIGNING_MOUNT,
     TLS_MOUNT,
 )
-from weaviate_backup.core.topology import ClusterAuth, NodeView, SecretKey
+from weaviate_backup.core.topology import ClusterAuth, NodeView
 from weaviate_backup.errors import Permanent
 
 Json = dict[str, Any]

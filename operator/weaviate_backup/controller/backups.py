@@ -6,7 +6,10 @@ second. All memory is in the status and, for the plan, in the operation's Secret
 
 import logging
 import time
+from collections.abc import Mapping, Sequence
 from datetime import UTC, datetime
+from functools import partial
+from typing import Any
 
 from weaviate_backup import metrics
 from weaviate_backup.api.backup import Backup, BackupPhase, BackupStatus, DeletionPolicy
@@ -17,7 +20,7 @@ from weaviate_backup.api.reading import check_shapes, read_object
 from weaviate_backup.controller import events, leases
 from weaviate_backup.controller.agent_pods import Owner, pod_name
 from weaviate_backup.controller.backup_status import Sight, remember_backup, show_backup
-from weaviate_backup.controller.cluster_view import ask_weaviate, read_cluster, schema_of
+from weaviate_backup.controller.cluster_view import ask_weaviate, in_schema, read_cluster
 from weaviate_backup.controller.leases import LeaseView
 from weaviate_backup.controller.location_gate import read_location
 from weaviate_backup.controller.operation_driver import SHOW_SECONDS, OperationDriver, timeout_of
@@ -138,8 +141,8 @@ class BackupDriver(OperationDriver):
             else:
                 cluster.check_agents()
             asked = open_gaps(server.version, by_server=by_server)
-            schema = await schema_of(self._kube, cluster, spec.auth) if asked else ()
-            classes = [each for each in schema if each["class"] in chosen]
+            take = partial(_gaps, server.version, frozenset(chosen), by_server)
+            gaps = await in_schema(self._kube, cluster, spec.auth, take) if asked else ()
             names = tuple(node.name for node in cluster.nodes)
             if location.spec is not None and not refusals:
                 proposal = PlannedBackup(
@@ -151,7 +154,7 @@ class BackupDriver(OperationDriver):
                     stateful_set_uid=cluster.uid,
                     location=location.spec,
                     warnings=(
-                        *gaps_of(server.version, classes, by_server=by_server),
+                        *gaps,
                         *warn_of_unsigned(location.spec, by_server=by_server),
                     ),
                 )
@@ -294,3 +297,9 @@ def _effects(backup: Backup, *, lease_seconds: int) -> OperationRequest:
         timeout_seconds=timeout_of(spec),
         order=order,
     )
+
+
+def _gaps(
+    version: str, chosen: frozenset[str], by_server: bool, classes: Sequence[Mapping[str, Any]]
+) -> tuple[Failure, ...]:
+    return gaps_of(version, [each for each in classes if each.get("class") in chosen], by_server=by_server)

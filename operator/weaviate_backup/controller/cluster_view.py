@@ -2,39 +2,48 @@
 
 Shapes and refusals are decided by `core.topology`; here things are fetched. Every node is asked by its pod's address,
 never through the load-balanced Service. Secrets are read one by one by name, and their values go nowhere but into the
-request they are for.
+request they are for. Pods and what they name are a tenant's: each object is reduced to what is looked at before the
+next is read, all of one cluster has one budget, and few clusters are read at once, of one namespace one.
 """
 
 import asyncio
 import base64
-from collections.abc import Awaitable, Callable, Iterable, Mapping
-from dataclasses import dataclass
+from collections.abc import Awaitable, Callable, Iterable, Mapping, Sequence
+from dataclasses import dataclass, field
 from functools import partial
 from typing import Any, TypeVar
 
+from weaviate_backup.answers import Line, turn
 from weaviate_backup.api.operation_spec import Authentication
+from weaviate_backup.api.resources import Resource
+from weaviate_backup.core.environment import Sources, claim_names, config_map_names, secret_names
+from weaviate_backup.core.read_budget import MIB, ReadBudget
 from weaviate_backup.core.restore_plan import TargetFacts
 from weaviate_backup.core.secret_purpose import check_api_key
 from weaviate_backup.core.topology import (
+    MOST_REPLICAS,
     ClusterView,
     NodeView,
-    Sources,
-    claim_names,
-    config_map_names,
     owned_pods,
-    secret_names,
     view_cluster,
 )
 from weaviate_backup.errors import Permanent, Transient, excerpt
-from weaviate_backup.kube import CLAIMS, CONFIG_MAPS, PODS, SECRETS, STATEFUL_SETS, Kube, Resource
+from weaviate_backup.kube import CLAIMS, CONFIG_MAPS, PODS, SECRETS, STATEFUL_SETS, Kube
+from weaviate_backup.layout.json_bounds import memory_of
 from weaviate_backup.layout.versions import version_key
 from weaviate_backup.weaviate.raft import RaftClient
-from weaviate_backup.weaviate.rest import RestClient
+from weaviate_backup.weaviate.rest import BACKUP_MODULES, RestClient
 
 ASK_SECONDS = 20.0
 AT_ONCE = 8
 """Pods, or objects, of one cluster that are asked at the same time."""
-MOST_OBJECTS = 128
+MOST_OBJECTS = 512
+"""Of one kind that pods name: two claims of each of the most pods."""
+CLUSTERS = Line("clusters that are read", of_one=1, of_all=4)
+LOOKS = Line("Weaviates that are asked", of_one=4)
+"""A view of a cluster, and what its Weaviate said, are in memory meanwhile."""
+MOST_NAMES_BYTES = 4 * MIB
+"""Of collections and aliases, as they lie in memory: some ten thousand; Weaviate makes a thousand if not told more."""
 VERSION_LENGTH = 40
 HEALTHY = "HEALTHY"
 CURES = {
@@ -63,45 +72,81 @@ class ServerView:
 
 
 async def read_cluster(kube: Kube, namespace: str, stateful_set: str) -> ClusterView:
-    """Raises `TargetNotFound` (it may still be created) and whatever makes the target unusable."""
-    found = await kube.get(STATEFUL_SETS, namespace, stateful_set)
-    if found is None:
-        raise Transient("TargetNotFound", f"there is no StatefulSet {stateful_set!r} in namespace {namespace}")
-    selector = (found["spec"].get("selector") or {}).get("matchLabels") or {}
-    pods = await kube.list(PODS, namespace, labels=selector)
-    specs = [found["spec"]["template"]["spec"], *(pod["spec"] for pod in owned_pods(found, pods))]
-    maps = await _get_all(kube, CONFIG_MAPS, namespace, frozenset().union(*map(config_map_names, specs)))
-    secrets = await _get_all(kube, SECRETS, namespace, frozenset().union(*map(secret_names, specs)))
-    claims = await _get_all(kube, CLAIMS, namespace, claim_names(pods))
-    return view_cluster(
-        namespace=namespace,
-        stateful_set=found,
-        pods=pods,
-        claims={claim["metadata"]["name"]: claim for claim in claims},
-        sources=Sources(
-            config_maps={entry["metadata"]["name"]: entry.get("data") or {} for entry in maps},
-            secret_keys={entry["metadata"]["name"]: tuple(entry.get("data") or ()) for entry in secrets},
-        ),
-    )
+    """Raises `TargetNotFound` (it may still be created), `TooManyObjects`, and whatever makes the target unusable."""
+    async with turn(CLUSTERS, namespace):
+        return await _Reading(kube, namespace).cluster(stateful_set)
 
 
-async def _get_all(kube: Kube, resource: Resource, namespace: str, names: frozenset[str]) -> list[Json]:
-    """Those that exist. An object may have a MiB, and pods may name as many as they like."""
-    if len(names) > MOST_OBJECTS:
-        message = f"the pods name {len(names)} {resource.plural}; at most {MOST_OBJECTS} are read"
-        raise Permanent("TooManyObjects", message)
-    found = await _a_few_at_once(kube.get(resource, namespace, name) for name in sorted(names))
-    return [each for each in found if each]
+@dataclass(frozen=True)
+class _Reading:
+    """Of one cluster."""
+
+    kube: Kube
+    namespace: str
+    budget: ReadBudget = field(default_factory=lambda: ReadBudget(objects=2_000))
+
+    async def cluster(self, stateful_set: str) -> ClusterView:
+        found = await self.kube.pick_one(STATEFUL_SETS, self.namespace, stateful_set, _whole, budget=self.budget)
+        if found is None:
+            message = f"there is no StatefulSet {stateful_set!r} in namespace {self.namespace}"
+            raise Transient("TargetNotFound", message)
+        selector = (found["spec"].get("selector") or {}).get("matchLabels") or {}
+        own = partial(_if_owned, found)
+        pods = await self.kube.pick(PODS, self.namespace, own, labels=selector, budget=self.budget)
+        specs = [found["spec"]["template"]["spec"], *(pod["spec"] for pod in pods)]
+        return view_cluster(
+            namespace=self.namespace,
+            stateful_set=found,
+            pods=pods,
+            claims=await self._named(CLAIMS, claim_names(pods), _whole),
+            sources=Sources(
+                config_maps=await self._named(
+                    CONFIG_MAPS, frozenset().union(*map(config_map_names, specs)), lambda body: body.get("data") or {}
+                ),
+                secret_keys=await self._named(
+                    SECRETS, frozenset().union(*map(secret_names, specs)), lambda body: tuple(body.get("data") or ())
+                ),
+            ),
+        )
+
+    async def _named(self, resource: Resource, names: frozenset[str], keep: Callable[[Json], T]) -> dict[str, T]:
+        """What is kept of those that exist."""
+        if len(names) > MOST_OBJECTS:
+            message = (
+                f"the pods name {len(names)} {resource.plural} in {self.namespace}; at most {MOST_OBJECTS} are read"
+            )
+            raise Permanent("TooManyObjects", message)
+
+        async def one(name: str) -> tuple[str, T | None]:
+            return name, await self.kube.pick_one(resource, self.namespace, name, keep, budget=self.budget)
+
+        found = await _a_few_at_once(partial(one, name) for name in sorted(names))
+        return {name: each for name, each in found if each is not None}
 
 
-async def _a_few_at_once(asked: Iterable[Awaitable[T]]) -> list[T]:
+def _whole(body: Json) -> Json:
+    return body
+
+
+def _if_owned(stateful_set: Json, pod: Json) -> Json | None:
+    return pod if owned_pods(stateful_set, [pod]) else None
+
+
+async def _a_few_at_once(calls: Iterable[Callable[[], Awaitable[T]]]) -> list[T]:
+    """What they give. The first that fails ends all."""
     turns = asyncio.Semaphore(AT_ONCE)
 
-    async def one(each: Awaitable[T]) -> T:
+    async def one(call: Callable[[], Awaitable[T]]) -> T:
         async with turns:
-            return await each
+            return await call()
 
-    return await asyncio.gather(*map(one, asked))
+    tasks = [asyncio.create_task(one(call)) for call in calls]
+    try:
+        return await asyncio.gather(*tasks)
+    finally:
+        for task in tasks:
+            task.cancel()
+        await asyncio.gather(*tasks, return_exceptions=True)
 
 
 async def read_secret_value(
@@ -109,11 +154,15 @@ async def read_secret_value(
 ) -> str:
     """One value. Its absence is said by name; the value itself is never part of a message. `check` raises when the
     Secret's labels forbid it."""
-    secret = await kube.get(SECRETS, namespace, name)
-    if secret is None:
+
+    def take(secret: Json) -> tuple[str | None]:
+        check(secret["metadata"].get("labels") or {})
+        return ((secret.get("data") or {}).get(key),)
+
+    found = await kube.pick_one(SECRETS, namespace, name, take)
+    if found is None:
         raise Transient("SecretNotFound", f"there is no Secret {name!r} in namespace {namespace}")
-    check(secret["metadata"].get("labels") or {})
-    value = (secret.get("data") or {}).get(key)
+    (value,) = found
     if value is None:
         raise Permanent("SecretKeyNotFound", f"Secret {name!r} has no key {key!r}")
     try:
@@ -144,7 +193,8 @@ async def ask_weaviate(kube: Kube, cluster: ClusterView, auth: Authentication | 
         )
     key = await api_key(kube, cluster, auth)
     try:
-        return await _ask_all(cluster, key)
+        async with turn(LOOKS, cluster.namespace):
+            return await _ask_all(cluster, key)
     except Permanent as error:
         cure = CURES.get(error.reason)
         if cure is None:
@@ -154,7 +204,7 @@ async def ask_weaviate(kube: Kube, cluster: ClusterView, auth: Authentication | 
 
 async def _ask_all(cluster: ClusterView, key: str | None) -> ServerView:
     unready = dict.fromkeys(cluster.absent, "its pod is not there")
-    answers = await _a_few_at_once(_ask_node(rest_url(cluster, node), key) for node in cluster.nodes)
+    answers = await _a_few_at_once(partial(_ask_node, cluster, node, key) for node in cluster.nodes)
     versions: list[str] = []
     for node, answer in zip(cluster.nodes, answers, strict=True):
         if isinstance(answer, Permanent):
@@ -168,16 +218,19 @@ async def _ask_all(cluster: ClusterView, key: str | None) -> ServerView:
     if not versions:
         raise Transient("NodeNotReady", "; ".join(f"{name}: {why}" for name, why in sorted(unready.items())))
     first = next(node for node in cluster.nodes if node.name not in unready)
-    async with RestClient(rest_url(cluster, first), key, timeout_seconds=ASK_SECONDS) as rest:
+    async with _rest(cluster, first, key) as rest:
         statistics = await rest.statistics()
-        listed = {str(node.get("name")): str(node.get("status")) for node in await rest.nodes(verbose=False)}
+        listed = await rest.nodes(_statuses, verbose=False)
         native = await rest.native_backups_active()
         modules = (await rest.meta()).get("modules")
-    async with RaftClient(first.address, cluster.ports.raft, in_turn=True) as raft:
+    async with RaftClient(first.address, cluster.ports.raft, whose=cluster.namespace) as raft:
         collections, aliases = await raft.class_names(), await raft.aliases()
+    if memory_of((collections, aliases)) > MOST_NAMES_BYTES:
+        message = f"Weaviate at {first.address} names {len(collections)} collections and {len(aliases)} aliases"
+        raise Permanent("AnswerTooLarge", f"{message}: more than are backed up; delete those that are not needed")
     for node in cluster.nodes:
         if node.name not in unready and listed.get(node.name) != HEALTHY:
-            unready[node.name] = f"Weaviate says {excerpt(listed.get(node.name, 'nothing'), 40)} of it"
+            unready[node.name] = f"Weaviate says {listed.get(node.name, 'nothing')} of it"
     if not statistics.leader:
         raise Transient("NoLeader", "Weaviate's raft has no leader")
     return ServerView(
@@ -187,8 +240,14 @@ async def _ask_all(cluster: ClusterView, key: str | None) -> ServerView:
         aliases=aliases,
         unready=unready,
         native_backup=native[0].backup_id if native else None,
-        modules=modules if isinstance(modules, dict) else {},
+        modules={name: modules[name] for name in BACKUP_MODULES if name in modules}
+        if isinstance(modules, dict)
+        else {},
     )
+
+
+def _statuses(nodes: Sequence[Json]) -> dict[str, str]:
+    return {excerpt(str(node.get("name"))): excerpt(str(node.get("status")), 40) for node in nodes[:MOST_REPLICAS]}
 
 
 def _origin(cluster: ClusterView, auth: Authentication | None) -> str:
@@ -205,15 +264,17 @@ def _origin(cluster: ClusterView, auth: Authentication | None) -> str:
 async def users_enabled(kube: Kube, cluster: ClusterView, auth: Authentication | None) -> bool | None:
     """Whether the target has dynamic users; None when the API key's user may not know."""
     key = await api_key(kube, cluster, auth)
-    async with RestClient(rest_url(cluster, cluster.nodes[0]), key, timeout_seconds=ASK_SECONDS) as rest:
+    async with _rest(cluster, cluster.nodes[0], key) as rest:
         return await rest.users_enabled()
 
 
-async def schema_of(kube: Kube, cluster: ClusterView, auth: Authentication | None) -> tuple[Json, ...]:
-    """Every class as REST gives it; only those that the key may read."""
+async def in_schema(
+    kube: Kube, cluster: ClusterView, auth: Authentication | None, take: Callable[[tuple[Json, ...]], T]
+) -> T:
+    """What is taken of every class as REST gives it; only of those that the key may read."""
     key = await api_key(kube, cluster, auth)
-    async with RestClient(rest_url(cluster, cluster.nodes[0]), key, timeout_seconds=ASK_SECONDS) as rest:
-        return tuple((await rest.schema()).get("classes") or ())
+    async with _rest(cluster, cluster.nodes[0], key) as rest:
+        return await rest.schema(take)
 
 
 def target_facts(cluster: ClusterView, server: ServerView) -> TargetFacts:
@@ -226,16 +287,20 @@ def target_facts(cluster: ClusterView, server: ServerView) -> TargetFacts:
     )
 
 
-async def _ask_node(base_url: str, key: str | None) -> str | Transient | Permanent:
+async def _ask_node(cluster: ClusterView, node: NodeView, key: str | None) -> str | Transient | Permanent:
     """Its version, or why it does not tell. It is sent the key when it has said that it is ready, not before."""
-    async with RestClient(base_url, None, timeout_seconds=ASK_SECONDS) as stranger:
+    async with _rest(cluster, node, None) as stranger:
         if not await stranger.ready():
             return Transient("NodeNotReady", "it does not answer that it is ready")
-    async with RestClient(base_url, key, timeout_seconds=ASK_SECONDS) as rest:
+    async with _rest(cluster, node, key) as rest:
         try:
             return excerpt(str((await rest.meta()).get("version", "")), VERSION_LENGTH)
         except (Transient, Permanent) as failure:
             return failure
+
+
+def _rest(cluster: ClusterView, node: NodeView, key: str | None) -> RestClient:
+    return RestClient(rest_url(cluster, node), key, timeout_seconds=ASK_SECONDS, whose=cluster.namespace)
 
 
 def rest_url(cluster: ClusterView, node: NodeView) -> str:

@@ -6,19 +6,17 @@ Leases there may change ours, too: one without our marks is taken again, which p
 """
 
 from dataclasses import dataclass
-from typing import Any
 
 from weaviate_backup.api.names import BACKUP_KIND, GROUP, RESTORE_KIND
 from weaviate_backup.api.patterns import MAX_NAME_LENGTH, OBJECT_NAME, UID, fits
 from weaviate_backup.controller.agent_pods import MANAGED_BY, Owner
 from weaviate_backup.core.orders import Lease
 from weaviate_backup.errors import InvalidInput, Transient, excerpt
-from weaviate_backup.kube import BACKUPS, LEASES, RESTORES, AlreadyExists, Conflict, Kube
+from weaviate_backup.kube import BACKUPS, LEASES, RESTORES, AlreadyExists, Conflict, Json, Kube
 
 HOLDER = f"{GROUP}/holder"
 """Annotation: kind and name of the holder, so that a uid need not be looked for among all operations."""
 OPERATIONS = {BACKUP_KIND: BACKUPS, RESTORE_KIND: RESTORES}
-Json = dict[str, Any]
 
 
 @dataclass(frozen=True)
@@ -83,10 +81,13 @@ async def _active_operation(kube: Kube, lease: Json) -> str:
     if kind in OPERATIONS and fits(OBJECT_NAME, name) and len(name) <= MAX_NAME_LENGTH:
         found = await kube.get(OPERATIONS[kind], namespace, name)
         return f"{kind} {name}" if found is not None and _works(found, uid) else ""
+
+    def is_it(body: Json) -> str | None:
+        return str(body["metadata"]["name"]) if _works(body, uid) else None
+
     for kind, resource in OPERATIONS.items():  # of an earlier version
-        for body in await kube.list(resource, namespace):
-            if _works(body, uid):
-                return f"{kind} {body['metadata']['name']}"
+        for name in await kube.pick(resource, namespace, is_it, most=1):
+            return f"{kind} {name}"
     return ""
 
 

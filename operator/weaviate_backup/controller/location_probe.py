@@ -193,7 +193,13 @@ class _Worker:
             address = agent_address(pod, expected)
             if address is not None:
                 self.started = True
-                return AgentClient(host=address.host, server_name=expected, tls=self._tls, port=address.port)
+                return AgentClient(
+                    host=address.host,
+                    server_name=expected,
+                    tls=self._tls,
+                    port=address.port,
+                    whose=self._owner.namespace,
+                )
             if loop.time() > look_at:
                 look_at += STUCK_SECONDS
                 waiting = await pod_events.waiting_for(self._kube, self._owner.namespace, name)

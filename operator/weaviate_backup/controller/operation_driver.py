@@ -11,6 +11,7 @@ from typing import ClassVar
 from weaviate_backup.api.backup import BackupSpec, BackupStatus
 from weaviate_backup.api.durations import parse_duration
 from weaviate_backup.api.reading import SPEC_INVALID
+from weaviate_backup.api.resources import Resource
 from weaviate_backup.api.restore import RestoreSpec, RestoreStatus
 from weaviate_backup.controller.agent_pods import Owner
 from weaviate_backup.controller.operations import Json, OperationRuntime
@@ -18,7 +19,7 @@ from weaviate_backup.controller.refusing import end_refused
 from weaviate_backup.controller.server_operations import ServerLine
 from weaviate_backup.core.orders import PlannedBackup, PlannedRestore
 from weaviate_backup.errors import InvalidInput, Permanent
-from weaviate_backup.kube import Kube, Resource
+from weaviate_backup.kube import Kube
 from weaviate_backup.settings import OperatorSettings
 
 SHOW_SECONDS = 1.0

@@ -21,7 +21,7 @@ from weaviate_backup.controller.agent_pods import AgentImage, Owner
 from weaviate_backup.controller.cluster_view import read_cluster
 from weaviate_backup.controller.leases import LeaseView
 from weaviate_backup.controller.operation_secrets import Memory, Plan
-from weaviate_backup.controller.pod_state import agent_address, agent_pod_state, may_end
+from weaviate_backup.controller.pod_state import agent_address, agent_pod_state, may_end, reduced
 from weaviate_backup.core.orders import (
     STORE_WORKER,
     AcquireLease,
@@ -41,7 +41,7 @@ from weaviate_backup.core.orders import (
 from weaviate_backup.core.session import Failure, SessionOrder
 from weaviate_backup.core.stepping import Agents
 from weaviate_backup.core.store_volume import refuse_volume
-from weaviate_backup.core.topology import ClusterView
+from weaviate_backup.core.topology import MOST_REPLICAS, ClusterView
 from weaviate_backup.core.verification import signers_of
 from weaviate_backup.errors import BackupError, Permanent, Transient
 from weaviate_backup.kube import PODS, SECRETS, STATEFUL_SETS, AlreadyExists, Kube
@@ -50,6 +50,8 @@ from weaviate_backup.settings import OperatorSettings
 
 DEADLINE_SLACK_SECONDS = 1800
 """An agent's pod ends by itself this long after its operation's timeout, should the operator be gone."""
+MOST_PODS = 2 * MOST_REPLICAS
+"""Of an operation that are seen at a look; it makes one for each of Weaviate's, and one more."""
 Json = dict[str, Any]
 log = logging.getLogger(__name__)
 
@@ -87,7 +89,7 @@ class OperationRuntime:
     _tls: ssl.SSLContext | None = None
 
     def __post_init__(self) -> None:
-        self.links = AgentLinks(self.wake)
+        self.links = AgentLinks(self.wake, whose=self.owner.namespace)
 
     async def close(self) -> None:
         await self.links.close()
@@ -125,8 +127,14 @@ class OperationRuntime:
         return Agents(operation_uid=self.owner.uid, pods=states, reports=self.links.reports(), troubles=troubles)
 
     async def _see_pods(self) -> None:
-        listed = await self.kube.list(PODS, self.owner.namespace, labels={"app.kubernetes.io/instance": self.owner.uid})
-        self.pods = {pod["metadata"]["name"]: pod for pod in listed if self.owner.made(pod)}
+        """The first of them: they are kept until the next look, and others may make some, too."""
+
+        def keep(pod: Json) -> Json | None:
+            return reduced(pod) if self.owner.made(pod) else None
+
+        labels = {"app.kubernetes.io/instance": self.owner.uid}
+        listed = await self.kube.pick(PODS, self.owner.namespace, keep, labels=labels, most=MOST_PODS)
+        self.pods = {pod["metadata"]["name"]: pod for pod in listed}
 
     def blind(self, error: Exception) -> tuple[Agents, Failure]:
         """What `look` would tell, when it cannot, and why, which is shown."""

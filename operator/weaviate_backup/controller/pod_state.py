@@ -4,11 +4,15 @@ from collections.abc import Iterator
 from datetime import datetime
 from typing import Any
 
+from weaviate_backup.api.resources import AGENT_POD, IDENTITY, only
 from weaviate_backup.controller.agent_links import AgentAddress
 from weaviate_backup.core.orders import ABSENT, AgentPhase, AgentPod, seconds_since
 from weaviate_backup.core.pod_addresses import pod_address
 from weaviate_backup.errors import excerpt
+from weaviate_backup.layout.json_bounds import memory_of
 
+MOST_BYTES = 16 << 10
+"""Of a pod in memory."""
 Json = dict[str, Any]
 ENDING_SECONDS = 60
 """A pod that was told to end, and is there so long after it should have, is not waited for."""
@@ -27,6 +31,12 @@ def agent_pod_state(pod: Json | None) -> AgentPod:
         return AgentPod(AgentPhase.RUNNING, created)
     reason, message = next(_waits(status), ("ContainerCreating", "its volumes or image are not ready"))
     return AgentPod(AgentPhase.STARTING, created, reason, excerpt(message))
+
+
+def reduced(pod: Json) -> Json:
+    """An agent's pod as far as it is looked at. One whose status is larger than such a pod's shows none."""
+    found = only(pod, AGENT_POD)
+    return found if memory_of(found) <= MOST_BYTES else {"metadata": only(pod["metadata"], IDENTITY)}
 
 
 def agent_address(pod: Json | None, server_name: str) -> AgentAddress | None:

@@ -13,6 +13,7 @@ from weaviate_backup.api.backup import BackupPhase, BackupStatus
 from weaviate_backup.api.bounds import status_json
 from weaviate_backup.api.names import API_VERSION
 from weaviate_backup.api.operation_spec import TargetReference
+from weaviate_backup.api.resources import Resource
 from weaviate_backup.api.restore import RestorePhase, RestoreStatus
 from weaviate_backup.api.status import Finding, WeaviateStatus
 from weaviate_backup.api.stored_objects import read_or_new
@@ -20,7 +21,6 @@ from weaviate_backup.controller import events
 from weaviate_backup.controller.operations import Json, OperationRuntime
 from weaviate_backup.core.orders import Outcome
 from weaviate_backup.errors import BackupError
-from weaviate_backup.kube import Resource
 
 UNREADABLE_LOOK_SECONDS = 300.0
 log = logging.getLogger(__name__)

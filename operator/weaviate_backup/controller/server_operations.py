@@ -5,8 +5,11 @@ here: what was answered is told to the machine at the next look, once, and the n
 """
 
 import logging
-from collections.abc import Sequence
+from collections.abc import Collection, Sequence
 from dataclasses import dataclass, field
+from functools import partial
+from itertools import islice
+from typing import Any
 
 from weaviate_backup.api.backup import BackupSpec
 from weaviate_backup.api.location import LocationSpec
@@ -28,7 +31,18 @@ LOOK_SECONDS = 20.0
 REQUEST_SECONDS = 60.0
 """The server asks all its nodes before it answers."""
 ACTIVE = frozenset({"", "HOT", "ACTIVE"})
+MOST_UNREADY = 64
+"""Shards that are told; one of them is enough to wait for."""
+Shard = tuple[str, str, str]
 log = logging.getLogger(__name__)
+
+
+@dataclass(frozen=True)
+class Listed:
+    """What nodes say of their shards: node, collection and name of those that are ready, and the objects counted."""
+
+    ready: frozenset[Shard]
+    objects: int
 
 
 @dataclass(frozen=True)
@@ -106,28 +120,33 @@ class ServerLine:
         try:
             cluster = await self._cluster(task)
             node = _node(cluster, task.first)
-            async with RaftClient(node.address, cluster.ports.raft, in_turn=True) as raft:
+            whose = self.owner.namespace
+            async with RaftClient(node.address, cluster.ports.raft, whose=whose) as raft:
                 there = set(await raft.class_names()) & set(collections)
                 missing = tuple(sorted(set(collections) - there))
                 if not with_shards or missing:
                     return Recovered(frozenset(there), missing)
-                states = {name: (await raft.sharding_state(name))[0] for name in sorted(there)}
-            key = await api_key(self.kube, cluster, task.spec.auth)
-            async with RestClient(rest_url(cluster, node), key, timeout_seconds=REQUEST_SECONDS) as rest:
-                nodes = await rest.nodes()
+                key = await api_key(self.kube, cluster, task.spec.auth)
+                async with RestClient(
+                    rest_url(cluster, node), key, timeout_seconds=REQUEST_SECONDS, whose=whose
+                ) as rest:
+                    listed = await rest.nodes(partial(listed_shards, there))
+                unready: list[str] = []
+                for name in sorted(there):
+                    unready += await raft.in_sharding_state(name, partial(unready_shards, listed, name))
+                    del unready[MOST_UNREADY:]
         except BackupError as error:
             log.info("%s %s: the target cannot be asked now: %s", self.owner.kind, self.owner.name, error)
             self.note = error.message
             return None
-        unready, objects = judge_shards(states, nodes)
-        return Recovered(frozenset(there), missing, unready, objects)
+        return Recovered(frozenset(there), missing, tuple(unready), listed.objects)
 
     async def _cluster(self, task: ServerTask) -> ClusterView:
         return await read_cluster(self.kube, self.owner.namespace, task.spec.target.stateful_set)
 
     async def _engine(self, cluster: ClusterView, node: NodeView, task: ServerTask, *, seconds: float) -> ServerBackups:
         key = await api_key(self.kube, cluster, task.spec.auth)
-        rest = RestClient(rest_url(cluster, node), key, timeout_seconds=seconds)
+        rest = RestClient(rest_url(cluster, node), key, timeout_seconds=seconds, whose=self.owner.namespace)
         if self._place is None:
             try:
                 modules = (await rest.meta()).get("modules")
@@ -150,28 +169,29 @@ def process_of(node: NodeView) -> str:
     return f"{node.pod_uid}/{node.restarts}"
 
 
-def judge_shards(
-    states: dict[str, dict[str, object]], nodes: Sequence[dict[str, object]]
-) -> tuple[tuple[str, ...], int]:
-    """Active shards that a node of theirs does not list as ready, and the objects counted in those that are listed."""
-    listed: dict[tuple[str, str, str], bool] = {}
+def listed_shards(collections: Collection[str], nodes: Sequence[dict[str, Any]]) -> Listed:
+    """Of those collections, what the nodes list as ready."""
+    ready: set[Shard] = set()
     objects = 0
     for node in nodes:
         shards = node.get("shards")
         for shard in shards if isinstance(shards, list) else ():
-            if shard.get("class") in states:
-                ready = shard.get("vectorIndexingStatus") in ("READY", "LAZY_LOADING") or not shard.get("loaded", True)
-                listed[str(node.get("name")), str(shard.get("class")), str(shard.get("name"))] = ready
+            if shard.get("class") in collections:
                 objects += int(shard.get("objectCount") or 0)
-    unready = []
-    for name, state in sorted(states.items()):
-        physical = state.get("physical")
-        for shard, of in sorted((physical if isinstance(physical, dict) else {}).items()):
-            if of.get("status", "") not in ACTIVE:
-                continue
-            holders = of.get("belongsToNodes") or ()
-            unready += [f"{node}/{name}/{shard}" for node in holders if not listed.get((node, name, shard))]
-    return tuple(unready), objects
+                if shard.get("vectorIndexingStatus") in ("READY", "LAZY_LOADING") or not shard.get("loaded", True):
+                    ready.add((str(node.get("name")), str(shard.get("class")), str(shard.get("name"))))
+    return Listed(frozenset(ready), objects)
+
+
+def unready_shards(listed: Listed, name: str, state: dict[str, Any], _: int) -> list[str]:
+    """The first active shards of a collection that a node of theirs does not list as ready: node/collection/shard."""
+    physical = state.get("physical")
+    shards = sorted((physical if isinstance(physical, dict) else {}).items())
+    active = ((shard, of.get("belongsToNodes") or ()) for shard, of in shards if of.get("status", "") in ACTIVE)
+    missing = (
+        f"{node}/{name}/{shard}" for shard, nodes in active for node in nodes if (node, name, shard) not in listed.ready
+    )
+    return list(islice(missing, MOST_UNREADY))
 
 
 def _node(cluster: ClusterView, name: str) -> NodeView:

@@ -4,12 +4,14 @@ The framework lists every kind at once, keeps an object for as long as its daemo
 one object of a list cannot be parsed. What people put into objects must not decide that.
 """
 
+import contextlib
 import json
 from collections.abc import AsyncIterator
 from typing import Any, cast
 
 import aiohttp
 
+from weaviate_backup.answers import API_SERVER, turn
 from weaviate_backup.api.names import BACKUP_KIND, LOCATION_KIND, RESTORE_KIND
 from weaviate_backup.api.stored_objects import Json, brief, read_json
 
@@ -27,15 +29,9 @@ class SlimResponse(aiohttp.ClientResponse):
         return self
 
     async def json(self, **_: Any) -> Any:
-        """Objects and lists of them; anything else as it is. Raises `json.JSONDecodeError`."""
-        text = await self.read()
-        answer = read_json(text) if text.strip() else None
-        if not isinstance(answer, dict):
-            return answer
-        kind = str(answer.get("kind"))
-        if kind.removesuffix("List") in KINDS and "items" in answer:
-            return {**answer, "items": [brief(item) for item in answer["items"] or ()]}
-        return brief(answer) if kind in KINDS else answer
+        """Objects and lists of them; anything else as it is. Lists are read in turn. Raises `json.JSONDecodeError`."""
+        async with turn(API_SERVER) if "limit" in self.url.query else contextlib.nullcontext():
+            return _slim_answer(await self.read())
 
 
 class SlimLines:
@@ -57,6 +53,16 @@ class SlimLines:
             begun.append(rest)
         if any(begun):
             yield _slim_event(b"".join(begun))
+
+
+def _slim_answer(text: bytes) -> Any:
+    answer = read_json(text) if text.strip() else None
+    if not isinstance(answer, dict):
+        return answer
+    kind = str(answer.get("kind"))
+    if kind.removesuffix("List") in KINDS and "items" in answer:
+        return {**answer, "items": [brief(item) for item in answer["items"] or ()]}
+    return brief(answer) if kind in KINDS else answer
 
 
 def _slim_event(line: bytes) -> bytes:

@@ -7,28 +7,32 @@ Pure: objects come in as the API server's JSON, `ClusterView` goes out.
 
 import re
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, field, fields
+from dataclasses import dataclass, fields
 from typing import Any
 
-from weaviate_backup.api.patterns import DATA_KEY, MAX_NAME_LENGTH, OBJECT_NAME, WORD, fits
+from weaviate_backup.api.patterns import WORD, fits
+from weaviate_backup.core.environment import (
+    SecretKey,
+    Sources,
+    argument_of,
+    number_of,
+    read_environment,
+    text_of,
+    weaviate_container,
+)
 from weaviate_backup.core.pod_addresses import pod_address, port_of, scheme_of
 from weaviate_backup.core.session import WeaviateEndpoint
 from weaviate_backup.errors import InvalidInput, Permanent, Transient, excerpt
+from weaviate_backup.layout.json_bounds import memory_of
 
 Json = Mapping[str, Any]
 DEFAULT_DATA_PATH = "/var/lib/weaviate"
-CONTAINER_NAME = "weaviate"
+ANONYMOUS = "AUTHENTICATION_ANONYMOUS_ACCESS_ENABLED"
 MOST_REPLICAS = 256
 """Every one is looked for by its name, and asked; Weaviate's clusters are of some tens."""
 MAX_NODE_NAME = 63
-
-
-@dataclass(frozen=True)
-class SecretKey:
-    """One value in a Secret. Only its name travels; agents mount it."""
-
-    secret: str
-    key: str
+MOST_VIEW_BYTES = 1 << 20
+"""Of what agents take over from pods (volumes, tolerations, pull secrets), as it lies in memory: 256 pods of 4 KiB."""
 
 
 @dataclass(frozen=True)
@@ -96,14 +100,6 @@ class Settings:
     cluster_auth: ClusterAuth | None
     api_key: SecretKey | None
     anonymous: bool
-
-
-@dataclass(frozen=True)
-class Sources:
-    """What environments refer to: ConfigMaps with their values, Secrets with the names of their keys only."""
-
-    config_maps: Mapping[str, Mapping[str, str]] = field(default_factory=dict)
-    secret_keys: Mapping[str, Sequence[str]] = field(default_factory=dict)
 
 
 @dataclass(frozen=True)
@@ -200,6 +196,8 @@ def view_cluster(
     node_names = sorted(node.name for node in nodes)
     if len(set(node_names)) != len(node_names):
         raise Permanent("NodeNamesNotUnique", f"CLUSTER_HOSTNAME gives several pods one node name: {node_names}")
+    mounts = _mounts(next(iter(placed.values()))) if placed else ()
+    _refuse_large(metadata["name"], nodes, mounts)
     return ClusterView(
         namespace=namespace,
         stateful_set=metadata["name"],
@@ -208,22 +206,35 @@ def view_cluster(
         nodes=tuple(nodes),
         absent=tuple(name for name in names if name not in placed),
         settings=settings,
-        mounts=_mounts(next(iter(placed.values()))) if placed else (),
+        mounts=mounts,
     )
+
+
+def _refuse_large(name: str, nodes: Sequence[NodeView], mounts: Sequence[DataVolume]) -> None:
+    """A view is kept while Weaviate is asked, by every operation of the cluster."""
+    taken = [
+        (node.tolerations, node.image_pull_secrets, node.volume and node.volume.source, node.security.se_linux_options)
+        for node in nodes
+    ]
+    size_bytes = memory_of([*map(list, taken), [[each.source, each.mount_path, each.sub_path] for each in mounts]])
+    if size_bytes > MOST_VIEW_BYTES:
+        message = f"volumes, tolerations and pull secrets of the pods of StatefulSet {name} are larger than any that is"
+        raise Permanent("PodsTooLarge", f"{message} right: {size_bytes >> 10} KiB, more than {MOST_VIEW_BYTES >> 10}")
 
 
 def _settings(container: Json, sources: Sources) -> Settings:
     environment = read_environment(container, sources)
-    data_path = _text(environment, "PERSISTENCE_DATA_PATH") or DEFAULT_DATA_PATH
+    data_path = text_of(environment, "PERSISTENCE_DATA_PATH") or DEFAULT_DATA_PATH
     if not data_path.startswith("/"):
         raise Permanent("DataPathRelative", f"PERSISTENCE_DATA_PATH is {data_path!r}; an absolute path is needed")
     return Settings(
         ports=_ports(container, environment),
-        scheme=scheme_of(_argument(container, environment, "scheme"), container["name"]),
+        scheme=scheme_of(argument_of(container, environment, "scheme"), container["name"]),
         data_path=data_path.rstrip("/") or "/",
         cluster_auth=_cluster_auth(environment),
         api_key=_api_key(environment),
-        anonymous=(_text(environment, "AUTHENTICATION_ANONYMOUS_ACCESS_ENABLED") or "").lower() in ("true", "1", "on"),
+        anonymous=(text_of(environment, "AUTHENTICATION_ANONYMOUS_ACCESS_ENABLED") or "").lower()
+        in ("true", "1", "on"),
     )
 
 
@@ -238,109 +249,12 @@ def _common(found: set[Settings], name: str) -> Settings:
     return first
 
 
-def weaviate_container(pod_spec: Json) -> Json:
-    """`weaviate`, else the only one, else the one that has a data path."""
-    containers: list[Json] = list(pod_spec.get("containers") or ())
-    for container in containers:
-        if container["name"] == CONTAINER_NAME:
-            return container
-    if len(containers) == 1:
-        return containers[0]
-    for container in containers:
-        if any(entry["name"] == "PERSISTENCE_DATA_PATH" for entry in container.get("env") or ()):
-            return container
-    names = ", ".join(container["name"] for container in containers)
-    raise Permanent("ContainerNotFound", f"none of the containers ({names}) looks like Weaviate's; call it 'weaviate'")
-
-
 def owned_pods(stateful_set: Json, pods: Sequence[Json]) -> list[Json]:
     """Those it made, of all that carry its labels."""
     uid = stateful_set["metadata"]["uid"]
     return [
         pod for pod in pods if any(owner.get("uid") == uid for owner in pod["metadata"].get("ownerReferences") or ())
     ]
-
-
-def secret_names(pod_spec: Json) -> frozenset[str]:
-    """Secrets whose keys become variables, so that their names must be known."""
-    container = weaviate_container(pod_spec)
-    return frozenset(
-        _referenced(each["secretRef"], "envFrom.secretRef")
-        for each in container.get("envFrom") or ()
-        if "secretRef" in each
-    )
-
-
-def config_map_names(pod_spec: Json) -> frozenset[str]:
-    """ConfigMaps that must be read before the environment is complete."""
-    container = weaviate_container(pod_spec)
-    names = {
-        _referenced(source["configMapRef"], "envFrom.configMapRef")
-        for source in container.get("envFrom") or ()
-        if "configMapRef" in source
-    }
-    for entry in container.get("env") or ():
-        reference = (entry.get("valueFrom") or {}).get("configMapKeyRef")
-        if reference:
-            names.add(_referenced(reference, f"env {entry['name']}"))
-    return frozenset(names)
-
-
-def claim_names(pods: Sequence[Json]) -> frozenset[str]:
-    return frozenset(
-        _referenced({"name": volume["persistentVolumeClaim"]["claimName"]}, f"volume {volume['name']}")
-        for pod in pods
-        for volume in pod["spec"].get("volumes") or ()
-        if "persistentVolumeClaim" in volume
-    )
-
-
-def _referenced(reference: Json, what: str) -> str:
-    """The name that a pod's reference holds. The API server does not look at all of them."""
-    name, key = str(reference.get("name") or ""), reference.get("key")
-    if len(name) > MAX_NAME_LENGTH or not fits(OBJECT_NAME, name) or (key is not None and not fits(DATA_KEY, key)):
-        said = excerpt(repr(name if key is None else f"{name}/{key}"), 80)
-        raise InvalidInput("ReferenceInvalid", f"{what} of Weaviate's container names {said}, which no object can be")
-    return name
-
-
-def read_environment(container: Json, sources: Sources) -> dict[str, str | SecretKey]:
-    """Name → value, or the Secret key holding it. Of several entries of one name the last wins, as in a container."""
-    environment: dict[str, str | SecretKey] = {}
-    for source in container.get("envFrom") or ():
-        prefix = source.get("prefix", "")
-        if "configMapRef" in source:
-            for key, value in sources.config_maps.get(source["configMapRef"]["name"], {}).items():
-                environment[prefix + key] = value
-        elif "secretRef" in source:
-            name = source["secretRef"]["name"]
-            environment |= {prefix + key: SecretKey(name, key) for key in sources.secret_keys.get(name, ())}
-    for entry in container.get("env") or ():
-        value_from = entry.get("valueFrom") or {}
-        if "secretKeyRef" in value_from:
-            reference = value_from["secretKeyRef"]
-            secret = _referenced(reference, f"env {entry['name']}")
-            environment[entry["name"]] = SecretKey(secret=secret, key=reference["key"])
-        elif "configMapKeyRef" in value_from:
-            reference = value_from["configMapKeyRef"]
-            values = sources.config_maps.get(reference["name"], {})
-            if reference["key"] in values:
-                environment[entry["name"]] = values[reference["key"]]
-        elif "fieldRef" in value_from:
-            environment[entry["name"]] = f"$(field:{value_from['fieldRef']['fieldPath']})"
-        else:
-            environment[entry["name"]] = _expanded(entry.get("value", ""), environment)
-    return environment
-
-
-def _expanded(text: str, environment: Mapping[str, str | SecretKey]) -> str:
-    """`$(NAME)` stands for a variable defined before; what is not known, or secret, stays as it is."""
-
-    def value(match: re.Match[str]) -> str:
-        known = environment.get(match.group(1))
-        return known if isinstance(known, str) else match.group(0)
-
-    return re.sub(r"\$\(([A-Za-z_][A-Za-z0-9_.-]*)\)", value, text)
 
 
 def _view_node(
@@ -434,7 +348,7 @@ def _security(spec: Json, container: Json) -> PodSecurity:
 
 
 def _node_name(environment: Mapping[str, str | SecretKey], pod: Json) -> str:
-    name = _text(environment, "CLUSTER_HOSTNAME") or str(pod["spec"].get("hostname") or pod["metadata"]["name"])
+    name = text_of(environment, "CLUSTER_HOSTNAME") or str(pod["spec"].get("hostname") or pod["metadata"]["name"])
     match = re.fullmatch(r"\$\(field:metadata\.(name|uid|namespace)\)", name)
     name = str(pod["metadata"][match.group(1)]) if match else name
     if len(name) > MAX_NODE_NAME or not fits(WORD, name):
@@ -446,13 +360,13 @@ def _node_name(environment: Mapping[str, str | SecretKey], pod: Json) -> str:
 
 def _ports(container: Json, environment: Mapping[str, str | SecretKey]) -> Ports:
     probe = ((container.get("readinessProbe") or {}).get("httpGet") or {}).get("port")
-    rest = _argument(container, environment, "port") or (probe if isinstance(probe, int) else None) or 8080
+    rest = argument_of(container, environment, "port") or (probe if isinstance(probe, int) else None) or 8080
     gossip, data, raft = "CLUSTER_GOSSIP_BIND_PORT", "CLUSTER_DATA_BIND_PORT", "RAFT_INTERNAL_RPC_PORT"
-    behind_gossip = port_of(_number(environment, gossip) or 7946, gossip) + 1
+    behind_gossip = port_of(number_of(environment, gossip) or 7946, gossip) + 1
     return Ports(
         rest=port_of(rest, f"argument --port of container {container['name']}"),
-        data=port_of(_number(environment, data) or behind_gossip, data),
-        raft=port_of(_number(environment, raft) or 8301, raft),
+        data=port_of(number_of(environment, data) or behind_gossip, data),
+        raft=port_of(number_of(environment, raft) or 8301, raft),
     )
 
 
@@ -467,27 +381,6 @@ def _cluster_auth(environment: Mapping[str, str | SecretKey]) -> ClusterAuth | N
 def _api_key(environment: Mapping[str, str | SecretKey]) -> SecretKey | None:
     value = environment.get("AUTHENTICATION_APIKEY_ALLOWED_KEYS")
     return value if isinstance(value, SecretKey) else None
-
-
-def _argument(container: Json, environment: Mapping[str, str | SecretKey], name: str) -> str | None:
-    given = (*(container.get("command") or ()), *(container.get("args") or ()))
-    arguments = [_expanded(str(argument), environment) for argument in given]
-    for position, argument in enumerate(arguments):
-        if argument == f"--{name}" and position + 1 < len(arguments):
-            return arguments[position + 1]
-        if argument.startswith(f"--{name}="):
-            return argument.partition("=")[2]
-    return None
-
-
-def _text(environment: Mapping[str, str | SecretKey], name: str) -> str | None:
-    value = environment.get(name)
-    return value if isinstance(value, str) and value else None
-
-
-def _number(environment: Mapping[str, str | SecretKey], name: str) -> str | None:
-    value = _text(environment, name)
-    return value if value and value.isdigit() else None
 
 
 def _placed(pod: Json) -> bool:

@@ -5,6 +5,7 @@ is a few kilobytes of `[`. So the values are counted first, and how deep they li
 """
 
 import json
+import sys
 from dataclasses import dataclass
 from typing import Any
 
@@ -50,6 +51,19 @@ class JsonBounds:
 def values_in(content: bytes) -> int:
     """At least as many as a parser makes of it: each follows a bracket, a comma or a colon."""
     return 1 + sum(content.count(mark) for mark in _BEGIN)
+
+
+def memory_of(value: Any) -> int:
+    """Bytes that a parsed value takes, at most: names of fields are counted each time, though a parser shares them."""
+    found, left = 0, [value]
+    while left:
+        each = left.pop()
+        found += sys.getsizeof(each)
+        if isinstance(each, dict):
+            left += (*each, *each.values())
+        elif isinstance(each, list | tuple):
+            left += each
+    return found
 
 
 def _is_deeper(content: bytes, depth: int) -> bool:

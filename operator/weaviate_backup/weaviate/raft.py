@@ -5,16 +5,18 @@ kept as the server wrote them (`json` keeps 64-bit integers exact) and are never
 bring down every node. This client never retries; the caller judges `Transient` and `Permanent`.
 
 An agent takes answers that are a share of its memory. The operator, which asks many clusters at once, takes small ones
-at any time and larger ones in turn.
+at any time and larger ones in turn. What a call gives is made of the answer in that turn.
 """
 
+import asyncio
 import json
+from collections.abc import Callable
 from types import TracebackType
-from typing import Any, Self
+from typing import Any, Self, TypeVar
 
 import grpc
 
-from weaviate_backup.answers import FREE_BYTES, MANY, document_bounds, parse, turn_of_large, understood
+from weaviate_backup.answers import FOREIGN, FREE_BYTES, MANY, WAIT_SECONDS, document_bounds, parse, turn, understood
 from weaviate_backup.errors import BackupError, Permanent, Transient
 from weaviate_backup.weaviate.protocol import cluster_pb2, cluster_pb2_grpc
 from weaviate_backup.weaviate.rpc import failure_of, is_too_large, open_channel, text_of
@@ -23,21 +25,25 @@ QUERY_TIMEOUT_SECONDS = 30.0
 ALIAS_TIMEOUT_SECONDS = 30.0
 RESTORE_TIMEOUT_SECONDS = 600.0
 """A restore answers after the leader has created or loaded its own shards."""
+TURN_SECONDS = 5.0
+"""For an answer that the server has just sent once: gRPC does not tell how it comes on."""
 
 Json = dict[str, Any]
+T = TypeVar("T")
 
 
 class RaftClient:
     """One connection to one node. Use as an asynchronous context manager, or call `close`.
 
-    With `in_turn`, large answers are waited for, so that few of them are in this process at once.
+    With `whose`, the node's owner, large answers are waited for, so that few of them are in this process at once.
     """
 
-    def __init__(self, host: str, port: int = 8301, *, in_turn: bool = False) -> None:
+    def __init__(self, host: str, port: int = 8301, *, whose: str = "") -> None:
         self.address = f"{host}:{port}"
-        self._bounds = MANY if in_turn else document_bounds()
-        self._channel = open_channel(host, port, limit_bytes=FREE_BYTES if in_turn else self._bounds.size_bytes)
-        self._large = open_channel(host, port, limit_bytes=self._bounds.size_bytes) if in_turn else None
+        self._whose = whose
+        self._bounds = MANY if whose else document_bounds()
+        self._channel = open_channel(host, port, limit_bytes=FREE_BYTES if whose else self._bounds.size_bytes)
+        self._large = open_channel(host, port, limit_bytes=self._bounds.size_bytes) if whose else None
         self._stub = cluster_pb2_grpc.ClusterServiceStub(self._channel)
 
     async def __aenter__(self) -> Self:
@@ -55,29 +61,42 @@ class RaftClient:
 
     async def class_names(self) -> tuple[str, ...]:
         """Names of all collections, sorted."""
-        answer = await self._query(cluster_pb2.QUERY_KIND_SCHEMA, {})
-        with understood(f"schema of {self.address}"):
-            classes = ((answer or {}).get("Schema") or {}).get("classes") or []
-            return tuple(sorted(str(each["class"]) for each in classes))
+
+        def take(answer: Json | None) -> tuple[str, ...]:
+            with understood(f"schema of {self.address}"):
+                classes = ((answer or {}).get("Schema") or {}).get("classes") or []
+                return tuple(sorted(str(each["class"]) for each in classes))
+
+        return await self._query(cluster_pb2.QUERY_KIND_SCHEMA, {}, take)
 
     async def collection(self, name: str) -> tuple[Json, int]:
         """The class object as raft stores it, and its version. `CollectionNotFound` when there is none."""
-        answer = await self._query(cluster_pb2.QUERY_KIND_CLASSES, {"Classes": [name]})
-        with understood(f"collection {name!r} of {self.address}"):
-            found = ((answer or {}).get("Classes") or {}).get(name)
-            if found is None:
-                raise _not_found(name)
-            version = int(found.pop("Version"))
-            return dict(found), version
+
+        def take(answer: Json | None) -> tuple[Json, int]:
+            with understood(f"collection {name!r} of {self.address}"):
+                found = ((answer or {}).get("Classes") or {}).get(name)
+                if found is None:
+                    raise _not_found(name)
+                version = int(found.pop("Version"))
+                return dict(found), version
+
+        return await self._query(cluster_pb2.QUERY_KIND_CLASSES, {"Classes": [name]}, take)
 
     async def sharding_state(self, name: str) -> tuple[Json, int]:
         """Shards, their nodes and tenant statuses, and the version. `CollectionNotFound` when there is none."""
-        answer = await self._query(cluster_pb2.QUERY_KIND_SHARDING_STATE, {"Class": name})
-        with understood(f"sharding state of {name!r} of {self.address}"):
-            state = (answer or {}).get("State")
-            if answer is None or state is None:
-                raise _not_found(name)
-            return dict(state), int(answer["Version"])
+        return await self.in_sharding_state(name, lambda state, version: (dict(state), version))
+
+    async def in_sharding_state(self, name: str, take: Callable[[Json, int], T]) -> T:
+        """What is taken of a sharding state and its version: a hundred thousand tenants need not be kept."""
+
+        def taken(answer: Json | None) -> T:
+            with understood(f"sharding state of {name!r} of {self.address}"):
+                state = (answer or {}).get("State")
+                if answer is None or state is None:
+                    raise _not_found(name)
+                return take(state, int(answer["Version"]))
+
+        return await self._query(cluster_pb2.QUERY_KIND_SHARDING_STATE, {"Class": name}, taken)
 
     async def snapshot(self, name: str, *, attempts: int = 5) -> tuple[Json, Json, int]:
         """Class and sharding state that belong together, and the version of the state.
@@ -94,24 +113,30 @@ class RaftClient:
 
     async def aliases(self, collection: str = "") -> dict[str, str]:
         """alias -> collection, of one collection or (empty name) of all. Servers before 1.32 have none."""
+
+        def take(answer: Json | None) -> dict[str, str]:
+            with understood(f"aliases of {self.address}"):
+                return {str(alias): str(target) for alias, target in ((answer or {}).get("Aliases") or {}).items()}
+
         try:
-            answer = await self._query(cluster_pb2.QUERY_KIND_ALIASES, {"Alias": "", "Class": collection})
+            return await self._query(cluster_pb2.QUERY_KIND_ALIASES, {"Alias": "", "Class": collection}, take)
         except Permanent as error:
             if _unknown_to_old_servers(error):
                 return {}
             raise
-        with understood(f"aliases of {self.address}"):
-            return {str(alias): str(target) for alias, target in ((answer or {}).get("Aliases") or {}).items()}
 
     async def resolve_alias(self, alias: str) -> str | None:
         """The collection an alias stands for; None when there is no such alias."""
+
+        def take(answer: Json | None) -> str | None:
+            return (answer or {}).get("Class") or None
+
         try:
-            answer = await self._query(cluster_pb2.QUERY_KIND_RESOLVE_ALIAS, {"Alias": alias})
+            return await self._query(cluster_pb2.QUERY_KIND_RESOLVE_ALIAS, {"Alias": alias}, take)
         except Permanent as error:
             if error.reason == "NotFound" or _unknown_to_old_servers(error):
                 return None
             raise
-        return (answer or {}).get("Class") or None
 
     async def restore_class(
         self, name: str, class_json: Json, state: Json, *, timeout_seconds: float = RESTORE_TIMEOUT_SECONDS
@@ -148,31 +173,39 @@ class RaftClient:
             timeout_seconds=ALIAS_TIMEOUT_SECONDS,
         )
 
-    async def _query(self, kind: cluster_pb2.QueryKind.ValueType, arguments: Json) -> Json | None:
-        """The answer's JSON; None for an empty answer, which is how the server says that nothing was found."""
+    async def _query(
+        self, kind: cluster_pb2.QueryKind.ValueType, arguments: Json, take: Callable[[Json | None], T]
+    ) -> T:
+        """What is taken of the answer's JSON; of None for an empty one: so the server says that nothing was found."""
         what = f"raft query {cluster_pb2.QueryKind.Name(kind)[11:]} at {self.address}"
         request = cluster_pb2.QueryRequest(kind=kind, arguments_json=json.dumps(arguments).encode())
+
+        def taken(response: cluster_pb2.QueryResponse | None) -> T:
+            if response is None:  # so grpc gives what is no message of this type
+                raise Permanent("UnexpectedAnswer", f"raft query at {self.address}: the answer is no message of raft's")
+            content = response.answer_json
+            answer = parse(content, self._bounds, what=what) if content else None
+            return take(answer if isinstance(answer, dict) else None)
+
         try:
-            content = await self._answer(request)
+            return await self._answer(request, taken)
         except grpc.aio.AioRpcError as error:
             raise _query_failure(error, what=what) from error
         except TimeoutError as error:
             raise Transient("ServerTimeout", f"{what}: Weaviate did not answer in time") from error
-        answer = parse(content, self._bounds, what=what) if content else None
-        return answer if isinstance(answer, dict) else None
 
-    async def _answer(self, request: cluster_pb2.QueryRequest) -> bytes:
+    async def _answer(
+        self, request: cluster_pb2.QueryRequest, take: Callable[[cluster_pb2.QueryResponse | None], T]
+    ) -> T:
         try:
-            response = await self._stub.Query(request, timeout=QUERY_TIMEOUT_SECONDS)
+            return take(await self._stub.Query(request, timeout=QUERY_TIMEOUT_SECONDS))
         except grpc.aio.AioRpcError as error:
             if self._large is None or not is_too_large(error):
                 raise
-            stub = cluster_pb2_grpc.ClusterServiceStub(self._large)
-            async with turn_of_large():
-                response = await stub.Query(request, timeout=QUERY_TIMEOUT_SECONDS)
-        if response is None:  # so grpc gives what is no message of this type
-            raise Permanent("UnexpectedAnswer", f"raft query at {self.address}: the answer is no message of raft's")
-        return bytes(response.answer_json)
+        stub = cluster_pb2_grpc.ClusterServiceStub(self._large)
+        async with asyncio.timeout(WAIT_SECONDS) as clock, turn(FOREIGN, self._whose):
+            clock.reschedule(asyncio.get_running_loop().time() + TURN_SECONDS)
+            return take(await stub.Query(request, timeout=TURN_SECONDS))
 
     async def _apply(
         self,

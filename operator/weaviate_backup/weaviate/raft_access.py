@@ -32,14 +32,20 @@ class AccessClient(RaftClient):
 
     async def role_names(self) -> frozenset[str] | None:
         """All roles, with their prefix; None when role-based access control is off: built-in roles exist otherwise."""
-        answer = await self._query(cluster_pb2.QUERY_KIND_ROLES, {"Roles": []})
-        roles = (answer or {}).get("Roles")
-        return frozenset(f"{ROLE_PREFIX}{name}" for name in roles) if roles else None
+
+        def take(answer: Json | None) -> frozenset[str] | None:
+            roles = (answer or {}).get("Roles")
+            return frozenset(f"{ROLE_PREFIX}{name}" for name in roles) if roles else None
+
+        return await self._query(cluster_pb2.QUERY_KIND_ROLES, {"Roles": []}, take)
 
     async def user_names(self) -> frozenset[str]:
         """All dynamic users."""
-        answer = await self._query(cluster_pb2.QUERY_KIND_USERS, {"UserIds": []})
-        return frozenset((answer or {}).get("Users") or {})
+
+        def take(answer: Json | None) -> frozenset[str]:
+            return frozenset((answer or {}).get("Users") or {})
+
+        return await self._query(cluster_pb2.QUERY_KIND_USERS, {"UserIds": []}, take)
 
     async def restore_all(self, *, roles: bytes | None, users: bytes | None) -> int:
         """Replace everything by a backup's documents; what is None stays. Since 1.39.1."""

@@ -3,16 +3,20 @@
 Small on purpose: one method per route, plain dictionaries out, no retries. The API key is optional and never logged.
 Lists are filtered by the key's permissions, so a short list is no proof of absence: raft is asked where that matters.
 Who answers may be anybody: each call says how large its answer can be, and values are looked at before they are used.
+What a call gives is made of the answer in the answer's own turn (see `answers`), so that nothing else of it is kept.
 """
 
+from collections.abc import Callable
 from dataclasses import dataclass
+from functools import partial
+from itertools import islice
 from types import TracebackType
-from typing import Any, Self
+from typing import Any, Self, TypeVar
 from urllib.parse import quote
 
 import aiohttp
 
-from weaviate_backup.answers import FEW, MANY, SOME, ask, open_session, parse, understood
+from weaviate_backup.answers import FEW, MANY, SOME, Answer, ask, open_session, parse, understood
 from weaviate_backup.errors import BackupError, Permanent, Transient, excerpt
 from weaviate_backup.layout.json_bounds import JsonBounds
 from weaviate_backup.weaviate.rpc import ClusterCredentials, url_host
@@ -25,6 +29,7 @@ ACTIVE_BACKUPS = 16
 FINISHED_BACKUP = {"SUCCESS", "FAILED", "CANCELED", "CANCELLED"}
 
 Json = dict[str, Any]
+T = TypeVar("T")
 
 
 @dataclass(frozen=True)
@@ -58,14 +63,21 @@ class ShardStatus:
 
 
 class RestClient:
-    """One node's REST API. Use as an asynchronous context manager, or call `close`."""
+    """One node's REST API. Use as an asynchronous context manager, or call `close`. `whose`: its owner, by whom
+    answers take turns."""
 
     def __init__(
-        self, base_url: str, api_key: str | None = None, *, ssl: Any = True, timeout_seconds: float = TIMEOUT_SECONDS
+        self,
+        base_url: str,
+        api_key: str | None = None,
+        *,
+        ssl: Any = True,
+        timeout_seconds: float = TIMEOUT_SECONDS,
+        whose: str = "",
     ) -> None:
         self.base_url = base_url.rstrip("/")
         headers = {"Authorization": f"Bearer {api_key}"} if api_key else {}
-        self._json = _JsonOverHttp(self.base_url, headers, ssl=ssl, timeout_seconds=timeout_seconds)
+        self._json = _JsonOverHttp(self.base_url, headers, ssl=ssl, timeout_seconds=timeout_seconds, whose=whose)
 
     async def __aenter__(self) -> Self:
         return self
@@ -80,59 +92,74 @@ class RestClient:
 
     async def call(self, method: str, path: str, *, query: dict[str, str] | None = None, body: Any = None) -> Any:
         """Any other route with a small answer: parsed JSON, None for an empty one."""
-        return await self._json.call(method, path, query=query, body=body)
+        return await self._json.call(method, path, _whole, query=query, body=body)
 
     async def ready(self) -> bool:
         """Whether this node takes requests. A node that cannot be reached is not ready."""
         try:
-            await self._json.call("GET", "/v1/.well-known/ready", bounds=FEW)
+            await self._json.call("GET", "/v1/.well-known/ready", _nothing, bounds=FEW)
         except (Transient, Permanent):
             return False
         return True
 
     async def meta(self) -> Json:
         """`version`, `hostname` and the enabled `modules` with their settings."""
-        return _object(await self._json.call("GET", "/v1/meta"))
+        return await self._json.call("GET", "/v1/meta", _object)
 
-    async def nodes(self, collection: str = "", *, verbose: bool = True) -> tuple[Json, ...]:
-        """Members that are alive, with their shards when `verbose`. A dead node is simply missing."""
-        path = f"/v1/nodes/{_part(collection)}" if collection else "/v1/nodes"
+    async def nodes(self, take: Callable[[tuple[Json, ...]], T], *, verbose: bool = True) -> T:
+        """What is taken of the members that are alive, with their shards when `verbose`. A dead node is missing."""
         query, bounds = {"output": "verbose" if verbose else "minimal"}, MANY if verbose else SOME
-        return _objects(_object(await self._json.call("GET", path, query=query, bounds=bounds)).get("nodes"))
+
+        def taken(answer: Any) -> T:
+            with understood("GET /v1/nodes"):
+                return take(_objects(_object(answer).get("nodes")))
+
+        return await self._json.call("GET", "/v1/nodes", taken, query=query, bounds=bounds)
 
     async def statistics(self) -> ClusterStatistics:
         """Raft's leader and how far every node is."""
-        return read_statistics(_object(await self._json.call("GET", "/v1/cluster/statistics")))
+        return await self._json.call("GET", "/v1/cluster/statistics", lambda answer: read_statistics(_object(answer)))
 
-    async def schema(self) -> Json:
-        """`{"classes": […]}`, filtered by the key's permissions."""
-        return _object(await self._json.call("GET", "/v1/schema", bounds=MANY))
+    async def schema(self, take: Callable[[tuple[Json, ...]], T]) -> T:
+        """What is taken of the classes, which are filtered by the key's permissions."""
+
+        def taken(answer: Any) -> T:
+            with understood("GET /v1/schema"):
+                return take(_objects(_object(answer).get("classes")))
+
+        return await self._json.call("GET", "/v1/schema", taken, bounds=MANY)
 
     async def tenants(self, collection: str) -> dict[str, str]:
         """tenant -> activity status (HOT, COLD, FROZEN, … or the newer words). Empty for a class without tenants."""
+
+        def take(answer: Any) -> dict[str, str]:
+            with understood("GET tenants"):
+                return {str(each["name"]): str(each["activityStatus"]) for each in _objects(answer)}
+
         try:
-            answer = await self._json.call("GET", f"/v1/schema/{_part(collection)}/tenants", bounds=MANY)
+            return await self._json.call("GET", f"/v1/schema/{_part(collection)}/tenants", take, bounds=MANY)
         except Permanent as error:
             if "multi-tenancy" in error.message.lower():
                 return {}
             raise
-        with understood("GET tenants"):
-            return {str(each["name"]): str(each["activityStatus"]) for each in _objects(answer)}
 
     async def aliases(self, collection: str = "") -> dict[str, str]:
         """alias -> collection."""
+
+        def take(answer: Any) -> dict[str, str]:
+            with understood("GET /v1/aliases"):
+                return {str(each["alias"]): str(each["class"]) for each in _objects(_object(answer).get("aliases"))}
+
         query = {"class": collection} if collection else {}
-        answer = _object(await self._json.call("GET", "/v1/aliases", query=query, bounds=MANY))
-        with understood("GET /v1/aliases"):
-            return {str(each["alias"]): str(each["class"]) for each in _objects(answer.get("aliases"))}
+        return await self._json.call("GET", "/v1/aliases", take, query=query, bounds=MANY)
 
     async def create_alias(self, alias: str, collection: str) -> None:
-        await self._json.call("POST", "/v1/aliases", body={"alias": alias, "class": collection})
+        await self._json.call("POST", "/v1/aliases", _nothing, body={"alias": alias, "class": collection})
 
     async def delete_alias(self, alias: str) -> None:
         """Remove an alias; one that is not there is success."""
         try:
-            await self._json.call("DELETE", f"/v1/aliases/{_part(alias)}")
+            await self._json.call("DELETE", f"/v1/aliases/{_part(alias)}", _nothing)
         except Permanent as error:
             if error.reason != "NotFound":
                 raise
@@ -140,7 +167,7 @@ class RestClient:
     async def users_enabled(self) -> bool | None:
         """Whether dynamic users are switched on; None when the key's user may not know. There need not be any user."""
         try:
-            await self._json.call("GET", "/v1/users/db/nobody")
+            await self._json.call("GET", "/v1/users/db/nobody", _nothing)
         except Permanent as error:
             return {"NotFound": True, "ServerRefused": False}.get(error.reason)
         return True
@@ -151,12 +178,9 @@ class RestClient:
         The list comes from the bucket, so one whose coordinator died looks active for ever; the caller has deadlines.
         """
         active: list[NativeBackup] = []
-        for backend in enabled_backends(await self.meta()):
-            answer = await self._json.call("GET", f"/v1/backups/{backend}", bounds=MANY)
-            for each in _objects(answer):
-                status = str(each.get("status", ""))
-                if status not in FINISHED_BACKUP:
-                    active.append(NativeBackup(backend, excerpt(str(each.get("id", ""))), excerpt(status)))
+        for backend in await self._json.call("GET", "/v1/meta", lambda answer: enabled_backends(_object(answer))):
+            take = partial(read_active, backend)
+            active += await self._json.call("GET", f"/v1/backups/{backend}", take, bounds=MANY)
         return tuple(active[:ACTIVE_BACKUPS])
 
 
@@ -183,7 +207,7 @@ class NodeClient:
     async def status(self, collection: str = "") -> Json:
         """`name`, `version`, `status`, `shards` of this node."""
         path = f"/nodes/status/{_part(collection)}" if collection else "/nodes/status"
-        return _object(await self._json.call("GET", path, query={"output": "verbose"}, bounds=MANY))
+        return await self._json.call("GET", path, _object, query={"output": "verbose"}, bounds=MANY)
 
     async def shards(self, collection: str = "") -> tuple[ShardStatus, ...]:
         """Active shards of this node. Inactive tenants are not in memory, so not here."""
@@ -193,17 +217,20 @@ class NodeClient:
 
     async def statistics(self) -> Json:
         """This node's raft position, without the REST API's key."""
-        return _object(await self._json.call("GET", "/nodes/statistics"))
+        return await self._json.call("GET", "/nodes/statistics", _object)
 
 
 class _JsonOverHttp:
-    """One session. Answers are parsed JSON or None; failures are ours."""
+    """One session. What is taken is taken of parsed JSON, or of None; failures are ours."""
 
-    def __init__(self, base_url: str, headers: dict[str, str], *, ssl: Any, timeout_seconds: float) -> None:
+    def __init__(
+        self, base_url: str, headers: dict[str, str], *, ssl: Any, timeout_seconds: float, whose: str = ""
+    ) -> None:
         self._base_url = base_url
         self._headers = headers
         self._ssl = ssl
         self._timeout_seconds = timeout_seconds
+        self._whose = whose
         self._session: aiohttp.ClientSession | None = None
 
     async def close(self) -> None:
@@ -215,26 +242,30 @@ class _JsonOverHttp:
         self,
         method: str,
         path: str,
+        take: Callable[[Any], T],
         *,
         query: dict[str, str] | None = None,
         body: Any = None,
         bounds: JsonBounds = SOME,
-    ) -> Any:
+    ) -> T:
         if self._session is None:
             self._session = open_session(self._headers)
         url, what = self._base_url + path, f"{method} {self._base_url}{path}"
+
+        def taken(answer: Answer) -> T:
+            if not answer.is_good:
+                raise _failure(answer.status, answer.text, what=what)
+            return take(parse(answer.body, bounds, what=what) if answer.body else None)
+
         try:
-            answer = await ask(
-                self._session, method, url, what=what, limit_bytes=bounds.size_bytes,
-                total_seconds=self._timeout_seconds, params=query, json=body, ssl=self._ssl,
+            return await ask(
+                self._session, method, url, taken, what=what, limit_bytes=bounds.size_bytes,
+                total_seconds=self._timeout_seconds, whose=self._whose, params=query, json=body, ssl=self._ssl,
             )  # fmt: skip
         except TimeoutError as error:
             raise Transient("ServerTimeout", f"{what}: Weaviate did not answer in time") from error
         except (aiohttp.ClientError, ValueError) as error:
             raise Transient("ServerUnavailable", f"{what}: {excerpt(str(error))}") from error
-        if not answer.is_good:
-            raise _failure(answer.status, answer.text, what=what)
-        return parse(answer.body, bounds, what=what) if answer.body else None
 
 
 def read_statistics(answer: Json) -> ClusterStatistics:
@@ -246,6 +277,17 @@ def read_statistics(answer: Json) -> ClusterStatistics:
         leader = (leading or named or [None])[0]
         applied = {str(each.get("name")): int((each.get("raft") or {}).get("appliedIndex") or 0) for each in entries}
     return ClusterStatistics(bool(answer.get("synchronized")), excerpt(str(leader)) if leader else None, applied)
+
+
+def read_active(backend: str, answer: Any) -> tuple[NativeBackup, ...]:
+    """The first of a backend's backups that have not ended."""
+    statuses = ((each, str(each.get("status", ""))) for each in _objects(answer))
+    found = (
+        NativeBackup(backend, excerpt(str(each.get("id", ""))), excerpt(status))
+        for each, status in statuses
+        if status not in FINISHED_BACKUP
+    )
+    return tuple(islice(found, ACTIVE_BACKUPS))
 
 
 def read_shard(entry: Json) -> ShardStatus:
@@ -283,6 +325,14 @@ def _failure(status: int, text: str, *, what: str) -> BackupError:
     if 300 <= status < 400:
         return Permanent("UnexpectedAnswer", f"{what}: {status}: a redirect; the address must be Weaviate's own")
     return Permanent("ServerRefused", f"{what}: {status}: {said}")
+
+
+def _whole(answer: Any) -> Any:
+    return answer
+
+
+def _nothing(_: Any) -> None:
+    return None
 
 
 def _object(answer: Any) -> Json:

@@ -145,8 +145,14 @@ async def kube(stage: Stage) -> AsyncIterator[Kube]:
         yield kube
 
 
-READS = [("get", SECRETS), ("list", PODS), ("get", LOCATIONS), ("version", SECRETS), ("get", STATEFUL_SETS)]
-LATER_READS = [("get", SECRETS), ("list", PODS), ("get", LEASES), ("get", STATEFUL_SETS)]
+READS = [
+    ("pick_one", SECRETS),
+    ("pick", PODS),
+    ("pick_one", LOCATIONS),
+    ("version", SECRETS),
+    ("pick_one", STATEFUL_SETS),
+]
+LATER_READS = [("pick_one", SECRETS), ("pick", PODS), ("pick_one", LEASES), ("pick_one", STATEFUL_SETS)]
 
 
 @pytest.mark.parametrize("error", [TOO_LARGE, BUSY, BUG], ids=["for good", "for now", "a bug"])
@@ -174,7 +180,7 @@ async def test_before_it_began_an_operation_hears_a_wish_whatever_cannot_be_read
 
 @pytest.mark.parametrize(
     ("error", "wish", "method", "resource"),
-    [*((TOO_LARGE, "delete", *read) for read in LATER_READS), (BUSY, "cancel", "list", PODS)],
+    [*((TOO_LARGE, "delete", *read) for read in LATER_READS), (BUSY, "cancel", "pick", PODS)],
 )
 async def test_an_operation_under_way_ends_on_a_wish_whatever_cannot_be_read(  # noqa: PLR0917 (of a table)
     stage: Stage,

@@ -1,8 +1,10 @@
 """A restore names its source in two ways, and agents are told the same: a location and a backup's identifier in it."""
 
 import asyncio
+import base64
 
 import pytest
+from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
 from tests.api_server import Json
 from tests.controller.conftest import Stage, phase_of
 from tests.controller.scripted_agent import DIGEST, SIGNER
@@ -74,6 +76,27 @@ async def test_a_restore_by_object_is_held_to_what_its_status_says(stage: Stage)
             failed = await restored(stage, name, {"source": {"backupRef": {"name": "nightly"}}}, "Failed")
             assert failed["status"]["failure"]["reason"] == reason
         assert Step.DOWNLOAD not in {command.step for command in stage.script.commands}
+
+
+async def test_a_backup_without_a_pin_is_held_to_its_location_as_it_is_now(stage: Stage) -> None:
+    """As one that an earlier version made; one with a pin was signed for by its status."""
+    source = {"source": {"backupRef": {"name": "nightly"}}, "dryRun": True}
+    key = base64.b64encode(Ed25519PrivateKey.generate().public_key().public_bytes_raw()).decode()
+    stage.script.contents = CONTENTS.model_copy(update={"signed_by": ""})
+    async with stage.operator():
+        await start(stage)
+        completed = await stage.wait("weaviatebackups/nightly", lambda body: body.get("status", {}).get("cleanedUp"))
+        asking = {**LOCATION, "verify": {"publicKeys": [key], "requireSigned": True}}
+        await stage.apply("WeaviateBackupLocation", "store", asking)
+        await restored(stage, "pinned", source, "Completed")
+        path = f"{stage.server.path_of(completed)}/status"
+        unpinned: Json = {"status": {"backupSHA256": None, "nodes": []}}
+        code, answer = await asyncio.to_thread(
+            stage.server.request, "PATCH", path, unpinned, content_type="application/merge-patch+json"
+        )
+        assert code == 200, answer
+        failed = await restored(stage, "unpinned", source, "Failed")
+    assert failed["status"]["failure"]["reason"] == "SignatureMissing"
 
 
 async def test_what_a_dry_run_showed_is_what_is_restored(stage: Stage) -> None:

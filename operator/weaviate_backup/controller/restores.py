@@ -218,7 +218,8 @@ class RestoreDriver(OperationDriver):
         if body is None:
             message = f"there is no WeaviateBackup {source.backup_ref.name!r} in namespace {namespace}"
             return Source(None, "", (Failure(reason="BackupNotFound", message=message, transient=True),))
-        status = read_object(Backup, body, where=f"backup {source.backup_ref.name}", cure=CURE).status
+        backup = read_object(Backup, body, where=f"backup {source.backup_ref.name}", cure=CURE)
+        status = backup.status
         try:
             if status.location is not None:
                 refuse_volume(status.location, allow_host_path=self._settings.allow_host_path_volumes)
@@ -231,8 +232,17 @@ class RestoreDriver(OperationDriver):
             return Source(None, "", (Failure(reason="BackupNotCompleted", message=message, transient=passing),))
         secrets = await read_secrets(self._kube, namespace, status.location)
         pin = pin_of_status(source.backup_ref.name, status)
+        location = status.location if pin.sha256 else await self._verified_as_now(backup, status.location)
         differing = refuse_other_pin(pin, source)
-        return Source(status.location, status.backup_id, (*differing, *secrets.missing), pin)
+        return Source(location, status.backup_id, (*differing, *secrets.missing), pin)
+
+    async def _verified_as_now(self, backup: Backup, then: LocationSpec) -> LocationSpec:
+        """A backup that its status does not pin is held to the signatures that its location asks for by now."""
+        name = backup.spec.location_ref.name
+        view = await read_location(
+            self._kube, self._owner.namespace, name, writing=False, path=None, allow_host_path=True
+        )
+        return then if view.spec is None else then.model_copy(update={"verify": view.spec.verify})
 
     async def _show(
         self, restore: Restore, before: RestoreState, decision: RestoreDecision, world: RestoreWorld, now: datetime

@@ -384,7 +384,7 @@ def _failure(status: int, reason: str, message: str) -> BackupError:
     if status == 403:
         denied = "PodSecurityDenied" if "PodSecurity" in message else "Forbidden"
         return Permanent(denied, message)
-    if status in (401, 408, 429) or status >= 500:
+    if status in (401, 408, 410, 429) or status >= 500:  # 410: a listing took longer than its state is kept
         return Transient("ApiServerUnavailable", message)
     if status == 404:
         return Transient("NotServed", message)

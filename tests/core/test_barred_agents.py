@@ -1,5 +1,6 @@
 """An agent that is gone and can never be made again is not waited for, not even by those who wait for it alone."""
 
+from dataclasses import replace
 from datetime import datetime, timedelta
 
 import pytest
@@ -10,7 +11,15 @@ from weaviate_backup.api.backup import BackupPhase
 from weaviate_backup.api.restore import RestorePhase
 from weaviate_backup.api.status import NodePhase
 from weaviate_backup.core.backup_machine import BackupDecision, BackupRequest, BackupState, BackupWorld, decide_backup
-from weaviate_backup.core.orders import ABSENT, AgentPhase, AgentPod, Lease, NodeState, Unreachable
+from weaviate_backup.core.orders import (
+    ABSENT,
+    AgentPhase,
+    AgentPod,
+    Lease,
+    NodeState,
+    PlannedBackup,
+    Unreachable,
+)
 from weaviate_backup.core.restore_machine import (
     RestoreDecision,
     RestoreRequest,
@@ -18,8 +27,18 @@ from weaviate_backup.core.restore_machine import (
     RestoreWorld,
     decide_restore,
 )
-from weaviate_backup.core.session import Failure
+from weaviate_backup.core.session import (
+    Applied,
+    Committed,
+    Failure,
+    NodeReport,
+    Step,
+    StepPhase,
+    StepReport,
+    Verified,
+)
 from weaviate_backup.core.stepping import Agents
+from weaviate_backup.core.world import AT_WORK_SECONDS
 
 TIMEOUT_SECONDS = 3600
 PATIENCE_SECONDS = 990
@@ -33,7 +52,9 @@ def agents(pod: AgentPod, troubled: tuple[str, ...]) -> Agents:
     return Agents(operation_uid=UID, pods=pods, reports=reports, troubles=dict.fromkeys(troubled, IN_THE_WAY))
 
 
-def backup(seen: Agents, *, committer: str | None, now: datetime = NOW) -> BackupDecision:
+def backup(
+    seen: Agents, *, committer: str | None, now: datetime = NOW, plan: PlannedBackup | None = PLAN
+) -> BackupDecision:
     nodes = tuple(NodeState(name, phase=NodePhase.VERIFIED, silent_since=NOW) for name in NODES)
     state = BackupState(
         phase=BackupPhase.FINALIZING,
@@ -42,7 +63,7 @@ def backup(seen: Agents, *, committer: str | None, now: datetime = NOW) -> Backu
         wrote=True,
         committer=committer,
     )
-    world = BackupWorld(agents=seen, lease=Lease.OURS, plan=PLAN, remains=True)
+    world = BackupWorld(agents=seen, lease=Lease.OURS, plan=plan, remains=True)
     request = BackupRequest(uid=UID, created_at=NOW, timeout_seconds=TIMEOUT_SECONDS, deleting=True)
     if committer is None:
         request = BackupRequest(uid=UID, created_at=NOW, timeout_seconds=TIMEOUT_SECONDS)
@@ -92,3 +113,63 @@ def test_a_restore_whose_applying_agent_can_never_come_back_ends_and_says_what_m
 def test_one_who_was_told_to_apply_is_waited_for_beyond_the_timeout(late_seconds: int, phase: RestorePhase) -> None:
     now = NOW + timedelta(seconds=TIMEOUT_SECONDS + PATIENCE_SECONDS + late_seconds)
     assert restore(agents(RUNNING, ()), now=now).state.phase is phase
+
+
+def at_work(step: Step, phase: StepPhase, **result: object) -> Agents:
+    """The one who was told answers, and says where it stands."""
+    reports = {name: _answer(name, {}) for name in ALL}
+    reports[NODES[0]] = _answer(NODES[0], {step: StepReport(phase=phase)}, **result)
+    return Agents(operation_uid=UID, pods=dict.fromkeys(ALL, RUNNING), reports=reports, troubles={})
+
+
+def _answer(name: str, steps: dict[Step, StepReport], **result: object) -> NodeReport:
+    verified = {node: Verified(node=node, manifest_sha256=node, objects=1, bytes_stored=1) for node in NODES}
+    return NodeReport.model_validate(
+        {"operation_uid": UID, "session_id": "s", "node": name, "revision": 1, "steps": steps, "verified": verified}
+        | result
+    )
+
+
+COMMITTED = Committed(objects=2, bytes_stored=2, bytes_total=2, completed_at=NOW)
+APPLIED = Applied(raft_index=1, collections=("Article",))
+OVERDUE = NOW + timedelta(seconds=TIMEOUT_SECONDS + PATIENCE_SECONDS + 60)
+
+
+def test_a_commit_that_is_done_or_goes_on_is_not_given_up_by_the_clock() -> None:
+    """As the first good look after a long outage finds it."""
+    done = backup(at_work(Step.COMMIT, StepPhase.DONE, committed=COMMITTED), committer=NODES[0], now=OVERDUE)
+    assert done.state.phase is BackupPhase.COMPLETED
+    goes_on = at_work(Step.COMMIT, StepPhase.RUNNING)
+    assert backup(goes_on, committer=NODES[0], now=OVERDUE).state.phase is BackupPhase.FINALIZING
+    long_after = OVERDUE + timedelta(seconds=AT_WORK_SECONDS)
+    assert backup(goes_on, committer=NODES[0], now=long_after).state.reason == "CommitUnconfirmed"
+
+
+def test_a_restore_that_is_applied_or_is_being_applied_is_not_given_up_by_the_clock() -> None:
+    done = restore(at_work(Step.APPLY, StepPhase.DONE, applied=APPLIED), now=OVERDUE)
+    assert done.state.phase is RestorePhase.VERIFYING
+    goes_on = at_work(Step.APPLY, StepPhase.RUNNING)
+    assert restore(goes_on, now=OVERDUE).state.phase is RestorePhase.APPLYING
+    assert restore(goes_on, now=OVERDUE + timedelta(seconds=AT_WORK_SECONDS)).state.phase is RestorePhase.ABORTING
+
+
+def test_an_answer_to_the_commit_that_cannot_be_read_says_nothing_of_what_it_did() -> None:
+    unread = Failure(reason="AnswerTooLarge", message="more than 4 MiB", transient=False)
+    seen = replace(at_work(Step.COMMIT, StepPhase.RUNNING), troubles={NODES[0]: unread})
+    ended = backup(seen, committer=NODES[0])
+    assert (ended.state.reason, ended.state.wrote) == ("CommitUnconfirmed", False)
+    refused = StepReport(phase=StepPhase.FAILED, failure=IN_THE_WAY)
+    definite = Agents(
+        operation_uid=UID,
+        pods=dict.fromkeys(ALL, RUNNING),
+        reports={NODES[0]: _answer(NODES[0], {Step.COMMIT: refused})},
+        troubles={},
+    )
+    ended = backup(definite, committer=NODES[0])
+    assert (ended.state.reason, ended.state.wrote) == (IN_THE_WAY.reason, True)
+
+
+def test_a_lost_plan_says_what_may_have_been_committed() -> None:
+    ended = backup(agents(RUNNING, ()), committer=NODES[0], plan=None)
+    assert (ended.state.reason, ended.state.wrote) == ("CommitUnconfirmed", False)
+    assert backup(agents(RUNNING, ()), committer=None, plan=None).state.reason == "PlanLost"

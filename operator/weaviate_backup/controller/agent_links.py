@@ -13,6 +13,7 @@ from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 
 from weaviate_backup.agent_client import AgentClient
+from weaviate_backup.controller.driving import Pace
 from weaviate_backup.core.orders import Reports, Unreachable
 from weaviate_backup.core.session import AGENT_PORT, NodeReport, Progress, StepPhase, Wire
 from weaviate_backup.errors import BackupError, Permanent
@@ -111,8 +112,10 @@ class AgentLinks:
         await link.client.close()
 
     async def _poll(self, node: str, link: _Link) -> None:
-        pause = FIRST_PAUSE_SECONDS
+        pause, clock = FIRST_PAUSE_SECONDS, asyncio.get_running_loop().time
+        pace = Pace(clock())
         while True:
+            await asyncio.sleep(pace.take(clock()))  # whoever answers at once is not asked without end
             known = link.answer.revision if isinstance(link.answer, NodeReport) else None
             try:
                 report = await link.client.report(after=known, wait_seconds=0.0 if known is None else POLL_SECONDS)

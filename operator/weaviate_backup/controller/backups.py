@@ -82,6 +82,8 @@ class BackupDriver(OperationDriver):
         except Exception as error:  # noqa: BLE001 (a bug, too, must not keep anybody from canceling)
             runtime = self._runtime
             agents, why = runtime.blind(error)
+            if state.phase is BackupPhase.ABORTING or state.phase.is_terminal:
+                await runtime.links.close()  # whoever is given up unseen is not to be kept alive by our questions
             left, failed = not runtime.removed, runtime.failed
             return BackupWorld(agents=agents, lease=Lease.UNKNOWN, remains=left, failed=failed, unseen=why)
 

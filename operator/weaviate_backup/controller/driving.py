@@ -35,13 +35,13 @@ class Driven(Protocol):
 
 
 class Pace:
-    """How often ticks may follow each other."""
+    """How often ticks, or questions to one agent, may follow each other."""
 
     def __init__(self, now: float) -> None:
         self._free_at = now - BURST_TICKS * PACE_SECONDS
 
     def take(self, now: float) -> float:
-        """The seconds until the next tick may be."""
+        """The seconds until the next one may be."""
         self._free_at = max(self._free_at, now - BURST_TICKS * PACE_SECONDS) + PACE_SECONDS
         return max(0.0, self._free_at - now)
 

@@ -19,6 +19,7 @@ from weaviate_backup.api.operation_spec import AgentOptions
 from weaviate_backup.controller import agent_pods, certificates, operation_secrets, pod_events
 from weaviate_backup.controller.agent_pods import AgentImage, Owner
 from weaviate_backup.controller.certificates import OperationCertificates
+from weaviate_backup.controller.driving import Pace
 from weaviate_backup.controller.pod_state import agent_address, agent_pod_state
 from weaviate_backup.core.location_verdict import Sight
 from weaviate_backup.core.orders import PROBING_WORKERS, AgentPhase, failure_of
@@ -210,8 +211,13 @@ class _Worker:
     async def _take(self, step: Step, *, peers: tuple[str, ...] = ()) -> tuple[NodeReport, Failure | None]:
         """The step, once it has ended."""
         assert self._client is not None
+        clock = asyncio.get_running_loop().time
+        pace, until = Pace(clock()), clock() + PROBE_SECONDS
         report = await self._client.take(StepCommand(operation_uid=self._owner.uid, step=step, peers=peers))
         while report.steps[step].phase is StepPhase.RUNNING:
+            if clock() > until:
+                raise Transient("ProbeTimedOut", f"{self.node} did not end its {step} within {PROBE_SECONDS:.0f} s")
+            await asyncio.sleep(pace.take(clock()))
             report = await self._client.report(after=report.revision, wait_seconds=10.0)
         return report, report.steps[step].failure
 

@@ -17,7 +17,8 @@ from weaviate_backup.controller.agent_pods import Owner
 from weaviate_backup.controller.operations import Json, OperationRuntime
 from weaviate_backup.controller.refusing import end_refused
 from weaviate_backup.controller.server_operations import ServerLine
-from weaviate_backup.core.orders import PlannedBackup, PlannedRestore
+from weaviate_backup.core.orders import PlannedBackup, PlannedRestore, seconds_since
+from weaviate_backup.core.world import patience_of
 from weaviate_backup.errors import InvalidInput, Permanent
 from weaviate_backup.kube import Kube
 from weaviate_backup.settings import OperatorSettings
@@ -75,12 +76,20 @@ class OperationDriver:
         try:
             return await self._turn(body)
         except Permanent as error:
-            # Nobody will read the status of what is being deleted; that it cannot be written must not keep the object.
-            if not (self.deleting or isinstance(error, InvalidInput)):
+            if not (isinstance(error, InvalidInput) or self._is_long_deleted(body)):
                 raise
             return await end_refused(
                 self._runtime, self.resource, body, self.status_type, error, deleting=self.deleting
             )
+
+    def _is_long_deleted(self, body: Json) -> bool:
+        """Nobody will read the status of what is being deleted; that it cannot be written must not keep the object for
+        ever. Until then its agents are told to let go."""
+        deleted_at = body["metadata"].get("deletionTimestamp")
+        if not self.deleting or deleted_at is None:
+            return False
+        waited_seconds = seconds_since(datetime.fromisoformat(deleted_at), datetime.now(UTC))
+        return waited_seconds > patience_of(self._settings.agent_lease_seconds)
 
     async def _turn(self, body: Json) -> float | None:
         raise NotImplementedError

@@ -313,7 +313,9 @@ class OperationRuntime:
             await self.kube.create(PODS, manifest)
         except AlreadyExists as error:
             found = await self.kube.get(PODS, self.owner.namespace, name)
-            if found is None or not self.owner.made(found):
+            if found is None:
+                raise Transient("PodEnding", f"{name} was there, and is gone") from error
+            if not self.owner.made(found):
                 raise agent_pods.in_the_way(self.owner, name) from error
 
     def _manifest(self, node: str, name: str, cluster: ClusterView | None, request: OperationRequest) -> Json:

@@ -90,6 +90,8 @@ class RestoreDriver(OperationDriver):
         except Exception as error:  # noqa: BLE001 (a bug, too, must not keep anybody from canceling)
             runtime = self._runtime
             agents, why = runtime.blind(error)
+            if state.phase is RestorePhase.ABORTING or state.phase.is_terminal:
+                await runtime.links.close()  # whoever is given up unseen is not to be kept alive by our questions
             left, failed = not runtime.removed, runtime.failed
             return RestoreWorld(agents=agents, lease=Lease.UNKNOWN, remains=left, failed=failed, unseen=why)
 

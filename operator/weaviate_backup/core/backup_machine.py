@@ -36,7 +36,7 @@ from weaviate_backup.core.orders import (
     seconds_since,
 )
 from weaviate_backup.core.server_following import ServerSight
-from weaviate_backup.core.session import Audited, Committed, Failure, NodeReport, Step, StepCommand
+from weaviate_backup.core.session import Audited, Committed, Failure, NodeReport, Step, StepCommand, StepPhase
 from weaviate_backup.core.stepping import Advance, Chain, advance, observe
 from weaviate_backup.core.verification import (
     can_no_longer_commit,
@@ -121,7 +121,7 @@ def decide_backup(  # noqa: PLR0911 (one return per phase)
         state = replace(state, phase_since=now)
     if state.phase.is_terminal:
         return _clean_up(request, state, world, now)
-    why = _reason_to_stop(request, state, now)
+    why = _reason_to_stop(request, state, world, now)
     if why:
         return stop(state, outcome=why[0], failure=why[1], now=now)
     if world.unseen is not None:
@@ -132,7 +132,8 @@ def decide_backup(  # noqa: PLR0911 (one return per phase)
         return work.aborting(request, state, world, now)
     if world.plan is None:
         lost = conflict("PlanLost", "the Secret with this operation's plan and keys was deleted or is not its own")
-        return stop(state, outcome=Outcome.FAILED, failure=lost, now=now)
+        failure = _unconfirmed(lost.message) if state.committer else lost
+        return stop(state, outcome=Outcome.FAILED, failure=failure, now=now)
     if state.phase is BackupPhase.PREPARING:
         return work.preparing(request, state, world.plan, world, now)
     if state.phase is BackupPhase.UPLOADING:
@@ -157,11 +158,16 @@ def stop(state: BackupState, *, outcome: Outcome, failure: Failure, now: datetim
     return enter(BackupPhase.ABORTING if begun else BackupPhase(outcome), stopped, now)
 
 
-def _reason_to_stop(request: BackupRequest, state: BackupState, now: datetime) -> tuple[Outcome, Failure] | None:
+def _reason_to_stop(
+    request: BackupRequest, state: BackupState, world: BackupWorld, now: datetime
+) -> tuple[Outcome, Failure] | None:
     if state.phase is BackupPhase.ABORTING:
         return None
     if state.committer:
-        return (Outcome.FAILED, _unconfirmed("spec.timeout is long over")) if request.is_overdue(now) else None
+        report = world.agents.report(state.committer)
+        done = report is not None and report.committed is not None
+        overdue = not done and request.is_overdue(now, report, Step.COMMIT)
+        return (Outcome.FAILED, _unconfirmed("spec.timeout is long over")) if overdue else None
     if request.deleting:
         return Outcome.CANCELED, conflict("Deleted", "the object was deleted while its backup ran")
     if request.cancel:
@@ -289,8 +295,13 @@ def _order(
     """Advances verifying and committing agents: a lost one is replaced, a definite refusal aborts."""
     step = advance(state.nodes, chains=chains, remembered=remembered, agents=world.agents, now=now)
     state = replace(state, nodes=step.nodes)
-    if step.failure and world.agents.report(step.failure[0]) is not None:
-        return stop(state, outcome=Outcome.FAILED, failure=_at(step.failure), now=now)
+    report = world.agents.report(step.failure[0]) if step.failure else None
+    if step.failure and report is not None:
+        told = state.committer == report.node
+        refused = Step.COMMIT in report.steps and report.steps[Step.COMMIT].phase is StepPhase.FAILED
+        failure = _at(step.failure)  # an answer to the command that could not be read says nothing of what it did
+        failure = failure if refused or not told else _unconfirmed(failure.message)
+        return stop(state, outcome=Outcome.FAILED, failure=failure, now=now)
     return BackupDecision(state, step.commands, step.look_again_seconds)
 
 

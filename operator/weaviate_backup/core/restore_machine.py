@@ -191,7 +191,10 @@ def _reason_to_stop(
 ) -> tuple[Outcome, Failure] | None:
     if state.phase is RestorePhase.ABORTING:
         return None
-    if request.is_overdue(now) or (request.is_late(now) and work.may_stop(state, world, False)):
+    report = world.agents.report(state.applier) if state.applier else None
+    done = report is not None and report.applied is not None
+    overdue = not done and request.is_overdue(now, report, Step.APPLY)
+    if overdue or (request.is_late(now) and work.may_stop(state, world, False)):
         message = f"not completed within {request.timeout_seconds:.0f} s (spec.timeout) while {state.phase}"
         message = f"{message}: {state.message}" if state.message else message
         return Outcome.FAILED, conflict("TimedOut", f"{message}{_what_was_done(state)}")

@@ -122,10 +122,12 @@ def _finalizing(
     return BackupDecision(state, (*keep_lease(world), *step.commands), step.look_again_seconds)
 
 
-def _aborting(_: BackupRequest, state: BackupState, world: BackupWorld, now: datetime) -> BackupDecision:
+def _aborting(request: BackupRequest, state: BackupState, world: BackupWorld, now: datetime) -> BackupDecision:
     """Nothing is deleted: the server's own record of a backup that did not succeed stays in the store."""
     run, sight = state.server, world.server
-    if run is None or is_over(run, sight, waited_seconds=seconds_since(state.phase_since, now)):
+    if run is None or is_over(
+        run, sight, waited_seconds=seconds_since(request.seen_since(state.phase_since, now), now)
+    ):
         if unconfirmed(run, sight):
             said = outcome_unconfirmed(state.outcome, conflict(state.reason, state.message), what="backup")
             state = replace(state, outcome=Outcome.FAILED, reason=said.reason, message=said.message)

@@ -154,10 +154,10 @@ def _verifying(
     return _wait(state, world)
 
 
-def _aborting(_: RestoreRequest, state: RestoreState, world: RestoreWorld, now: datetime) -> RestoreDecision:
+def _aborting(request: RestoreRequest, state: RestoreState, world: RestoreWorld, now: datetime) -> RestoreDecision:
     """Canceled is only what the server canceled; what it brought further than that goes on to its end."""
     run, sight = state.server, world.server
-    waited = seconds_since(state.phase_since, now)
+    waited = seconds_since(request.seen_since(state.phase_since, now), now)
     too_late = sight is not None and sight.status in (WeaviateStatus.FINALIZING, WeaviateStatus.SUCCESS)
     if state.outcome is Outcome.CANCELED and run is not None and too_late and (run.accepted or _all_there(world)):
         back = replace(state, server=replace(run, accepted=True), outcome=None, reason="", message="")

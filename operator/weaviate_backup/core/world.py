@@ -17,9 +17,11 @@ from weaviate_backup.core.orders import (
     conflict,
     seconds_since,
 )
-from weaviate_backup.core.session import Failure
+from weaviate_backup.core.session import Failure, NodeReport, Step, StepPhase
 from weaviate_backup.core.stepping import Agents
 
+AT_WORK_SECONDS = 7200
+"""Longer than the largest commit or apply takes."""
 FailedCommands = Mapping[type, Failure]
 """By the command's type: those of the last tick that are no node's, and came to nothing."""
 
@@ -44,11 +46,14 @@ class Request:
     def is_late(self, now: datetime) -> bool:
         return seconds_since(self.created_at, now) > self.timeout_seconds
 
-    def is_overdue(self, now: datetime) -> bool:
-        """So late that nothing is waited for any more."""
+    def is_overdue(self, now: datetime, report: NodeReport | None, step: Step) -> bool:
+        """So late that the agent with that report is not waited for any more: least of all one that does not answer;
+        one that is at the step has some time more."""
+        at_work = report is not None and step in report.steps and report.steps[step].phase is StepPhase.RUNNING
         late_seconds = seconds_since(self.created_at, now) - self.timeout_seconds
         seen_seconds = seconds_since(self.seen_at or self.created_at, now)
-        return min(late_seconds, seen_seconds) > patience_of(self.lease_seconds)
+        patience_seconds = patience_of(self.lease_seconds) + (AT_WORK_SECONDS if at_work else 0)
+        return min(late_seconds, seen_seconds) > patience_seconds
 
 
 @dataclass(frozen=True)

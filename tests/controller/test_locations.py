@@ -16,7 +16,7 @@ from tests.s3_server import S3Server, running_s3_server
 
 from weaviate_backup.agent import probe
 from weaviate_backup.api.model import dump
-from weaviate_backup.controller import location_probe, locations
+from weaviate_backup.controller import location_gate, location_probe, locations
 from weaviate_backup.controller.agent_pods import MANAGED_BY
 
 pytestmark = [
@@ -203,9 +203,7 @@ async def test_a_second_worker_that_is_only_slow_is_waited_for_where_it_matters(
         assert "Multi-Attach error" in refused["message"]
 
 
-async def test_a_backup_into_a_location_that_is_not_ready_fails_within_half_a_minute(
-    real_stage: Stage, server: S3Server
-) -> None:
+async def test_a_backup_into_a_location_that_is_not_ready_fails_soon(real_stage: Stage, server: S3Server) -> None:
     stage = real_stage
     await secret(stage, server.credentials)
     wanted = {
@@ -222,7 +220,7 @@ async def test_a_backup_into_a_location_that_is_not_ready_fails_within_half_a_mi
         for name, (_, reason) in wanted.items():
             failed = await stage.phase(name, "Failed")
             assert failed["status"]["failure"]["reason"] == reason
-        assert time.monotonic() - began < 30
+        assert time.monotonic() - began < location_gate.TRIED_SECONDS + 30, "not after the grace of what nobody tried"
     assert not stage.script.sessions
 
 

@@ -22,6 +22,7 @@ async def slow_line(target: str, *, bytes_per_second: float) -> AsyncIterator[Li
     host, _, port = target.rpartition(":")
     line = Line("", bytes_per_second)
     tasks: set[asyncio.Task[None]] = set()
+    writers: list[asyncio.StreamWriter] = []
 
     async def forward(reader: asyncio.StreamReader, writer: asyncio.StreamWriter, *, counted: bool) -> None:
         try:
@@ -38,9 +39,11 @@ async def slow_line(target: str, *, bytes_per_second: float) -> AsyncIterator[Li
 
     async def connected(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
         there_reader, there_writer = await asyncio.open_connection(host, int(port))
+        writers.append(there_writer)
         await asyncio.gather(forward(reader, there_writer, counted=True), forward(there_reader, writer, counted=False))
 
     def accept(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        writers.append(writer)
         task = asyncio.create_task(connected(reader, writer))
         tasks.add(task)
         task.add_done_callback(tasks.discard)
@@ -54,3 +57,6 @@ async def slow_line(target: str, *, bytes_per_second: float) -> AsyncIterator[Li
         for task in list(tasks):
             task.cancel()
         await asyncio.gather(*tasks, return_exceptions=True)
+        for writer in writers:
+            writer.transport.abort()  # what it still holds would keep its socket open
+        await asyncio.sleep(0.05)

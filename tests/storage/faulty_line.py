@@ -130,8 +130,8 @@ async def _serve(  # noqa: PLR0917 (of this module alone)
         ready.set()
         await stop.wait()
         await runner.cleanup()
-        if tls or target_tls:
-            await asyncio.sleep(0.5)  # TLS connections end in the background; the loop must not be gone by then
+        # Connections end in the background, those of TLS later; the loop must not be gone by then.
+        await asyncio.sleep(0.5 if tls or target_tls else 0.1)
 
 
 class _Exchange:

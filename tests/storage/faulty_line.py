@@ -114,8 +114,11 @@ async def _serve(  # noqa: PLR0917 (of this module alone)
     async with aiohttp.ClientSession(
         connector=connector, auto_decompress=False, timeout=aiohttp.ClientTimeout(total=None)
     ) as session:
+        transports: set[asyncio.BaseTransport] = set()
 
         async def handle(received: web.BaseRequest) -> web.StreamResponse:
+            if received.transport is not None:
+                transports.add(received.transport)
             headers = {name.lower(): value for name, value in received.headers.items()}
             fault = line.take(Request(received.method, received.raw_path, headers))
             return await _Exchange(line, target, session, received, fault).run()
@@ -130,6 +133,9 @@ async def _serve(  # noqa: PLR0917 (of this module alone)
         ready.set()
         await stop.wait()
         await runner.cleanup()
+        for transport in transports:
+            if isinstance(transport, asyncio.WriteTransport):
+                transport.abort()  # what nobody took would keep it open
         # Connections end in the background, those of TLS later; the loop must not be gone by then.
         await asyncio.sleep(0.5 if tls or target_tls else 0.1)
 

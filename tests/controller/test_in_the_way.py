@@ -23,7 +23,7 @@ from weaviate_backup.core import ending, world
 from weaviate_backup.core.orders import STORE_WORKER
 from weaviate_backup.core.session import Failure, Step
 from weaviate_backup.errors import Permanent, Transient
-from weaviate_backup.kube import LEASES, LOCATIONS, PODS, SECRETS, STATEFUL_SETS, Kube
+from weaviate_backup.kube import BACKUPS, LEASES, LOCATIONS, PODS, SECRETS, STATEFUL_SETS, Kube
 
 pytestmark = [
     pytest.mark.kubernetes,
@@ -82,6 +82,26 @@ async def test_a_pod_with_our_marks_keeps_no_operation_from_its_end(
         assert (await stage.get("pods/like-ours"))[1]["metadata"]["finalizers"]
 
 
+async def test_a_pod_that_is_made_anew_whatever_is_removed_is_not_waited_for(stage: Stage) -> None:
+    async with stage.operator():
+        await start(stage)
+        body = await stage.wait(NIGHTLY, lambda body: phase_of(body) in ("Preparing", "Uploading", "Finalizing"))
+        made = owner(stage, body["metadata"]["uid"])
+        reference = {"apiVersion": API_VERSION, "kind": made.kind, "name": made.name, "uid": made.uid}
+
+        async def remake() -> None:
+            while True:
+                if (await stage.get("pods/like-ours"))[0] == 404:
+                    await make_pod(stage, "like-ours", labels=made.labels, owners=[{**reference, "controller": True}])
+                await asyncio.sleep(0.02)
+
+        tenant = asyncio.create_task(remake())
+        try:
+            await stage.wait(NIGHTLY, cleaned_up)
+        finally:
+            tenant.cancel()
+
+
 async def test_what_must_not_be_written_is_the_reason(stage: Stage) -> None:
     await forbid(stage, "coordination.k8s.io", "leases", "CREATE")
     async with stage.operator():
@@ -120,6 +140,25 @@ async def test_a_lease_that_lost_our_marks_gets_them_back(stage: Stage) -> None:
                 == [marks]
             ),
         )
+
+
+async def test_a_lease_that_is_deleted_and_does_not_go_is_waited_for(stage: Stage) -> None:
+    """Taken as it is, it would be gone in the middle of the operation."""
+    where = f"/apis/apps/v1/{at(stage)}/statefulsets/weaviate"
+    _, target = await asyncio.to_thread(stage.server.request, "GET", where)
+    metadata: Json = {"name": f"wvb-{target['metadata']['uid']}", "namespace": stage.namespace}
+    metadata["finalizers"] = ["example.com/kept"]
+    lease: Json = {"apiVersion": "coordination.k8s.io/v1", "kind": "Lease", "metadata": metadata, "spec": {}}
+    path = stage.server.path_of(lease)
+    assert (await asyncio.to_thread(stage.server.apply, lease))[0] == 201
+    await asyncio.to_thread(stage.server.request, "DELETE", path)
+    async with stage.operator():
+        await start(stage)
+        waiting = await stage.wait(NIGHTLY, lambda body: "LeaseEnding" in str(body.get("status")))
+        assert phase_of(waiting) == "Pending"
+        assert "remove its finalizers" in str(waiting["status"])
+        await patch(stage, path, {"metadata": {"finalizers": None}})
+        await stage.phase("nightly", "Completed")
 
 
 async def test_an_object_past_its_finalizer_leaves_no_key_at_home(stage: Stage) -> None:
@@ -200,6 +239,55 @@ async def test_an_operation_under_way_ends_on_a_wish_whatever_cannot_be_read(  #
         await stage.phase("nightly", "Uploading")
     with blinded(kube, method, resource, error):
         assert await driven(stage, kube, "nightly", wish) == "Canceled"
+
+
+async def test_what_is_deleted_is_let_go_in_order_until_its_patience_ends(
+    stage: Stage, kube: Kube, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Its status cannot be written, so no machine gets on."""
+    stage.script.hold.add(Step.UPLOAD)
+    async with stage.operator():
+        await start(stage)
+        body = await stage.phase("nightly", "Uploading")
+    path = stage.server.path_of(body)
+    await patch(stage, path, {"metadata": {"finalizers": ["example.com/kept"]}})
+    await asyncio.to_thread(stage.server.request, "DELETE", path)
+    driver = BackupDriver(kube, stage.settings, owner(stage, body["metadata"]["uid"]), wake=asyncio.Event())
+    driver.deleting = True
+    agent = "pods/" + pod_name(owner(stage, body["metadata"]["uid"]), "weaviate-0", ("weaviate-0",))
+    forbidden = Permanent("Forbidden", "not in this namespace")
+    try:
+        with blinded(kube, "apply", BACKUPS, forbidden):
+            with pytest.raises(Permanent, match="Forbidden"):
+                await driver.tick()
+            assert "deletionTimestamp" not in (await stage.get(agent))[1]["metadata"]
+            monkeypatch.setattr(world, "LEASE_MARGIN_SECONDS", -stage.settings.agent_lease_seconds)
+            await asyncio.sleep(1.1)  # deletionTimestamp has whole seconds
+            assert await driver.tick() is None
+        code, pod = await stage.get(agent)
+        assert code == 404 or "deletionTimestamp" in pod["metadata"]
+    finally:
+        await driver.close()
+
+
+async def test_who_is_given_up_unseen_is_not_kept_alive_by_questions(stage: Stage, kube: Kube) -> None:
+    stage.script.hold.add(Step.UPLOAD)
+    async with stage.operator():
+        await start(stage)
+        body = await stage.phase("nightly", "Uploading")
+    stage.script.hold.add(Step.RELEASE)
+    await patch(stage, stage.server.path_of(body), {"spec": {"cancel": True}})
+    driver = BackupDriver(kube, stage.settings, owner(stage, body["metadata"]["uid"]), wake=asyncio.Event())
+    try:
+        await driver.tick()
+        assert driver._runtime.links.client("weaviate-0") is not None
+        with blinded(kube, "pick", PODS, BUSY):
+            await driver.tick()
+        assert driver._runtime.links.client("weaviate-0") is None
+        await driver.tick()
+        assert driver._runtime.links.client("weaviate-0") is not None
+    finally:
+        await driver.close()
 
 
 async def test_a_target_that_cannot_be_asked_is_a_value(stage: Stage, kube: Kube) -> None:

@@ -106,7 +106,7 @@ class OperationRuntime:
         if self.memory is None and secret is not None:
             self.memory = self._remembered(secret, request)
         await self._see_pods()
-        ending = any(may_end(pod, datetime.now(UTC)) for pod in self.pods.values())
+        ending = any(may_end(pod, datetime.now(UTC), told=self.removed) for pod in self.pods.values())
         self.remains = self.remains or secret is not None or ending
         names = self._names()
         states = {node: agent_pod_state(self.pods.get(name)) for node, name in names.items()}

@@ -47,10 +47,15 @@ def agent_address(pod: Json | None, server_name: str) -> AgentAddress | None:
     return AgentAddress(pod_uid=pod["metadata"]["uid"], host=pod_address(pod), server_name=server_name)
 
 
-def may_end(pod: Json, now: datetime) -> bool:
-    """Its end is worth waiting for: neither is its node gone for long, nor does somebody keep it by a finalizer."""
+def may_end(pod: Json, now: datetime, *, told: bool) -> bool:
+    """Its end is worth waiting for: neither is its node gone for long, nor does somebody keep it by a finalizer.
+
+    `told`: all were told to end, so that one that is not ending was made anew, by somebody else.
+    """
     until = pod["metadata"].get("deletionTimestamp")
-    return until is None or seconds_since(datetime.fromisoformat(until), now) < ENDING_SECONDS
+    if until is None:
+        return not told
+    return seconds_since(datetime.fromisoformat(until), now) < ENDING_SECONDS
 
 
 def _terminations(status: Json) -> Iterator[tuple[str, str]]:

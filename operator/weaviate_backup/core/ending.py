@@ -126,8 +126,7 @@ def clean_up(
         if not going.settled:
             return going
     commands = _tidy(world, waited_seconds=waited_seconds)
-    done = not commands or waited_seconds > 2 * TIDY_SECONDS  # somebody may make anew whatever is removed
-    return LettingGo(tuple(nodes), commands, done, 1.0)
+    return LettingGo(tuple(nodes), commands, not commands, 1.0)
 
 
 def _tidy(world: World, *, waited_seconds: float) -> tuple[Command, ...]:

@@ -26,9 +26,8 @@ from weakref import WeakKeyDictionary, WeakValueDictionary
 import aiohttp
 
 from weaviate_backup.errors import Permanent, excerpt
-from weaviate_backup.layout.json_bounds import BeyondBounds, JsonBounds
+from weaviate_backup.layout.json_bounds import KIB, MIB, BeyondBounds, JsonBounds
 
-KIB, MIB = 1 << 10, 1 << 20
 FREE_BYTES = 256 * KIB
 """Of an answer that need not wait for a turn."""
 WAIT_SECONDS = 60.0
@@ -173,6 +172,11 @@ async def read(
             elif pace is not None:
                 _prolong(pace, len(block) / RATE_BYTES)
         return take(bytes(found))
+
+
+def whole(answer: T) -> T:
+    """What is taken when nothing is to be left out."""
+    return answer
 
 
 @contextlib.asynccontextmanager

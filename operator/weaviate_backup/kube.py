@@ -30,9 +30,9 @@ from weaviate_backup.api.names import (
 )
 from weaviate_backup.api.resources import CLAIM, CONFIG_MAP, EVENT, POD, STATEFUL_SET, Resource
 from weaviate_backup.api.stored_objects import brief, brief_metadata, shallow
-from weaviate_backup.core.read_budget import MIB, ReadBudget
+from weaviate_backup.core.read_budget import ReadBudget
 from weaviate_backup.errors import BackupError, Permanent, Transient, excerpt
-from weaviate_backup.layout.json_bounds import TooDeep, memory_of
+from weaviate_backup.layout.json_bounds import MIB, TooDeep, memory_of
 
 TIMEOUT_SECONDS = 30
 MAX_SAID = 400
@@ -152,7 +152,7 @@ class Kube:
 
     async def get(self, resource: Resource, namespace: str, name: str) -> Json | None:
         """The object as far as it is kept, None when there is none."""
-        return await self.pick_one(resource, namespace, name, lambda body: body)
+        return await self.pick_one(resource, namespace, name, answers.whole)
 
     async def pick_one(
         self,

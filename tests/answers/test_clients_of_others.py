@@ -21,9 +21,11 @@ from tests.ports import HOST
 from weaviate_backup import agent_client, kube
 from weaviate_backup.agent_client import AgentClient
 from weaviate_backup.api.location import LocationSpec
+from weaviate_backup.controller import driving
+from weaviate_backup.controller.agent_links import AgentAddress, AgentLinks
 from weaviate_backup.controller.certificates import issue, server_name
-from weaviate_backup.core.session import SessionOrder, Step, StepCommand, StoreOrder
-from weaviate_backup.errors import BackupError
+from weaviate_backup.core.session import NodeReport, SessionOrder, Step, StepCommand, StoreOrder
+from weaviate_backup.errors import BackupError, Transient
 from weaviate_backup.kube import PODS, Kube
 from weaviate_backup.weaviate import rest
 from weaviate_backup.weaviate.rest import NodeClient, RestClient
@@ -178,3 +180,31 @@ async def one_call(kind: type, call: Call, server: HostileServer, directory: Pat
             assert re.fullmatch(r"[A-Z][A-Za-z0-9]*", error.reason)
             assert len(error.message) < 1000
             assert not any(secret in error.message for secret in SECRETS)
+
+
+async def test_an_agent_that_answers_at_once_is_not_asked_without_end(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(driving, "BURST_TICKS", 5)
+    report = NodeReport(operation_uid="u", session_id="s", node="weaviate-0", revision=1)
+    answer = whole(report.model_dump_json().encode())
+    with HostileServer(answer, tls=agents_tls(tmp_path)) as server:
+        links = AgentLinks(lambda: None, whose="a")
+        name = server_name("pod-0", "uid")
+        address = AgentAddress(pod_uid="p", host=HOST, server_name=name, port=server.port)
+        try:
+            await links.follow({"weaviate-0": address}, CERTIFICATES.client.context())
+            await asyncio.sleep(2 * driving.PACE_SECONDS)
+        finally:
+            await links.close()
+        assert 1 < len(server.requests) <= 5 + 2 + 2
+    await asyncio.sleep(0.2)  # a TLS connection closes when the other end has
+
+
+async def test_a_listing_that_took_too_long_is_begun_again(tmp_path: Path) -> None:
+    """The API server keeps the state of one for some minutes."""
+    expired = json.dumps({"kind": "Status", "code": 410, "reason": "Expired", "message": "too old"}).encode()
+    with HostileServer(whole(expired, status="410 Gone")) as server:
+        async with kube_of(server, tmp_path) as connected:
+            with pytest.raises(Transient, match="too old"):
+                await connected.pick(PODS, "a", lambda body: body)

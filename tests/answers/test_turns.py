@@ -10,8 +10,9 @@ import pytest
 from tests.answers.hostile_server import BLOCK, CHUNKED, HostileServer, Trick, chunked, dripping, endless, whole, wide
 
 from weaviate_backup import answers
-from weaviate_backup.answers import FOREIGN, KIB, MIB, Line, turn
+from weaviate_backup.answers import FOREIGN, Line, turn
 from weaviate_backup.errors import BackupError
+from weaviate_backup.layout.json_bounds import KIB, MIB
 from weaviate_backup.weaviate.rest import RestClient
 
 HOSTILE_TENANTS = 4

@@ -17,9 +17,10 @@ from weaviate_backup import answers, kube
 from weaviate_backup.answers import API_SERVER, FOREIGN, turn
 from weaviate_backup.api.resources import Resource
 from weaviate_backup.controller.leases import lease_name
-from weaviate_backup.core.read_budget import MIB, ReadBudget
+from weaviate_backup.core.read_budget import ReadBudget
 from weaviate_backup.errors import InvalidInput, Permanent
 from weaviate_backup.kube import BACKUPS, LEASES, PODS, SECRETS, Kube
+from weaviate_backup.layout.json_bounds import MIB
 
 RESOURCES = [found for found in vars(kube).values() if isinstance(found, Resource)]
 LOOKALIKES = st.sampled_from(

@@ -45,9 +45,9 @@ from weaviate_backup.core.stepping import Agents
 from weaviate_backup.core.topology import ClusterView
 from weaviate_backup.errors import BackupError, Transient
 from weaviate_backup.kube import BACKUPS
+from weaviate_backup.layout.json_bounds import MIB
 from weaviate_backup.settings import OperatorSettings
 
-MIB = 1024 * 1024
 CURE = "create a new WeaviateBackup"
 log = logging.getLogger(__name__)
 
@@ -63,7 +63,9 @@ class BackupDriver(OperationDriver):
         if state.phase is BackupPhase.PENDING:
             check_shapes(backup.spec, cure=CURE)
         effects = _effects(backup, lease_seconds=self._settings.agent_lease_seconds)
-        world = await self._observe(backup, state, effects)
+        look = partial(self._look_before if state.phase is BackupPhase.PENDING else self._look, backup, state, effects)
+        ending = state.phase is BackupPhase.ABORTING or state.phase.is_terminal
+        world = await self._observe(effects, look, BackupWorld, ending=ending)
         now = datetime.now(UTC)
         request = _request(backup, self._settings, deleting=self.deleting, seen_at=self._runtime.seen_at)
         decision = decide_backup(request, state, world, now, BY_SERVER if _by_server(backup) else None)
@@ -72,20 +74,6 @@ class BackupDriver(OperationDriver):
         await self._line.perform(decision.commands, self._task(backup))
         pause = decision.look_again_seconds
         return pause if written or pause is None else min(pause, SHOW_SECONDS)
-
-    async def _observe(self, backup: Backup, state: BackupState, effects: OperationRequest) -> BackupWorld:
-        """All that is looked at, or why it could not be."""
-        try:
-            agents = await self._runtime.look(effects)
-            look = self._look_before if state.phase is BackupPhase.PENDING else self._look
-            return await look(backup, state, effects, agents)
-        except Exception as error:  # noqa: BLE001 (a bug, too, must not keep anybody from canceling)
-            runtime = self._runtime
-            agents, why = runtime.blind(error)
-            if state.phase is BackupPhase.ABORTING or state.phase.is_terminal:
-                await runtime.links.close()  # whoever is given up unseen is not to be kept alive by our questions
-            left, failed = not runtime.removed, runtime.failed
-            return BackupWorld(agents=agents, lease=Lease.UNKNOWN, remains=left, failed=failed, unseen=why)
 
     async def _look(self, backup: Backup, state: BackupState, effects: OperationRequest, agents: Agents) -> BackupWorld:
         lease = await self._runtime.lease(effects.stateful_set)

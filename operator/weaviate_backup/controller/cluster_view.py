@@ -13,11 +13,11 @@ from dataclasses import dataclass, field
 from functools import partial
 from typing import Any, TypeVar
 
-from weaviate_backup.answers import Line, turn
+from weaviate_backup.answers import Line, turn, whole
 from weaviate_backup.api.operation_spec import Authentication
 from weaviate_backup.api.resources import Resource
 from weaviate_backup.core.environment import Sources, claim_names, config_map_names, secret_names
-from weaviate_backup.core.read_budget import MIB, ReadBudget
+from weaviate_backup.core.read_budget import ReadBudget
 from weaviate_backup.core.restore_plan import TargetFacts
 from weaviate_backup.core.secret_purpose import check_api_key
 from weaviate_backup.core.topology import (
@@ -29,7 +29,7 @@ from weaviate_backup.core.topology import (
 )
 from weaviate_backup.errors import Permanent, Transient, excerpt
 from weaviate_backup.kube import CLAIMS, CONFIG_MAPS, PODS, SECRETS, STATEFUL_SETS, Kube
-from weaviate_backup.layout.json_bounds import memory_of
+from weaviate_backup.layout.json_bounds import MIB, memory_of
 from weaviate_backup.layout.versions import version_key
 from weaviate_backup.weaviate.raft import RaftClient
 from weaviate_backup.weaviate.rest import BACKUP_MODULES, RestClient
@@ -86,7 +86,7 @@ class _Reading:
     budget: ReadBudget = field(default_factory=lambda: ReadBudget(objects=2_000))
 
     async def cluster(self, stateful_set: str) -> ClusterView:
-        found = await self.kube.pick_one(STATEFUL_SETS, self.namespace, stateful_set, _whole, budget=self.budget)
+        found = await self.kube.pick_one(STATEFUL_SETS, self.namespace, stateful_set, whole, budget=self.budget)
         if found is None:
             message = f"there is no StatefulSet {stateful_set!r} in namespace {self.namespace}"
             raise Transient("TargetNotFound", message)
@@ -98,7 +98,7 @@ class _Reading:
             namespace=self.namespace,
             stateful_set=found,
             pods=pods,
-            claims=await self._named(CLAIMS, claim_names(pods), _whole),
+            claims=await self._named(CLAIMS, claim_names(pods), whole),
             sources=Sources(
                 config_maps=await self._named(
                     CONFIG_MAPS, frozenset().union(*map(config_map_names, specs)), lambda body: body.get("data") or {}
@@ -122,10 +122,6 @@ class _Reading:
 
         found = await _a_few_at_once(partial(one, name) for name in sorted(names))
         return {name: each for name, each in found if each is not None}
-
-
-def _whole(body: Json) -> Json:
-    return body
 
 
 def _if_owned(stateful_set: Json, pod: Json) -> Json | None:

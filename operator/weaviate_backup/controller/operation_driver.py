@@ -5,8 +5,10 @@ nothing that somebody laid in its way keeps an operation from hearing that it wa
 """
 
 import asyncio
+from abc import ABC, abstractmethod
+from collections.abc import Awaitable, Callable
 from datetime import UTC, datetime
-from typing import ClassVar
+from typing import ClassVar, TypeVar
 
 from weaviate_backup.api.backup import BackupSpec, BackupStatus
 from weaviate_backup.api.durations import parse_duration
@@ -14,15 +16,17 @@ from weaviate_backup.api.reading import SPEC_INVALID
 from weaviate_backup.api.resources import Resource
 from weaviate_backup.api.restore import RestoreSpec, RestoreStatus
 from weaviate_backup.controller.agent_pods import Owner
-from weaviate_backup.controller.operations import Json, OperationRuntime
+from weaviate_backup.controller.operations import Json, OperationRequest, OperationRuntime
 from weaviate_backup.controller.refusing import end_refused
 from weaviate_backup.controller.server_operations import ServerLine
-from weaviate_backup.core.orders import PlannedBackup, PlannedRestore, seconds_since
-from weaviate_backup.core.world import patience_of
+from weaviate_backup.core.orders import Lease, PlannedBackup, PlannedRestore, seconds_since
+from weaviate_backup.core.stepping import Agents
+from weaviate_backup.core.world import World, patience_of
 from weaviate_backup.errors import InvalidInput, Permanent
 from weaviate_backup.kube import Kube
 from weaviate_backup.settings import OperatorSettings
 
+Seen = TypeVar("Seen", bound=World)
 SHOW_SECONDS = 1.0
 """Between two writes that only show progress."""
 
@@ -35,7 +39,7 @@ def timeout_of(spec: BackupSpec | RestoreSpec) -> float:
         raise InvalidInput(SPEC_INVALID, f"spec.timeout: {error}") from None
 
 
-class OperationDriver:
+class OperationDriver(ABC):
     """The work on one operation while its daemon lives. `seen_at`: since when this process has looked at it."""
 
     word: ClassVar[str]
@@ -91,5 +95,20 @@ class OperationDriver:
         waited_seconds = seconds_since(datetime.fromisoformat(deleted_at), datetime.now(UTC))
         return waited_seconds > patience_of(self._settings.agent_lease_seconds)
 
+    @abstractmethod
     async def _turn(self, body: Json) -> float | None:
-        raise NotImplementedError
+        """Looks, decides, shows and performs; when to look again."""
+
+    async def _observe(
+        self, effects: OperationRequest, look: Callable[[Agents], Awaitable[Seen]], kind: type[Seen], *, ending: bool
+    ) -> Seen:
+        """All that is looked at, or why it could not be."""
+        runtime = self._runtime
+        try:
+            return await look(await runtime.look(effects))
+        except Exception as error:  # noqa: BLE001 (a bug, too, must not keep anybody from canceling)
+            agents, why = runtime.blind(error)
+            if ending:
+                await runtime.links.close()  # whoever is given up unseen is not to be kept alive by our questions
+            left, failed = not runtime.removed, runtime.failed
+            return kind(agents=agents, lease=Lease.UNKNOWN, remains=left, failed=failed, unseen=why)

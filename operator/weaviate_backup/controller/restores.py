@@ -4,6 +4,7 @@ import logging
 import time
 from dataclasses import dataclass, replace
 from datetime import UTC, datetime
+from functools import partial
 
 from weaviate_backup import metrics
 from weaviate_backup.api.backup import Backup, BackupPhase
@@ -71,7 +72,11 @@ class RestoreDriver(OperationDriver):
         if state.phase is RestorePhase.PENDING:
             check_shapes(restore.spec, cure=CURE)
         effects = _effects(restore, lease_seconds=self._settings.agent_lease_seconds)
-        world = await self._observe(restore, state, effects)
+        look = partial(
+            self._look_before if state.phase is RestorePhase.PENDING else self._look, restore, state, effects
+        )
+        ending = state.phase is RestorePhase.ABORTING or state.phase.is_terminal
+        world = await self._observe(effects, look, RestoreWorld, ending=ending)
         now = datetime.now(UTC)
         request = _request(restore, self._settings, deleting=self.deleting, seen_at=self._runtime.seen_at)
         decision = decide_restore(request, state, world, now, BY_SERVER if _by_server(restore) else None)
@@ -80,20 +85,6 @@ class RestoreDriver(OperationDriver):
         await self._line.perform(decision.commands, self._task(restore))
         pause = decision.look_again_seconds
         return pause if written or pause is None else min(pause, SHOW_SECONDS)
-
-    async def _observe(self, restore: Restore, state: RestoreState, effects: OperationRequest) -> RestoreWorld:
-        """All that is looked at, or why it could not be."""
-        try:
-            agents = await self._runtime.look(effects)
-            look = self._look_before if state.phase is RestorePhase.PENDING else self._look
-            return await look(restore, state, effects, agents)
-        except Exception as error:  # noqa: BLE001 (a bug, too, must not keep anybody from canceling)
-            runtime = self._runtime
-            agents, why = runtime.blind(error)
-            if state.phase is RestorePhase.ABORTING or state.phase.is_terminal:
-                await runtime.links.close()  # whoever is given up unseen is not to be kept alive by our questions
-            left, failed = not runtime.removed, runtime.failed
-            return RestoreWorld(agents=agents, lease=Lease.UNKNOWN, remains=left, failed=failed, unseen=why)
 
     async def _look(
         self, restore: Restore, state: RestoreState, effects: OperationRequest, agents: Agents

@@ -3,8 +3,7 @@
 from dataclasses import dataclass, field
 
 from weaviate_backup.errors import Permanent
-
-MIB = 1 << 20
+from weaviate_backup.layout.json_bounds import MIB
 
 
 @dataclass

@@ -9,6 +9,7 @@ import sys
 from dataclasses import dataclass
 from typing import Any
 
+KIB, MIB = 1 << 10, 1 << 20
 DEPTH = 128
 """Weaviate nests properties of objects, Kubernetes schemas; more than this is written to hurt."""
 _BEGIN = (b"[", b"{", b",", b":")

@@ -63,9 +63,8 @@ class RaftClient:
         """Names of all collections, sorted."""
 
         def take(answer: Json | None) -> tuple[str, ...]:
-            with understood(f"schema of {self.address}"):
-                classes = ((answer or {}).get("Schema") or {}).get("classes") or []
-                return tuple(sorted(str(each["class"]) for each in classes))
+            classes = ((answer or {}).get("Schema") or {}).get("classes") or []
+            return tuple(sorted(str(each["class"]) for each in classes))
 
         return await self._query(cluster_pb2.QUERY_KIND_SCHEMA, {}, take)
 
@@ -73,12 +72,11 @@ class RaftClient:
         """The class object as raft stores it, and its version. `CollectionNotFound` when there is none."""
 
         def take(answer: Json | None) -> tuple[Json, int]:
-            with understood(f"collection {name!r} of {self.address}"):
-                found = ((answer or {}).get("Classes") or {}).get(name)
-                if found is None:
-                    raise _not_found(name)
-                version = int(found.pop("Version"))
-                return dict(found), version
+            found = ((answer or {}).get("Classes") or {}).get(name)
+            if found is None:
+                raise _not_found(name)
+            version = int(found.pop("Version"))
+            return dict(found), version
 
         return await self._query(cluster_pb2.QUERY_KIND_CLASSES, {"Classes": [name]}, take)
 
@@ -90,11 +88,10 @@ class RaftClient:
         """What is taken of a sharding state and its version: a hundred thousand tenants need not be kept."""
 
         def taken(answer: Json | None) -> T:
-            with understood(f"sharding state of {name!r} of {self.address}"):
-                state = (answer or {}).get("State")
-                if answer is None or state is None:
-                    raise _not_found(name)
-                return take(state, int(answer["Version"]))
+            state = (answer or {}).get("State")
+            if answer is None or state is None:
+                raise _not_found(name)
+            return take(state, int(answer["Version"]))
 
         return await self._query(cluster_pb2.QUERY_KIND_SHARDING_STATE, {"Class": name}, taken)
 
@@ -115,8 +112,7 @@ class RaftClient:
         """alias -> collection, of one collection or (empty name) of all. Servers before 1.32 have none."""
 
         def take(answer: Json | None) -> dict[str, str]:
-            with understood(f"aliases of {self.address}"):
-                return {str(alias): str(target) for alias, target in ((answer or {}).get("Aliases") or {}).items()}
+            return {str(alias): str(target) for alias, target in ((answer or {}).get("Aliases") or {}).items()}
 
         try:
             return await self._query(cluster_pb2.QUERY_KIND_ALIASES, {"Alias": "", "Class": collection}, take)
@@ -129,7 +125,8 @@ class RaftClient:
         """The collection an alias stands for; None when there is no such alias."""
 
         def take(answer: Json | None) -> str | None:
-            return (answer or {}).get("Class") or None
+            found = (answer or {}).get("Class")
+            return str(found) if found else None
 
         try:
             return await self._query(cluster_pb2.QUERY_KIND_RESOLVE_ALIAS, {"Alias": alias}, take)
@@ -185,7 +182,8 @@ class RaftClient:
                 raise Permanent("UnexpectedAnswer", f"raft query at {self.address}: the answer is no message of raft's")
             content = response.answer_json
             answer = parse(content, self._bounds, what=what) if content else None
-            return take(answer if isinstance(answer, dict) else None)
+            with understood(what):
+                return take(answer if isinstance(answer, dict) else None)
 
         try:
             return await self._answer(request, taken)
@@ -270,7 +268,8 @@ def _check_class(name: str, class_json: Json, state: Json) -> None:
     if not isinstance(class_json.get("invertedIndexConfig"), dict):
         problems.append("invertedIndexConfig is missing")
     replication = class_json.get("replicationConfig")
-    if not isinstance(replication, dict) or int(replication.get("factor") or 0) < 1:
+    factor = replication.get("factor") if isinstance(replication, dict) else None
+    if not isinstance(factor, int) or factor < 1:
         problems.append("replicationConfig.factor is not at least 1")
     if not isinstance(class_json.get("properties", ""), list | None):  # null: of a class that was made without any
         problems.append("properties is no list")

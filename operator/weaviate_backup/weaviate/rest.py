@@ -16,7 +16,7 @@ from urllib.parse import quote
 
 import aiohttp
 
-from weaviate_backup.answers import FEW, MANY, SOME, Answer, ask, open_session, parse, understood
+from weaviate_backup.answers import FEW, MANY, SOME, Answer, ask, open_session, parse, understood, whole
 from weaviate_backup.errors import BackupError, Permanent, Transient, excerpt
 from weaviate_backup.layout.json_bounds import JsonBounds
 from weaviate_backup.weaviate.rpc import ClusterCredentials, url_host
@@ -92,7 +92,7 @@ class RestClient:
 
     async def call(self, method: str, path: str, *, query: dict[str, str] | None = None, body: Any = None) -> Any:
         """Any other route with a small answer: parsed JSON, None for an empty one."""
-        return await self._json.call(method, path, _whole, query=query, body=body)
+        return await self._json.call(method, path, whole, query=query, body=body)
 
     async def ready(self) -> bool:
         """Whether this node takes requests. A node that cannot be reached is not ready."""
@@ -111,8 +111,7 @@ class RestClient:
         query, bounds = {"output": "verbose" if verbose else "minimal"}, MANY if verbose else SOME
 
         def taken(answer: Any) -> T:
-            with understood("GET /v1/nodes"):
-                return take(_objects(_object(answer).get("nodes")))
+            return take(_objects(_object(answer).get("nodes")))
 
         return await self._json.call("GET", "/v1/nodes", taken, query=query, bounds=bounds)
 
@@ -124,8 +123,7 @@ class RestClient:
         """What is taken of the classes, which are filtered by the key's permissions."""
 
         def taken(answer: Any) -> T:
-            with understood("GET /v1/schema"):
-                return take(_objects(_object(answer).get("classes")))
+            return take(_objects(_object(answer).get("classes")))
 
         return await self._json.call("GET", "/v1/schema", taken, bounds=MANY)
 
@@ -133,8 +131,7 @@ class RestClient:
         """tenant -> activity status (HOT, COLD, FROZEN, … or the newer words). Empty for a class without tenants."""
 
         def take(answer: Any) -> dict[str, str]:
-            with understood("GET tenants"):
-                return {str(each["name"]): str(each["activityStatus"]) for each in _objects(answer)}
+            return {str(each["name"]): str(each["activityStatus"]) for each in _objects(answer)}
 
         try:
             return await self._json.call("GET", f"/v1/schema/{_part(collection)}/tenants", take, bounds=MANY)
@@ -147,8 +144,7 @@ class RestClient:
         """alias -> collection."""
 
         def take(answer: Any) -> dict[str, str]:
-            with understood("GET /v1/aliases"):
-                return {str(each["alias"]): str(each["class"]) for each in _objects(_object(answer).get("aliases"))}
+            return {str(each["alias"]): str(each["class"]) for each in _objects(_object(answer).get("aliases"))}
 
         query = {"class": collection} if collection else {}
         return await self._json.call("GET", "/v1/aliases", take, query=query, bounds=MANY)
@@ -255,7 +251,9 @@ class _JsonOverHttp:
         def taken(answer: Answer) -> T:
             if not answer.is_good:
                 raise _failure(answer.status, answer.text, what=what)
-            return take(parse(answer.body, bounds, what=what) if answer.body else None)
+            found = parse(answer.body, bounds, what=what) if answer.body else None
+            with understood(what):
+                return take(found)
 
         try:
             return await ask(
@@ -325,10 +323,6 @@ def _failure(status: int, text: str, *, what: str) -> BackupError:
     if 300 <= status < 400:
         return Permanent("UnexpectedAnswer", f"{what}: {status}: a redirect; the address must be Weaviate's own")
     return Permanent("ServerRefused", f"{what}: {status}: {said}")
-
-
-def _whole(answer: Any) -> Any:
-    return answer
 
 
 def _nothing(_: Any) -> None:

@@ -33,7 +33,7 @@ class DataPort:
         headers, what = {"Content-Type": OBJECT_LIST} if body is not None else {}, f"{method} {url}"
         try:
             answer = await answers.ask(
-                self.session, method, url, lambda answer: answer, what=what, limit_bytes=answers.SOME.size_bytes,
+                self.session, method, url, answers.whole, what=what, limit_bytes=answers.SOME.size_bytes,
                 total_seconds=self.timeout_seconds, data=body, headers=headers,
             )  # fmt: skip
         except TimeoutError as error:

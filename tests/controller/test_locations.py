@@ -18,6 +18,7 @@ from weaviate_backup.agent import probe
 from weaviate_backup.api.model import dump
 from weaviate_backup.controller import location_gate, location_probe, locations
 from weaviate_backup.controller.agent_pods import MANAGED_BY
+from weaviate_backup.core.session import Step
 
 pytestmark = [
     pytest.mark.kubernetes,
@@ -201,6 +202,15 @@ async def test_a_second_worker_that_is_only_slow_is_waited_for_where_it_matters(
         await warn(stage, pod, "FailedAttachVolume", "Multi-Attach error: the volume is already used")
         refused = await verdict(stage, "LocationNotShared", name="attached")
         assert "Multi-Attach error" in refused["message"]
+
+
+async def test_a_worker_that_never_ends_a_step_is_not_waited_for(stage: Stage, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(location_probe, "PROBE_SECONDS", 10)
+    stage.script.hold.add(Step.MEET)
+    async with stage.operator():
+        await stage.apply("WeaviateBackupLocation", "store", {"s3": {"bucket": BUCKET}})
+        late = await verdict(stage, "ProbeTimedOut")
+        assert f"did not end its {Step.MEET} within 10 s" in late["message"]
 
 
 async def test_a_backup_into_a_location_that_is_not_ready_fails_soon(real_stage: Stage, server: S3Server) -> None:

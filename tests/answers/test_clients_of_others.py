@@ -21,7 +21,7 @@ from tests.ports import HOST
 from weaviate_backup import agent_client, kube
 from weaviate_backup.agent_client import AgentClient
 from weaviate_backup.api.location import LocationSpec
-from weaviate_backup.controller import driving
+from weaviate_backup.controller import agent_links, driving
 from weaviate_backup.controller.agent_links import AgentAddress, AgentLinks
 from weaviate_backup.controller.certificates import issue, server_name
 from weaviate_backup.core.session import NodeReport, SessionOrder, Step, StepCommand, StoreOrder
@@ -187,18 +187,32 @@ async def test_an_agent_that_answers_at_once_is_not_asked_without_end(
 ) -> None:
     monkeypatch.setattr(driving, "BURST_TICKS", 5)
     report = NodeReport(operation_uid="u", session_id="s", node="weaviate-0", revision=1)
-    answer = whole(report.model_dump_json().encode())
-    with HostileServer(answer, tls=agents_tls(tmp_path)) as server:
-        links = AgentLinks(lambda: None, whose="a")
+    asked = await followed(report.model_dump_json().encode(), tmp_path, seconds=2 * driving.PACE_SECONDS)
+    assert 1 < asked <= 5 + 2 + 2
+
+
+async def test_an_agent_whose_answers_are_of_no_use_is_left_to_its_lease(tmp_path: Path) -> None:
+    """Each question renews it, and who counts as silent must become so."""
+    longest_seconds = agent_links.USELESS_ANSWERS * agent_links.LONGEST_PAUSE_SECONDS
+    asked = await followed(b'{"revision": "of another version"}', tmp_path, seconds=1 + longest_seconds)
+    assert asked == agent_links.USELESS_ANSWERS
+    asked = await followed(b"{}", tmp_path, seconds=1 + longest_seconds, silence_seconds=0.5)
+    assert asked > agent_links.USELESS_ANSWERS
+
+
+async def followed(answer: bytes, directory: Path, *, seconds: float, silence_seconds: float = 60) -> int:
+    """How often an agent is asked in that time that always says the same."""
+    with HostileServer(whole(answer), tls=agents_tls(directory)) as server:
+        links = AgentLinks(lambda: None, whose="a", silence_seconds=silence_seconds)
         name = server_name("pod-0", "uid")
         address = AgentAddress(pod_uid="p", host=HOST, server_name=name, port=server.port)
         try:
             await links.follow({"weaviate-0": address}, CERTIFICATES.client.context())
-            await asyncio.sleep(2 * driving.PACE_SECONDS)
+            await asyncio.sleep(seconds)
         finally:
             await links.close()
-        assert 1 < len(server.requests) <= 5 + 2 + 2
     await asyncio.sleep(0.2)  # a TLS connection closes when the other end has
+    return len(server.requests)
 
 
 async def test_a_listing_that_took_too_long_is_begun_again(tmp_path: Path) -> None:

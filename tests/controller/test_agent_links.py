@@ -80,7 +80,7 @@ async def links() -> AsyncIterator[Callable[[int], AgentLinks]]:
     made: list[AgentLinks] = []
 
     def make(agents: int) -> AgentLinks:
-        found = AgentLinks(lambda: None, whose="tenant")
+        found = AgentLinks(lambda: None, whose="tenant", silence_seconds=60)
         context = ssl.create_default_context()
         for number in range(agents):
             address = AgentAddress(pod_uid=str(number), host="127.0.0.1", server_name="n")

@@ -22,6 +22,9 @@ from weaviate_backup.layout.json_bounds import values_in
 POLL_SECONDS = 20.0
 FIRST_PAUSE_SECONDS, LONGEST_PAUSE_SECONDS = 0.1, 1.0
 """Between two attempts at an agent that does not answer: often while it starts, then ever less."""
+USELESS_ANSWERS = 5
+"""One after the other: such an agent is not asked on, or our questions would renew the lease of one that counts as
+silent."""
 PROGRESS_SECONDS = 1.0
 """Progress alone, of all agents together, wakes no more often; whoever looks for another reason sees it sooner."""
 FIRST_ANSWER_SECONDS = 2.0
@@ -56,11 +59,12 @@ class _Link:
 
 
 class AgentLinks:
-    """All agents of one operation. `whose`: its namespace."""
+    """All agents of one operation. `whose`: its namespace; `silence_seconds`: who is not asked for so long ends."""
 
-    def __init__(self, wake: Callable[[], None], *, whose: str) -> None:
+    def __init__(self, wake: Callable[[], None], *, whose: str, silence_seconds: float) -> None:
         self._wake = wake
         self._whose = whose
+        self._silence_seconds = silence_seconds
         self._held_bytes = 0
         self._links: dict[str, _Link] = {}
         self._told_at = 0.0
@@ -112,7 +116,7 @@ class AgentLinks:
         await link.client.close()
 
     async def _poll(self, node: str, link: _Link) -> None:
-        pause, clock = FIRST_PAUSE_SECONDS, asyncio.get_running_loop().time
+        pause, useless, clock = FIRST_PAUSE_SECONDS, 0, asyncio.get_running_loop().time
         pace = Pace(clock())
         while True:
             await asyncio.sleep(pace.take(clock()))  # whoever answers at once is not asked without end
@@ -120,7 +124,7 @@ class AgentLinks:
             try:
                 report = await link.client.report(after=known, wait_seconds=0.0 if known is None else POLL_SECONDS)
                 self._remember(link, report)
-                pause = FIRST_PAUSE_SECONDS
+                pause, useless = FIRST_PAUSE_SECONDS, 0
             except BackupError as error:
                 if not isinstance(link.answer, Unreachable):
                     log.info("the agent on %s does not answer: %s", node, error.message)
@@ -128,7 +132,8 @@ class AgentLinks:
                     self._account()
                     self._wake()
                 link.first.set()
-                await asyncio.sleep(pause)
+                useless = useless + 1 if isinstance(error, Permanent) else 0
+                await asyncio.sleep(pause if useless < USELESS_ANSWERS else self._silence_seconds)
                 pause = min(1.2 * pause, LONGEST_PAUSE_SECONDS)
 
     def _remember(self, link: _Link, report: NodeReport) -> None:

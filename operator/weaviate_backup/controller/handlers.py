@@ -259,8 +259,8 @@ def _configure(settings: kopf.OperatorSettings, **_: Any) -> None:
     settings.networking.request_timeout = 30
     settings.networking.connect_timeout = 5
     settings.networking.error_backoffs = [1, 2, 3, 5, 5, 5, 5, 5, 5, 5]
-    settings.queueing.worker_limit = 50
-    settings.queueing.idle_timeout = 0.5  # whoever touches fifty objects all the time must not hold every place
+    settings.queueing.worker_limit = 500  # a few kilobytes each, as bodies are brief
+    settings.queueing.idle_timeout = 0.5  # so nobody who touches objects all the time can hold every place
     settings.execution.default_backoff = 15
     settings.background.cancellation_polling = 10
     settings.scanning.disabled = True  # kinds and namespaces are known: watching for others would take two more rights

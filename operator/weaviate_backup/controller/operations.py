@@ -23,6 +23,7 @@ from weaviate_backup.controller.leases import LeaseView
 from weaviate_backup.controller.operation_secrets import Memory, Plan
 from weaviate_backup.controller.pod_state import agent_address, agent_pod_state, may_end, reduced
 from weaviate_backup.core.orders import (
+    LEASE_MARGIN_SECONDS,
     STORE_WORKER,
     AcquireLease,
     Command,
@@ -89,7 +90,8 @@ class OperationRuntime:
     _tls: ssl.SSLContext | None = None
 
     def __post_init__(self) -> None:
-        self.links = AgentLinks(self.wake, whose=self.owner.namespace)
+        silence_seconds = self.settings.agent_lease_seconds + LEASE_MARGIN_SECONDS
+        self.links = AgentLinks(self.wake, whose=self.owner.namespace, silence_seconds=silence_seconds)
 
     async def close(self) -> None:
         await self.links.close()

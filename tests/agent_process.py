@@ -26,7 +26,7 @@ from tests.ports import free_port
 from weaviate_backup.core.session import NodeReport, SessionOrder, Step, StepCommand, StepPhase, StepReport
 
 SERVER_NAME = "agent.wvb.internal"
-START_SECONDS = 30
+START_SECONDS = 60
 USING = (Step.DOWNLOAD, Step.APPLY, Step.CONFIRM)
 PROGRAM = (sys.executable, "-c", "from weaviate_backup.cli import main; main()", "agent")
 
@@ -154,7 +154,7 @@ class Agent:
         query = {"wait_seconds": str(wait_seconds)} | ({} if after is None else {"after": str(after)})
         return await self.call("GET", "/v1/report", query=query)
 
-    async def ended(self, step: Step, *, timeout_seconds: float = 120) -> NodeReport:
+    async def ended(self, step: Step, *, timeout_seconds: float = 300) -> NodeReport:
         """The report once the step does not run any more."""
         async with asyncio.timeout(timeout_seconds):
             report = await self.report()

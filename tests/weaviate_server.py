@@ -17,7 +17,7 @@ from typing import Any
 import aiohttp
 from tests.ports import HOST, free_pair, free_port
 
-START_SECONDS = 90
+START_SECONDS = 180
 STOP_SECONDS = 30
 BATCH = 200
 

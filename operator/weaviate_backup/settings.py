@@ -17,6 +17,7 @@ from weaviate_backup.core.session import (
     SIGNING_MOUNT,
     TLS_MOUNT,
 )
+from weaviate_backup.core.store_volume import VolumesAllowed
 
 TALKATIVE = ("aiohttp", "azure", "boto3", "botocore", "google", "grpc", "kubernetes", "msal", "requests", "urllib3")
 """Libraries that tell of every request at INFO or DEBUG: with signatures, tokens and keys of customers."""
@@ -91,7 +92,17 @@ class OperatorSettings(BaseSettings):
     """Stores that may be sent tokens, shared access signatures and customers' keys, beside the providers' own."""
     allow_host_path_volumes: bool = False
     """Filesystem locations may name a directory of the nodes, which agents then mount as root."""
+    csi_drivers: str = ""
+    """Comma-separated: whose inline volumes filesystem locations may name, with Secrets that the drivers are handed."""
 
     @property
     def namespaces(self) -> tuple[str, ...]:
-        return tuple(name.strip() for name in self.watch_namespaces.split(",") if name.strip())
+        return _names(self.watch_namespaces)
+
+    @property
+    def volumes(self) -> VolumesAllowed:
+        return VolumesAllowed(host_path=self.allow_host_path_volumes, csi_drivers=frozenset(_names(self.csi_drivers)))
+
+
+def _names(text: str) -> tuple[str, ...]:
+    return tuple(name.strip() for name in text.split(",") if name.strip())

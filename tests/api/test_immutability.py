@@ -173,3 +173,5 @@ def test_the_rest_of_a_location_may_change(server: ApiServer) -> None:
         "serviceAccountName": None,
     }
     assert change(server, "WeaviateBackupLocation", "full", spec) == (200, "")
+    volume: Json = {"persistentVolumeClaim": None, "nfs": {"server": "nas", "path": "/"}}
+    assert change(server, "WeaviateBackupLocation", "filesystem", {"filesystem": {"volume": volume}}) == (200, "")

@@ -38,8 +38,9 @@ LOCATIONS: dict[str, Json] = {
     "azure": {"azure": {"container": "abc"}, "serviceAccountName": "backups"},
     "claim": {"filesystem": {"volume": {"persistentVolumeClaim": {"claimName": "store"}}}},
     "nfs": {"filesystem": {"volume": {"nfs": {"server": "nas", "path": "/"}}}},
-    "csi": {"filesystem": {"volume": {"csi": {"driver": "files.example"}}}},
 }
+DRIVER = "files.example"
+DRIVEN = {"csi": {"driver": DRIVER}}
 CLAIM = {"persistentVolumeClaim": {"claimName": "data-weaviate-0"}}
 HOST_PATH = {"hostPath": {"path": "/data", "type": "Directory"}}
 IDENTITIES: dict[str, Json] = {
@@ -138,7 +139,7 @@ def account(cluster: Cluster) -> Iterator[Account]:
 @pytest.fixture(scope="module")
 def generous(cluster: Cluster, account: Account) -> Iterator[Account]:
     values: Json = {"crds": {"install": False}, "rbac": {"aggregateToDefaultRoles": False}}
-    cluster.install(values | {"operator": {"allowHostPathVolumes": True}}, namespace=OPEN)
+    cluster.install(values | {"operator": {"allowHostPathVolumes": True, "csiDrivers": [DRIVER]}}, namespace=OPEN)
     found = Account(cluster, OPEN)
     await_policies(found)
     yield found
@@ -185,6 +186,14 @@ def test_volumes_of_the_nodes_are_asked_for(account: Account, generous: Account)
     assert "operator.allowHostPathVolumes" in said[:MAX_SAID]
     assert generous.tries("POST", agent(source=HOST_PATH)) == (201, "")
     assert generous.tries("POST", changed(agent(), privileged))[0] == 403
+
+
+def test_csi_drivers_are_asked_for(account: Account, generous: Account) -> None:
+    assert account.tries("POST", agent(source=DRIVEN))[0] == 403
+    assert generous.tries("POST", agent(source=DRIVEN)) == (201, "")
+    status, said = generous.tries("POST", agent(source={"csi": {"driver": f"{DRIVER}.org"}}))
+    assert status == 403
+    assert "operator.csiDrivers" in said[:MAX_SAID]
 
 
 def test_its_finalizer_and_annotations_are_its_own_to_set(account: Account) -> None:

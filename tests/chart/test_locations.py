@@ -269,6 +269,16 @@ def test_a_directory_of_the_nodes_is_taken_where_the_operator_takes_them() -> No
         }
 
 
+def test_volumes_of_a_csi_driver_are_taken_where_the_operator_takes_them() -> None:
+    volume: Json = {"csi": {"driver": "files.example", "volumeAttributes": {"share": "backups"}}}
+    values = {"backups": {"filesystem": {"enabled": True, "volume": volume}}}
+    done = helm("template", "wvb", CHART, "--api-versions", KNOWN[0], values=values)
+    assert done.returncode != 0
+    assert "operator.csiDrivers: [files.example]" in done.stderr
+    allowed = {**values, "operator": {"csiDrivers": ["files.example"]}}
+    assert the(render(allowed, api_versions=KNOWN), LOCATION)["spec"] == {"filesystem": {"volume": volume}}
+
+
 REFUSED: list[tuple[str, Json, str]] = [
     ("s3", {"envconfig": {"BACKUP_S3_ENDPOINT": "http://minio", "BACKUP_S3_USE_SSL": True}}, "contradict each other"),
     ("s3", {"envconfig": {"BACKUP_S3_AUTH_PROXY_ENDPOINT": "http://broker"}}, "BACKUP_S3_AUTH_PROXY_ENDPOINT asks"),

@@ -66,6 +66,8 @@ def stored_before() -> Iterator[Bad]:
     yield Bad(location, "no-kind", body(location, "no-kind", {}), "LocationInvalid")
     host = volume % '{"hostPath":{"path":"/"}}'
     yield Bad(location, "host-path", body(location, "host-path", host), "HostPathForbidden")
+    driver = volume % '{"csi":{"driver":"smb.csi.k8s.io","nodePublishSecretRef":{"name":"database"}}}'
+    yield Bad(location, "csi-driver", body(location, "csi-driver", driver), "CsiDriverForbidden")
     for kind in ("WeaviateBackup", "WeaviateRestore"):
         changes: dict[str, Json] = {
             "long-target": {"target": {"statefulSet": "x" * 100_000}},

@@ -15,7 +15,7 @@ from tests.weaviate_server import WeaviateCluster
 from weaviate_backup.core.restore_plan import RestoreVerdict, RestoreWishes, TargetFacts, plan_restore
 from weaviate_backup.core.session import BackupOrder, NodeReport, RestoreOrder, SessionOrder, Step
 
-SECONDS = 120.0
+SECONDS = 300.0
 POLL_SECONDS = 0.3
 
 

@@ -148,6 +148,11 @@ WeaviateBackupLocation and the `data` of the Secret that it needs.
 {{- $_ := set $filesystem "path" $within }}
 {{- end }}
 {{- end }}
+{{- with $filesystem.volume.csi }}
+{{- if not (has .driver $.root.Values.operator.csiDrivers) }}
+{{- fail (printf "backups.filesystem: the operator gives volumes of the CSI driver %s to agents only with operator.csiDrivers: [%s]. Set that, or name another volume, such as backups.filesystem.volume: {persistentVolumeClaim: {claimName: backups}}" .driver .driver) }}
+{{- end }}
+{{- end }}
 {{- with $filesystem.volume.hostPath }}
 {{- if not $.root.Values.operator.allowHostPathVolumes }}
 {{- fail (printf "backups.filesystem: hostPath %s is a directory of the nodes, which the operator gives to agents only with operator.allowHostPathVolumes: true. Set that, or name another volume, such as backups.filesystem.volume: {persistentVolumeClaim: {claimName: backups}}" .path) }}

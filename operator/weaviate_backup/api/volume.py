@@ -64,7 +64,7 @@ class PublishSecretReference(ApiModel):
 
 
 class CsiVolume(ApiModel):
-    """A volume that a CSI driver makes for each pod; the driver must be meant for that."""
+    """A volume that a CSI driver makes for each pod. Refused unless the operator's settings list the driver."""
 
     driver: Annotated[str, Field(min_length=1, max_length=63, pattern=r"^[A-Za-z0-9]([-A-Za-z0-9._]*[A-Za-z0-9])?$")]
     fs_type: Annotated[str | None, Field(max_length=64, pattern=r"^[A-Za-z0-9][-A-Za-z0-9._]*$")] = None
@@ -92,7 +92,7 @@ class Volume(ApiModel):
     nfs: NfsVolume | None = None
     """An export of an NFS server."""
     csi: CsiVolume | None = None
-    """A volume that a CSI driver makes for each pod."""
+    """A volume that a CSI driver makes for each pod; one of the drivers in operator.csiDrivers."""
     host_path: HostPathVolume | None = None
     """A directory of every node, such as one that the nodes mount themselves. Needs operator.allowHostPathVolumes."""
 

@@ -106,7 +106,7 @@ class BackupDriver(OperationDriver):
             spec.location_ref.name,
             writing=True,
             path=spec.config.path,
-            allow_host_path=self._settings.allow_host_path_volumes,
+            volumes=self._settings.volumes,
         )
         refusals += (*location.refusals, *await self._runtime.refusals())
         if location.spec is not None:

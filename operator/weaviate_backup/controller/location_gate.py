@@ -16,7 +16,7 @@ from weaviate_backup.core.location_watch import PROBING, SUSPENDED
 from weaviate_backup.core.orders import conflict
 from weaviate_backup.core.session import Failure
 from weaviate_backup.core.signing import refuse_bad_keys
-from weaviate_backup.core.store_volume import refuse_volume
+from weaviate_backup.core.store_volume import VolumesAllowed, refuse_volume
 from weaviate_backup.errors import InvalidInput, Permanent
 from weaviate_backup.kube import LOCATIONS, SECRETS, Kube
 
@@ -44,10 +44,12 @@ class Secrets:
 
 
 async def read_location(
-    kube: Kube, namespace: str, name: str, *, writing: bool, path: str | None, allow_host_path: bool
+    kube: Kube, namespace: str, name: str, *, writing: bool, path: str | None, volumes: VolumesAllowed | None
 ) -> LocationView:
-    """With `path`, the location is used at that path instead of its own. Raises `InvalidInput` when it names what
-    cannot be, or cannot be read."""
+    """With `path`, the location is used at that path instead of its own; `volumes` as for `refuse_volume`.
+
+    Raises `InvalidInput` when it names what cannot be, or cannot be read.
+    """
     found = await kube.get(LOCATIONS, namespace, name)
     if found is None:
         message = f"there is no WeaviateBackupLocation {name!r} in namespace {namespace}"
@@ -56,7 +58,7 @@ async def read_location(
     spec = read_object(LocationSpec, found.get("spec"), where=f"{where}: spec", cure=cure)
     check_shapes(spec, where=f"{where}: spec", cure=cure)
     try:
-        refuse_volume(spec, allow_host_path=allow_host_path)
+        refuse_volume(spec, volumes)
     except Permanent as error:
         return LocationView(None, (_passing(error.reason, f"location {name} cannot be used: {error.message}"),))
     status = read_or_new(LocationStatus, found.get("status") or {})

@@ -246,7 +246,7 @@ async def _create(
     names: dict[str, str],
     made: OperationCertificates,
 ) -> None:
-    refuse_volume(spec, allow_host_path=settings.allow_host_path_volumes)
+    refuse_volume(spec, settings.volumes)
     image = AgentImage(settings.agent_image, settings.agent_image_pull_policy, settings.trusted_store_hosts)
     try:
         await operation_secrets.provide(kube, owner, operation_secrets.mounted_by_agents(made, None))

@@ -196,7 +196,7 @@ def _refuse(seen: _Seen, settings: OperatorSettings) -> None:
     """What needs no pod to be known."""
     if seen.spec.suspend:
         raise Permanent(SUSPENDED, "spec.suspend is set; the location is not tried")
-    refuse_volume(seen.spec, allow_host_path=settings.allow_host_path_volumes)
+    refuse_volume(seen.spec, settings.volumes)
     for refusal in refuse_bad_keys(seen.spec):
         raise Permanent(refusal.reason, refusal.message)
     if seen.secrets.missing:
@@ -207,7 +207,7 @@ def _refuse(seen: _Seen, settings: OperatorSettings) -> None:
 def _forbidden(seen: _Seen, settings: OperatorSettings) -> bool:
     """The operator's settings may have changed since the location was tried."""
     try:
-        refuse_volume(seen.spec, allow_host_path=settings.allow_host_path_volumes)
+        refuse_volume(seen.spec, settings.volumes)
     except Permanent:
         return True
     return False

@@ -322,7 +322,7 @@ class OperationRuntime:
 
     def _manifest(self, node: str, name: str, cluster: ClusterView | None, request: OperationRequest) -> Json:
         plan = self._known().plan
-        refuse_volume(plan.location, allow_host_path=self.settings.allow_host_path_volumes)
+        refuse_volume(plan.location, self.settings.volumes)
         told = self.settings
         image = AgentImage(told.agent_image, told.agent_image_pull_policy, told.trusted_store_hosts)
         lease = self.settings.agent_lease_seconds

@@ -204,8 +204,8 @@ class RestoreDriver(OperationDriver):
         namespace = self._owner.namespace
         if source.backup_ref is None:
             name = source.location_ref.name if source.location_ref else ""
-            allowed = self._settings.allow_host_path_volumes
-            view = await read_location(self._kube, namespace, name, writing=False, path=path, allow_host_path=allowed)
+            volumes = self._settings.volumes
+            view = await read_location(self._kube, namespace, name, writing=False, path=path, volumes=volumes)
             return Source(view.spec, source.backup_id or "", view.refusals, pin_of_spec(source))
         body = await self._kube.get(BACKUPS, namespace, source.backup_ref.name)
         if body is None:
@@ -215,7 +215,7 @@ class RestoreDriver(OperationDriver):
         status = backup.status
         try:
             if status.location is not None:
-                refuse_volume(status.location, allow_host_path=self._settings.allow_host_path_volumes)
+                refuse_volume(status.location, self._settings.volumes)
         except Permanent as error:
             message = f"WeaviateBackup {source.backup_ref.name}: {error.message}"
             return Source(None, "", (conflict(error.reason, message),))
@@ -232,9 +232,7 @@ class RestoreDriver(OperationDriver):
     async def _verified_as_now(self, backup: Backup, then: LocationSpec) -> LocationSpec:
         """A backup that its status does not pin is held to the signatures that its location asks for by now."""
         name = backup.spec.location_ref.name
-        view = await read_location(
-            self._kube, self._owner.namespace, name, writing=False, path=None, allow_host_path=True
-        )
+        view = await read_location(self._kube, self._owner.namespace, name, writing=False, path=None, volumes=None)
         return then if view.spec is None else then.model_copy(update={"verify": view.spec.verify})
 
     async def _show(

@@ -27,6 +27,10 @@ REASON = r"[A-Z][A-Za-z0-9]{0,63}"
 """One CamelCase word: it becomes the reason of a condition."""
 
 
+class AgentRefusal(Permanent):
+    """The agent's own word that it does not do what it was asked for."""
+
+
 @dataclass(frozen=True)
 class ClientIdentity:
     """PEM of the operation's authority and of the operator's own certificate in it. Never printed."""
@@ -124,9 +128,14 @@ class AgentClient:
             )  # fmt: skip
         except (TimeoutError, aiohttp.ClientError, OSError) as error:
             raise Transient("AgentUnreachable", f"{what}: {excerpt(str(error)) or type(error).__name__}") from error
+        except Permanent as error:
+            if method == "GET" or isinstance(error, AgentRefusal):
+                raise
+            message = f"{error.message}; whether the agent took the order, its report will tell"
+            raise Transient(error.reason, message) from error
 
 
-def _failure(answer: Answer, what: str) -> Transient | Permanent:
+def _failure(answer: Answer, what: str) -> Transient | AgentRefusal:
     said = _object(answer, what)
     reason = str(said.get("reason") or "")
     if re.fullmatch(REASON, reason) is None:
@@ -134,7 +143,7 @@ def _failure(answer: Answer, what: str) -> Transient | Permanent:
     message = excerpt(str(said.get("message") or answer.text))
     if answer.status == 409 and reason != "SessionConflict":
         return Transient(reason, message)  # a step before it is missing: looking again finds that out
-    return Transient(reason, message) if answer.status in (429, 503) else Permanent(reason, message)
+    return Transient(reason, message) if answer.status in (429, 503) else AgentRefusal(reason, message)
 
 
 def _object(answer: Answer, what: str) -> dict[str, Any]:

@@ -25,7 +25,7 @@ from weaviate_backup.controller import agent_links, driving
 from weaviate_backup.controller.agent_links import AgentAddress, AgentLinks
 from weaviate_backup.controller.certificates import issue, server_name
 from weaviate_backup.core.session import NodeReport, SessionOrder, Step, StepCommand, StoreOrder
-from weaviate_backup.errors import BackupError, Transient
+from weaviate_backup.errors import BackupError, Permanent, Transient
 from weaviate_backup.kube import PODS, Kube
 from weaviate_backup.weaviate import rest
 from weaviate_backup.weaviate.rest import NodeClient, RestClient
@@ -191,13 +191,32 @@ async def test_an_agent_that_answers_at_once_is_not_asked_without_end(
     assert 1 < asked <= 5 + 2 + 2
 
 
-async def test_an_agent_whose_answers_are_of_no_use_is_left_to_its_lease(tmp_path: Path) -> None:
+async def test_an_agent_whose_answers_are_of_no_use_is_left_to_its_lease(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     """Each question renews it, and who counts as silent must become so."""
-    longest_seconds = agent_links.USELESS_ANSWERS * agent_links.LONGEST_PAUSE_SECONDS
-    asked = await followed(b'{"revision": "of another version"}', tmp_path, seconds=1 + longest_seconds)
-    assert asked == agent_links.USELESS_ANSWERS
-    asked = await followed(b"{}", tmp_path, seconds=1 + longest_seconds, silence_seconds=0.5)
-    assert asked > agent_links.USELESS_ANSWERS
+    monkeypatch.setattr(agent_links, "USELESS_SECONDS", 1.0)
+    useless = b'{"revision": "of another version"}'
+    assert 3 <= await followed(useless, tmp_path, seconds=8) <= 10
+    assert await followed(useless, tmp_path, seconds=8, silence_seconds=0.5) > 12
+
+
+async def test_an_unreadable_answer_to_an_order_is_no_refusal(tmp_path: Path) -> None:
+    """The agent may be at work; what it says next tells."""
+    for answer in (whole(b'{"revision": -1}'), whole(b"[" * 5000), TRICKS["endless body"]):
+        with HostileServer(answer, tls=agents_tls(tmp_path)) as server:
+            async with FAMILIES[AgentClient](server, tmp_path) as agent:
+                for order in (agent.take(ARGUMENTS["command"]), agent.put_session(ARGUMENTS["order"])):
+                    with pytest.raises(Transient):
+                        await order
+                with pytest.raises(BackupError):
+                    await agent.report()
+    refusal = json.dumps({"reason": "NodeMismatch", "message": "not this node"}).encode()
+    with HostileServer(whole(refusal, status="422 Unprocessable"), tls=agents_tls(tmp_path)) as server:
+        async with FAMILIES[AgentClient](server, tmp_path) as agent:
+            with pytest.raises(Permanent, match="NodeMismatch"):
+                await agent.take(ARGUMENTS["command"])
+    await asyncio.sleep(0.2)  # a TLS connection closes when the other end has
 
 
 async def followed(answer: bytes, directory: Path, *, seconds: float, silence_seconds: float = 60) -> int:

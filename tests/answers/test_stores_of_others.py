@@ -43,6 +43,7 @@ OF_STORES: dict[str, Trick] = {
         XML,
     ),
     "wide XML": whole(wide(15 << 20, b"<a/>").replace(b"[", b"<a>").replace(b"{}]", b"</a>"), XML),
+    "an element of many words": whole(b"<a " + b"".join(b'a%d=""\n' % n for n in range(1_200_000)) + b"/>", XML),
     "deep XML": whole(b"<a>" * 150_000 + b"</a>" * 150_000, XML),
     "endless XML": endless(
         lambda: iter(lambda: b"<a>" + b" " * 60_000 + b"</a>", b""), first=head("200 OK", XML) + b"<a>"

@@ -12,14 +12,17 @@ from tests.api_server import Json
 from tests.controller.conftest import Stage, phase_of
 from tests.controller.test_backup_runs import LOCATION, add_secret, start
 
+from weaviate_backup.api.backup import Backup, BackupStatus
 from weaviate_backup.api.names import API_VERSION, BACKUP_KIND
 from weaviate_backup.api.resources import Resource
 from weaviate_backup.api.restore import Restore
-from weaviate_backup.controller import pod_state
+from weaviate_backup.controller import backup_status, backups, pod_state
 from weaviate_backup.controller.agent_pods import Owner, pod_name
+from weaviate_backup.controller.backup_status import Sight
 from weaviate_backup.controller.backups import BackupDriver
 from weaviate_backup.controller.restores import RestoreDriver
 from weaviate_backup.core import ending, world
+from weaviate_backup.core.backup_machine import BackupState
 from weaviate_backup.core.orders import STORE_WORKER
 from weaviate_backup.core.session import Failure, Step
 from weaviate_backup.errors import Permanent, Transient
@@ -239,6 +242,43 @@ async def test_an_operation_under_way_ends_on_a_wish_whatever_cannot_be_read(  #
         await stage.phase("nightly", "Uploading")
     with blinded(kube, method, resource, error):
         assert await driven(stage, kube, "nightly", wish) == "Canceled"
+
+
+@pytest.mark.parametrize("who", ["our own model", "the API server"])
+@pytest.mark.parametrize("wish", ["cancel", "delete"])
+async def test_what_no_status_takes_is_left_out(
+    stage: Stage, kube: Kube, who: str, wish: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """What agents say stands in the status, which stands before every command, and so before every end."""
+    stage.script.hold.add(Step.UPLOAD)
+    async with stage.operator():
+        await start(stage)
+        await stage.phase("nightly", "Uploading")
+
+    def odd(backup: Backup, state: BackupState, *, sight: Sight, **rest: Any) -> BackupStatus:
+        made = backup_status.show_backup(backup, state, sight=sight, **rest)
+        if not sight.reports:
+            return made
+        if who == "our own model":
+            BackupStatus.model_validate({"progress": {"bytesTotal": -1}})
+        return made.model_copy(update={"weaviate_status": "x" * 5000})
+
+    monkeypatch.setattr(backups, "show_backup", odd)
+    assert await driven(stage, kube, "nightly", wish) == "Canceled"
+
+
+async def test_whatever_is_wrong_with_it_a_deleted_object_goes(
+    stage: Stage, kube: Kube, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def broken(*_: Any, **__: Any) -> BackupStatus:
+        raise ValueError("no status at all")
+
+    async with stage.operator():
+        await start(stage, secret=False)
+        await stage.phase("nightly", "Pending")
+    monkeypatch.setattr(backups, "show_backup", broken)
+    monkeypatch.setattr(world, "LEASE_MARGIN_SECONDS", -stage.settings.agent_lease_seconds)
+    assert await driven(stage, kube, "nightly", "delete") == "Failed"
 
 
 async def test_what_is_deleted_is_let_go_in_order_until_its_patience_ends(

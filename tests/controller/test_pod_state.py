@@ -1,11 +1,12 @@
 """What is kept of an agent's pod says all that is asked of it, and no more than a pod can have to say."""
 
+from datetime import UTC, datetime, timedelta
 from typing import Any
 
 import pytest
 
 from weaviate_backup.api.resources import POD, only
-from weaviate_backup.controller.pod_state import MOST_BYTES, agent_address, agent_pod_state, reduced
+from weaviate_backup.controller.pod_state import MOST_BYTES, agent_address, agent_pod_state, may_end, reduced
 from weaviate_backup.layout.json_bounds import memory_of
 
 Json = dict[str, Any]
@@ -61,3 +62,23 @@ def test_of_a_pod_with_more_to_say_only_that_it_is_there() -> None:
     kept = reduced({"metadata": METADATA, "status": status})
     assert kept["metadata"]["uid"] == "u" and "status" not in kept
     assert agent_address(kept, "agent") is None
+
+
+@pytest.mark.parametrize(
+    ("seconds", "told", "worth"),
+    [
+        (None, False, True),
+        (None, True, False),
+        (10, True, True),
+        (-30, True, True),
+        (-3600, True, False),
+        (3e8, True, False),
+    ],
+    ids=["not told", "made anew", "ending", "slow", "kept by a finalizer", "kept by its grace"],
+)
+def test_whose_end_is_waited_for(seconds: float | None, told: bool, worth: bool) -> None:
+    now = datetime(2026, 11, 30, tzinfo=UTC)
+    metadata = dict(METADATA)
+    if seconds is not None:
+        metadata["deletionTimestamp"] = (now + timedelta(seconds=seconds)).isoformat()
+    assert may_end({"metadata": metadata}, now, told=told) is worth

@@ -53,9 +53,15 @@ def agents(pod: AgentPod, troubled: tuple[str, ...]) -> Agents:
 
 
 def backup(
-    seen: Agents, *, committer: str | None, now: datetime = NOW, plan: PlannedBackup | None = PLAN
+    seen: Agents,
+    *,
+    committer: str | None,
+    now: datetime = NOW,
+    plan: PlannedBackup | None = PLAN,
+    silent_since: datetime | None = NOW,
+    unseen: Failure | None = None,
 ) -> BackupDecision:
-    nodes = tuple(NodeState(name, phase=NodePhase.VERIFIED, silent_since=NOW) for name in NODES)
+    nodes = tuple(NodeState(name, phase=NodePhase.VERIFIED, silent_since=silent_since) for name in NODES)
     state = BackupState(
         phase=BackupPhase.FINALIZING,
         phase_since=NOW,
@@ -63,7 +69,7 @@ def backup(
         wrote=True,
         committer=committer,
     )
-    world = BackupWorld(agents=seen, lease=Lease.OURS, plan=plan, remains=True)
+    world = BackupWorld(agents=seen, lease=Lease.OURS, plan=plan, remains=True, unseen=unseen)
     request = BackupRequest(uid=UID, created_at=NOW, timeout_seconds=TIMEOUT_SECONDS, deleting=True)
     if committer is None:
         request = BackupRequest(uid=UID, created_at=NOW, timeout_seconds=TIMEOUT_SECONDS)
@@ -94,10 +100,12 @@ def test_one_who_was_told_to_commit_is_waited_for_beyond_the_timeout(late_second
     assert backup(agents(RUNNING, ()), committer=NODES[0], now=now).state.phase is phase
 
 
-def restore(seen: Agents, *, now: datetime = NOW) -> RestoreDecision:
-    nodes = tuple(NodeState(name, phase=NodePhase.PLACED, silent_since=NOW) for name in NODES)
+def restore(
+    seen: Agents, *, now: datetime = NOW, silent_since: datetime | None = NOW, unseen: Failure | None = None
+) -> RestoreDecision:
+    nodes = tuple(NodeState(name, phase=NodePhase.PLACED, silent_since=silent_since) for name in NODES)
     state = RestoreState(phase=RestorePhase.APPLYING, phase_since=NOW, nodes=nodes, applier=NODES[0])
-    world = RestoreWorld(agents=seen, lease=Lease.OURS, plan=RESTORE_PLAN, remains=True)
+    world = RestoreWorld(agents=seen, lease=Lease.OURS, plan=RESTORE_PLAN, remains=True, unseen=unseen)
     return decide_restore(RestoreRequest(uid=UID, created_at=NOW, timeout_seconds=TIMEOUT_SECONDS), state, world, now)
 
 
@@ -151,6 +159,23 @@ def test_a_restore_that_is_applied_or_is_being_applied_is_not_given_up_by_the_cl
     goes_on = at_work(Step.APPLY, StepPhase.RUNNING)
     assert restore(goes_on, now=OVERDUE).state.phase is RestorePhase.APPLYING
     assert restore(goes_on, now=OVERDUE + timedelta(seconds=AT_WORK_SECONDS)).state.phase is RestorePhase.ABORTING
+
+
+NOBODY = Agents(operation_uid=UID, pods={}, reports={}, troubles={})
+BUSY = Failure(reason="KubernetesUnavailable", message="429", transient=True)
+
+
+@pytest.mark.parametrize("silent_seconds", [None, 0, PATIENCE_SECONDS - 1])
+def test_a_moment_of_silence_or_blindness_takes_nothing_back(silent_seconds: int | None) -> None:
+    """The commit or the apply may be going on: what it needs is not taken away because one question had no answer."""
+    since = None if silent_seconds is None else OVERDUE - timedelta(seconds=silent_seconds)
+    for seen, unseen in ((agents(RUNNING, ()), None), (NOBODY, BUSY)):
+        told = backup(seen, committer=NODES[0], now=OVERDUE, silent_since=since, unseen=unseen)
+        assert (told.state.phase, told.commands) == (BackupPhase.FINALIZING, ())
+        applying = restore(seen, now=OVERDUE, silent_since=since, unseen=unseen)
+        assert (applying.state.phase, applying.commands) == (RestorePhase.APPLYING, ())
+        later = OVERDUE + timedelta(seconds=AT_WORK_SECONDS)
+        assert restore(seen, now=later, silent_since=since, unseen=unseen).state.phase is RestorePhase.ABORTING
 
 
 def test_an_answer_to_the_commit_that_cannot_be_read_says_nothing_of_what_it_did() -> None:

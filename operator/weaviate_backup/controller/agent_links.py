@@ -7,6 +7,7 @@ Secrets of a namespace can answer as an agent, so what is remembered of one name
 import asyncio
 import contextlib
 import logging
+import math
 import ssl
 from collections import Counter
 from collections.abc import Callable, Mapping
@@ -22,14 +23,16 @@ from weaviate_backup.layout.json_bounds import values_in
 POLL_SECONDS = 20.0
 FIRST_PAUSE_SECONDS, LONGEST_PAUSE_SECONDS = 0.1, 1.0
 """Between two attempts at an agent that does not answer: often while it starts, then ever less."""
-USELESS_ANSWERS = 5
-"""One after the other: such an agent is not asked on, or our questions would renew the lease of one that counts as
-silent."""
+USELESS_SECONDS = 30.0
+"""Whoever answers, and has said nothing of use for so long, is not asked on: our questions would renew the lease of an
+agent that counts as silent."""
 PROGRESS_SECONDS = 1.0
 """Progress alone, of all agents together, wakes no more often; whoever looks for another reason sees it sooner."""
 FIRST_ANSWER_SECONDS = 2.0
 MOST_BYTES = 32 << 20
 """Of the reports of all agents in one namespace, as they lie in memory."""
+TOO_LARGE = "ReportsTooLarge"
+"""Said of all agents of a namespace, and of none that it could do something about it."""
 VALUE_BYTES = 100
 """What a value of a report takes besides its text."""
 log = logging.getLogger(__name__)
@@ -116,15 +119,16 @@ class AgentLinks:
         await link.client.close()
 
     async def _poll(self, node: str, link: _Link) -> None:
-        pause, useless, clock = FIRST_PAUSE_SECONDS, 0, asyncio.get_running_loop().time
-        pace = Pace(clock())
+        pause, clock = FIRST_PAUSE_SECONDS, asyncio.get_running_loop().time
+        pace, useless_since = Pace(clock()), math.inf
         while True:
             await asyncio.sleep(pace.take(clock()))  # whoever answers at once is not asked without end
             known = link.answer.revision if isinstance(link.answer, NodeReport) else None
             try:
                 report = await link.client.report(after=known, wait_seconds=0.0 if known is None else POLL_SECONDS)
+                useless_since = math.inf
                 self._remember(link, report)
-                pause, useless = FIRST_PAUSE_SECONDS, 0
+                pause = FIRST_PAUSE_SECONDS
             except BackupError as error:
                 if not isinstance(link.answer, Unreachable):
                     log.info("the agent on %s does not answer: %s", node, error.message)
@@ -132,8 +136,10 @@ class AgentLinks:
                     self._account()
                     self._wake()
                 link.first.set()
-                useless = useless + 1 if isinstance(error, Permanent) else 0
-                await asyncio.sleep(pause if useless < USELESS_ANSWERS else self._silence_seconds)
+                if isinstance(error, Permanent) and error.reason != TOO_LARGE:
+                    useless_since = min(useless_since, clock())
+                useless = clock() - useless_since > USELESS_SECONDS
+                await asyncio.sleep(self._silence_seconds if useless else pause)
                 pause = min(1.2 * pause, LONGEST_PAUSE_SECONDS)
 
     def _remember(self, link: _Link, report: NodeReport) -> None:
@@ -183,7 +189,7 @@ class AgentLinks:
         _held[self._whose] += more
         if more > 0 and _held[self._whose] > MOST_BYTES:
             message = f"the reports of all agents in namespace {self._whose} take more than {MOST_BYTES >> 20} MiB"
-            raise Permanent("ReportsTooLarge", f"{message}; run fewer operations there at a time")
+            raise Permanent(TOO_LARGE, f"{message}; run fewer operations there at a time")
         if not _held[self._whose]:
             del _held[self._whose]
 

@@ -5,7 +5,6 @@ second. All memory is in the status and, for the plan, in the operation's Secret
 """
 
 import logging
-import time
 from collections.abc import Mapping, Sequence
 from datetime import UTC, datetime
 from functools import partial
@@ -13,12 +12,10 @@ from typing import Any
 
 from weaviate_backup import metrics
 from weaviate_backup.api.backup import Backup, BackupPhase, BackupStatus, DeletionPolicy
-from weaviate_backup.api.bounds import status_json
-from weaviate_backup.api.names import API_VERSION, BACKUP_KIND
 from weaviate_backup.api.operation_spec import Method
 from weaviate_backup.api.reading import check_shapes, read_object
 from weaviate_backup.controller import events, leases
-from weaviate_backup.controller.agent_pods import Owner, pod_name
+from weaviate_backup.controller.agent_pods import Owner
 from weaviate_backup.controller.backup_status import Sight, remember_backup, show_backup
 from weaviate_backup.controller.cluster_view import ask_weaviate, in_schema, read_cluster
 from weaviate_backup.controller.leases import LeaseView
@@ -182,25 +179,15 @@ class BackupDriver(OperationDriver):
         self, backup: Backup, before: BackupState, decision: BackupDecision, world: BackupWorld, now: datetime
     ) -> bool:
         """Whether the status is as it should be now; progress alone may wait for the next second."""
-        plan = self._plan
-        pods = {node: pod_name(self._owner, node, plan.nodes if plan else ()) for node in world.agents.pods}
-        notes = {**self._runtime.notes, "server": self._line.note}
-        sight = Sight(reports=world.agents.reports, pods=pods, notes=notes, server=world.server)
-        shown = status_json(show_backup(backup, decision.state, plan=plan, sight=sight, now=now))
-        if shown == status_json(backup.status) and backup.status.observed_generation is not None:
-            return True
-        remembered = decision.state != before
-        if not remembered and time.monotonic() - self._shown_at < SHOW_SECONDS:
+        show = partial(show_backup, backup, decision.state, now=now)
+        seen = Sight(reports=world.agents.reports, server=world.server)
+        if not await self._write(backup.status, show, world.agents, seen, remembered=decision.state != before):
             return False
-        metadata = {"name": self._owner.name, "namespace": self._owner.namespace}
-        body = {"apiVersion": API_VERSION, "kind": BACKUP_KIND, "metadata": metadata, "status": shown}
-        await self._kube.apply(BACKUPS, body, subresource="status")
-        self._shown_at = time.monotonic()
         if decision.state.phase is not before.phase:
-            await self._announce(backup, decision.state, shown, now)
+            await self._announce(backup, decision.state, now)
         return True
 
-    async def _announce(self, backup: Backup, state: BackupState, shown: dict[str, object], now: datetime) -> None:
+    async def _announce(self, backup: Backup, state: BackupState, now: datetime) -> None:
         phase = state.phase
         failed = phase in (BackupPhase.ABORTING, BackupPhase.FAILED)
         reason = state.reason if phase in (BackupPhase.ABORTING, BackupPhase.FAILED) and state.reason else str(phase)
@@ -208,15 +195,9 @@ class BackupDriver(OperationDriver):
         log.info("%s: %s%s", self.name, phase, f" ({state.reason}: {state.message})" if state.reason else "")
         await events.record(self._kube, self._owner, reason=reason, message=message, warning=failed, now=now)
         if phase is BackupPhase.COMPLETED:
-            warnings = shown.get("warnings")
-            for warning in warnings if isinstance(warnings, list) else []:
+            for each in self._shown.get("warnings") or ():
                 await events.record(
-                    self._kube,
-                    self._owner,
-                    reason=warning["reason"],
-                    message=warning["message"],
-                    warning=True,
-                    now=now,
+                    self._kube, self._owner, reason=each["reason"], message=each["message"], warning=True, now=now
                 )
         if phase.is_terminal:
             _measure(backup, state, self._owner, now)

@@ -30,6 +30,7 @@ from weaviate_backup.core.topology import (
 from weaviate_backup.errors import Permanent, Transient, excerpt
 from weaviate_backup.kube import CLAIMS, CONFIG_MAPS, PODS, SECRETS, STATEFUL_SETS, Kube
 from weaviate_backup.layout.json_bounds import MIB, memory_of
+from weaviate_backup.layout.plain_names import checked_name
 from weaviate_backup.layout.versions import version_key
 from weaviate_backup.weaviate.raft import RaftClient
 from weaviate_backup.weaviate.rest import BACKUP_MODULES, RestClient
@@ -224,6 +225,8 @@ async def _ask_all(cluster: ClusterView, key: str | None) -> ServerView:
     if memory_of((collections, aliases)) > MOST_NAMES_BYTES:
         message = f"Weaviate at {first.address} names {len(collections)} collections and {len(aliases)} aliases"
         raise Permanent("AnswerTooLarge", f"{message}: more than are backed up; delete those that are not needed")
+    for name in (*collections, *aliases, *aliases.values()):
+        checked_name(name, what=f"a collection or an alias at {first.address}")
     for node in cluster.nodes:
         if node.name not in unready and listed.get(node.name) != HEALTHY:
             unready[node.name] = f"Weaviate says {listed.get(node.name, 'nothing')} of it"

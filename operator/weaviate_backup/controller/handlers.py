@@ -199,7 +199,8 @@ def _register_locations(registry: kopf.OperatorRegistry, operations: Operations)
         task = operations.locations.get(owner.uid)
         if type == "DELETED":
             operations.locations.pop(owner.uid, None)
-            operations.wake(owner.uid).set()
+            if wake := operations.wakes.pop(owner.uid, None):
+                wake.set()  # its driver finds that it is gone
         elif task is None or task.done():
             wake = operations.wake(owner.uid)
             driven = LocationDriver(operations.kube, operations.settings, owner, wake=wake)

@@ -31,10 +31,11 @@ from weaviate_backup.core.session import (
     Step,
     StepCommand,
     StepPhase,
+    StepReport,
     StoreOrder,
 )
 from weaviate_backup.core.store_volume import refuse_volume
-from weaviate_backup.errors import BackupError, Transient
+from weaviate_backup.errors import BackupError, Permanent, Transient
 from weaviate_backup.kube import PODS, AlreadyExists, Kube
 from weaviate_backup.settings import OperatorSettings
 
@@ -214,12 +215,12 @@ class _Worker:
         clock = asyncio.get_running_loop().time
         pace, until = Pace(clock()), clock() + PROBE_SECONDS
         report = await self._client.take(StepCommand(operation_uid=self._owner.uid, step=step, peers=peers))
-        while report.steps[step].phase is StepPhase.RUNNING:
+        while (taken := _taken(report, step)).phase is StepPhase.RUNNING:
             if clock() > until:
                 raise Transient("ProbeTimedOut", f"{self.node} did not end its {step} within {PROBE_SECONDS:.0f} s")
             await asyncio.sleep(pace.take(clock()))
             report = await self._client.report(after=report.revision, wait_seconds=10.0)
-        return report, report.steps[step].failure
+        return report, taken.failure
 
     def _order(self) -> SessionOrder:
         return SessionOrder(
@@ -235,6 +236,12 @@ class _Worker:
 
     def _see(self, **changes: Any) -> None:
         self.sight = replace(self.sight, **changes)
+
+
+def _taken(report: NodeReport, step: Step) -> StepReport:
+    if step not in report.steps:
+        raise Permanent("AgentIncompatible", f"{report.node} was told to {step}, and does not speak of it")
+    return report.steps[step]
 
 
 async def _create(

@@ -5,30 +5,40 @@ nothing that somebody laid in its way keeps an operation from hearing that it wa
 """
 
 import asyncio
+import logging
+import time
 from abc import ABC, abstractmethod
 from collections.abc import Awaitable, Callable
+from dataclasses import replace
 from datetime import UTC, datetime
 from typing import ClassVar, TypeVar
 
 from weaviate_backup.api.backup import BackupSpec, BackupStatus
+from weaviate_backup.api.bounds import status_json
 from weaviate_backup.api.durations import parse_duration
+from weaviate_backup.api.names import API_VERSION
 from weaviate_backup.api.reading import SPEC_INVALID
 from weaviate_backup.api.resources import Resource
 from weaviate_backup.api.restore import RestoreSpec, RestoreStatus
-from weaviate_backup.controller.agent_pods import Owner
+from weaviate_backup.api.status import OperationStatus
+from weaviate_backup.controller.agent_pods import Owner, pod_name
+from weaviate_backup.controller.backup_status import Sight
 from weaviate_backup.controller.operations import Json, OperationRequest, OperationRuntime
 from weaviate_backup.controller.refusing import end_refused
 from weaviate_backup.controller.server_operations import ServerLine
 from weaviate_backup.core.orders import Lease, PlannedBackup, PlannedRestore, seconds_since
 from weaviate_backup.core.stepping import Agents
 from weaviate_backup.core.world import World, patience_of
-from weaviate_backup.errors import InvalidInput, Permanent
+from weaviate_backup.errors import BackupError, InvalidInput, Permanent, Transient, excerpt
 from weaviate_backup.kube import Kube
 from weaviate_backup.settings import OperatorSettings
 
 Seen = TypeVar("Seen", bound=World)
+Show = Callable[..., OperationStatus]
+"""The next status, from `plan` and `sight`."""
 SHOW_SECONDS = 1.0
 """Between two writes that only show progress."""
+log = logging.getLogger(__name__)
 
 
 def timeout_of(spec: BackupSpec | RestoreSpec) -> float:
@@ -66,6 +76,7 @@ class OperationDriver(ABC):
             kube, settings, owner, wake.set, self.plan_type, seen_at=seen_at or datetime.now(UTC)
         )
         self._line = ServerLine(kube, owner)
+        self._shown: Json = {}
         self._shown_at = 0.0
 
     async def close(self) -> None:
@@ -79,12 +90,15 @@ class OperationDriver(ABC):
             return None  # the deletion handler goes on from here
         try:
             return await self._turn(body)
-        except Permanent as error:
-            if not (isinstance(error, InvalidInput) or self._is_long_deleted(body)):
+        except InvalidInput as error:
+            refused: BackupError = error
+        except Transient:
+            raise
+        except Exception as error:
+            if not self._is_long_deleted(body):
                 raise
-            return await end_refused(
-                self._runtime, self.resource, body, self.status_type, error, deleting=self.deleting
-            )
+            refused = error if isinstance(error, BackupError) else Permanent("Unexpected", type(error).__name__)
+        return await end_refused(self._runtime, self.resource, body, self.status_type, refused, deleting=self.deleting)
 
     def _is_long_deleted(self, body: Json) -> bool:
         """Nobody will read the status of what is being deleted; that it cannot be written must not keep the object for
@@ -112,3 +126,34 @@ class OperationDriver(ABC):
                 await runtime.links.close()  # whoever is given up unseen is not to be kept alive by our questions
             left, failed = not runtime.removed, runtime.failed
             return kind(agents=agents, lease=Lease.UNKNOWN, remains=left, failed=failed, unseen=why)
+
+    async def _write(
+        self, known: OperationStatus, show: Show, agents: Agents, seen: Sight, *, remembered: bool
+    ) -> bool:
+        """Whether the status is as it should be now; progress alone may wait for the next second.
+
+        What plan, agents and server say is not ours: when no status takes it, it is left out. For the status stands
+        before every command, and so before every end.
+        """
+        plan = self._runtime.plan
+        pods = {node: pod_name(self._owner, node, plan.nodes if plan else ()) for node in agents.pods}
+        notes = {**self._runtime.notes, "server": self._line.note}
+        try:
+            return await self._apply(known, show(plan=plan, sight=replace(seen, pods=pods, notes=notes)), remembered)
+        except Transient:
+            raise
+        except Exception as error:  # noqa: BLE001 (whatever is wrong with it)
+            log.warning("%s: no status takes what was seen: %s", self.name, excerpt(str(error)))
+            return await self._apply(known, show(plan=None, sight=Sight()), remembered)
+
+    async def _apply(self, known: OperationStatus, wanted: OperationStatus, remembered: bool) -> bool:
+        shown = status_json(wanted)
+        if shown == status_json(known) and known.observed_generation is not None:
+            return True
+        if not remembered and time.monotonic() - self._shown_at < SHOW_SECONDS:
+            return False
+        metadata = {"name": self._owner.name, "namespace": self._owner.namespace}
+        body = {"apiVersion": API_VERSION, "kind": self._owner.kind, "metadata": metadata, "status": shown}
+        await self._kube.apply(self.resource, body, subresource="status")
+        self._shown, self._shown_at = shown, time.monotonic()
+        return True

@@ -13,6 +13,7 @@ from datetime import UTC, datetime, timedelta
 from functools import partial
 from typing import Any
 
+from weaviate_backup.agent_client import AgentClient
 from weaviate_backup.api.location import SecretKeyReference
 from weaviate_backup.api.operation_spec import AgentOptions
 from weaviate_backup.controller import agent_pods, certificates, leases, operation_secrets
@@ -39,7 +40,7 @@ from weaviate_backup.core.orders import (
     conflict,
     failure_of,
 )
-from weaviate_backup.core.session import Failure, SessionOrder
+from weaviate_backup.core.session import Failure, NodeReport, SessionOrder
 from weaviate_backup.core.stepping import Agents
 from weaviate_backup.core.store_volume import refuse_volume
 from weaviate_backup.core.topology import MOST_REPLICAS, ClusterView
@@ -211,10 +212,7 @@ class OperationRuntime:
             case PutSession(node=node):
                 await self._put_session(node, request)
             case TakeStep(node=node, command=step):
-                client = self.links.client(node)
-                if client is None:
-                    raise Transient("AgentUnreachable", f"the agent on {node} has no address")
-                self.links.learn(node, await client.take(step))
+                await self._tell(node, lambda client: client.take(step))
             case RemoveAgents():
                 await self._remove_agents()
             case _:
@@ -366,13 +364,20 @@ class OperationRuntime:
         return plan.location.signing.key_secret_ref
 
     async def _put_session(self, node: str, request: OperationRequest) -> None:
-        plan = self._known().plan
+        plan, beside = self._known().plan, node != STORE_WORKER
+        cluster = await read_cluster(self.kube, self.owner.namespace, request.stateful_set) if beside else None
+        order = request.order(node, cluster, plan)
+        await self._tell(node, lambda client: client.put_session(order))
+
+    async def _tell(self, node: str, tell: Callable[[AgentClient], Awaitable[NodeReport]]) -> None:
         client = self.links.client(node)
         if client is None:
             raise Transient("AgentUnreachable", f"the agent on {node} has no address")
-        namespace, beside = self.owner.namespace, node != STORE_WORKER
-        cluster = await read_cluster(self.kube, namespace, request.stateful_set) if beside else None
-        self.links.learn(node, await client.put_session(request.order(node, cluster, plan)))
+        report = await tell(client)
+        try:
+            self.links.learn(node, report)
+        except Permanent as error:  # no word of the agent's about what it was told
+            log.info("the report of %s is not kept: %s", node, error)
 
     async def _remove_agents(self) -> None:
         """One that must not be deleted keeps none of the others."""

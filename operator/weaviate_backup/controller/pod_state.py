@@ -48,14 +48,14 @@ def agent_address(pod: Json | None, server_name: str) -> AgentAddress | None:
 
 
 def may_end(pod: Json, now: datetime, *, told: bool) -> bool:
-    """Its end is worth waiting for: neither is its node gone for long, nor does somebody keep it by a finalizer.
+    """Its end is worth waiting for: its node is not long gone, and nobody keeps it by a finalizer or a grace of years.
 
     `told`: all were told to end, so that one that is not ending was made anew, by somebody else.
     """
     until = pod["metadata"].get("deletionTimestamp")
     if until is None:
         return not told
-    return seconds_since(datetime.fromisoformat(until), now) < ENDING_SECONDS
+    return abs(seconds_since(datetime.fromisoformat(until), now)) < ENDING_SECONDS
 
 
 def _terminations(status: Json) -> Iterator[tuple[str, str]]:

@@ -1,22 +1,18 @@
 """Drives one WeaviateRestore: look, decide, write the status, carry out the commands. The twin of `backups`."""
 
 import logging
-import time
 from dataclasses import dataclass, replace
 from datetime import UTC, datetime
 from functools import partial
 
 from weaviate_backup import metrics
 from weaviate_backup.api.backup import Backup, BackupPhase
-from weaviate_backup.api.bounds import status_json
 from weaviate_backup.api.config import RestoreOption
 from weaviate_backup.api.location import LocationSpec
-from weaviate_backup.api.names import API_VERSION, RESTORE_KIND
 from weaviate_backup.api.operation_spec import Method
 from weaviate_backup.api.reading import check_shapes, read_object
 from weaviate_backup.api.restore import Restore, RestorePhase, RestoreStatus
 from weaviate_backup.controller import events, leases
-from weaviate_backup.controller.agent_pods import pod_name
 from weaviate_backup.controller.backup_status import Sight
 from weaviate_backup.controller.cluster_view import ask_weaviate, read_cluster, target_facts, users_enabled
 from weaviate_backup.controller.leases import LeaseView
@@ -239,21 +235,11 @@ class RestoreDriver(OperationDriver):
         self, restore: Restore, before: RestoreState, decision: RestoreDecision, world: RestoreWorld, now: datetime
     ) -> bool:
         """Whether the status is as it should be now; progress alone may wait for the next second."""
-        plan = self._plan
-        pods = {node: pod_name(self._owner, node, plan.nodes if plan else ()) for node in world.agents.pods}
-        notes = {**self._runtime.notes, "server": self._line.note}
+        show = partial(show_restore, restore, decision.state, now=now)
         found = world.recovered.objects if world.recovered else None
-        reports = world.agents.reports
-        sight = Sight(reports=reports, pods=pods, notes=notes, server=world.server, objects=found)
-        shown = status_json(show_restore(restore, decision.state, plan=plan, sight=sight, now=now))
-        if shown == status_json(restore.status) and restore.status.observed_generation is not None:
-            return True
-        if decision.state == before and time.monotonic() - self._shown_at < SHOW_SECONDS:
+        seen = Sight(reports=world.agents.reports, server=world.server, objects=found)
+        if not await self._write(restore.status, show, world.agents, seen, remembered=decision.state != before):
             return False
-        metadata = {"name": self._owner.name, "namespace": self._owner.namespace}
-        body = {"apiVersion": API_VERSION, "kind": RESTORE_KIND, "metadata": metadata, "status": shown}
-        await self._kube.apply(RESTORES, body, subresource="status")
-        self._shown_at = time.monotonic()
         if decision.state.phase is not before.phase:
             await self._announce(restore, decision.state, now)
         return True

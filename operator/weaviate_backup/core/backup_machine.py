@@ -166,7 +166,7 @@ def _reason_to_stop(
     if state.committer:
         report = world.agents.report(state.committer)
         done = report is not None and report.committed is not None
-        overdue = not done and request.is_overdue(now, report, Step.COMMIT)
+        overdue = not done and request.is_overdue(now, state.node(state.committer), report, Step.COMMIT)
         return (Outcome.FAILED, _unconfirmed("spec.timeout is long over")) if overdue else None
     if request.deleting:
         return Outcome.CANCELED, conflict("Deleted", "the object was deleted while its backup ran")
@@ -227,7 +227,8 @@ def _preparing(
     if step.done:
         reports = [report for name in plan.nodes if (report := world.agents.report(name))]
         gone = {name for report in reports if report.frozen for name in report.frozen.missing_collections}
-        return enter(BackupPhase.UPLOADING, replace(state, missing=tuple(sorted(gone)), wrote=True), now)
+        missing = tuple(name for name in plan.collections if name in gone)
+        return enter(BackupPhase.UPLOADING, replace(state, missing=missing, wrote=True), now)
     if seconds_since(state.phase_since, now) > PREPARING_SECONDS:
         waiting = [node for node in step.nodes if node.phase is not NodePhase.FROZEN and node.name != STORE_WORKER]
         detail = "; ".join(f"{node.name}: {node.message or node.phase}" for node in waiting)

@@ -3,7 +3,7 @@
 from collections.abc import Iterable
 from dataclasses import dataclass
 
-from weaviate_backup.core.session import NodeReport, Progress, Step
+from weaviate_backup.core.session import MOST, NodeReport, Progress, Step
 
 
 @dataclass(frozen=True)
@@ -51,9 +51,9 @@ def speed(totals: Total, *, elapsed_seconds: float) -> Speed:
     rate = moved / elapsed_seconds
     return Speed(
         bytes_per_second=int(rate),
-        seconds_left=int((totals.bytes_total - totals.bytes_done) / rate),
+        seconds_left=max(0, int((totals.bytes_total - totals.bytes_done) / rate)),
     )
 
 
 def _sum(found: list[Progress], field: str) -> int:
-    return sum(int(getattr(progress, field)) for progress in found)
+    return min(MOST, sum(int(getattr(progress, field)) for progress in found))

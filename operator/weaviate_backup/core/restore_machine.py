@@ -193,7 +193,8 @@ def _reason_to_stop(
         return None
     report = world.agents.report(state.applier) if state.applier else None
     done = report is not None and report.applied is not None
-    overdue = not done and request.is_overdue(now, report, Step.APPLY)
+    applier = next((node for node in state.nodes if node.name == state.applier), None)
+    overdue = not done and request.is_overdue(now, applier, report, Step.APPLY)
     if overdue or (request.is_late(now) and work.may_stop(state, world, False)):
         message = f"not completed within {request.timeout_seconds:.0f} s (spec.timeout) while {state.phase}"
         message = f"{message}: {state.message}" if state.message else message

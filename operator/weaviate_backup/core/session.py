@@ -18,6 +18,7 @@ from pydantic import BaseModel, ConfigDict, Field
 
 from weaviate_backup.api.config import CompressionLevel
 from weaviate_backup.api.location import LocationSpec
+from weaviate_backup.api.model import CollectionName
 
 AGENT_PORT = 7443
 DATA_DIRECTORY = ".weaviate-backup"
@@ -36,10 +37,18 @@ TLS_MOUNT = "/etc/weaviate-backup/tls"
 """`ca.crt`, `tls.crt`, `tls.key` of this agent."""
 
 
+MOST = (1 << 63) - 1
+"""What an integer of Kubernetes holds."""
+Count = Annotated[int, Field(ge=0, le=MOST)]
+"""A number of things or bytes."""
+Word = Annotated[str, Field(max_length=64)]
+"""An identifier or a digest."""
+
+
 class Wire(BaseModel):
     """Immutable; unknown keys of a newer peer are ignored."""
 
-    model_config = ConfigDict(frozen=True, extra="ignore")
+    model_config = ConfigDict(frozen=True, extra="ignore", allow_inf_nan=False)
 
 
 class WeaviateEndpoint(Wire):
@@ -193,13 +202,13 @@ class ProbeAction(StrEnum):
 class Progress(Wire):
     """Of the step that moves bytes. `bytes_total` counts source bytes, before compression; reused ones are not sent."""
 
-    bytes_total: int = 0
-    bytes_done: int = 0
-    bytes_reused: int = 0
-    bytes_stored: int = 0
+    bytes_total: Count = 0
+    bytes_done: Count = 0
+    bytes_reused: Count = 0
+    bytes_stored: Count = 0
     """Bytes of stored objects, after compression."""
-    files_total: int = 0
-    files_done: int = 0
+    files_total: Count = 0
+    files_done: Count = 0
 
 
 class Tried(Wire):
@@ -223,22 +232,22 @@ class Probed(Wire):
 class AccessCounts(Wire):
     """How many roles that people made and dynamic users there are; None: none, nor an assignment of a built-in role."""
 
-    roles: int | None = None
-    users: int | None = None
+    roles: Count | None = None
+    users: Count | None = None
 
 
 class Frozen(Wire):
     """Result of FREEZE. Collections that were gone are `missing`; tenants are counted, offloaded ones named (64)."""
 
-    collections: tuple[str, ...]
-    missing_collections: tuple[str, ...] = ()
-    shards: int
-    bytes_total: int
-    files_total: int
-    longest_halt_seconds: float
-    tenants_active: int = 0
-    tenants_inactive: int = 0
-    tenants_offloaded: int = 0
+    collections: tuple[CollectionName, ...]
+    missing_collections: tuple[CollectionName, ...] = ()
+    shards: Count
+    bytes_total: Count
+    files_total: Count
+    longest_halt_seconds: Annotated[float, Field(ge=0)]
+    tenants_active: Count = 0
+    tenants_inactive: Count = 0
+    tenants_offloaded: Count = 0
     tenants_offloaded_names: tuple[str, ...] = ()
     access: AccessCounts | None = None
 
@@ -246,32 +255,32 @@ class Frozen(Wire):
 class Uploaded(Wire):
     """Result of UPLOAD."""
 
-    manifest_sha256: str
-    objects: int
-    bytes_stored: int
+    manifest_sha256: Word
+    objects: Count
+    bytes_stored: Count
 
 
 class Verified(Wire):
     """Result of VERIFY for one node."""
 
     node: str
-    manifest_sha256: str
-    objects: int
-    bytes_stored: int
+    manifest_sha256: Word
+    objects: Count
+    bytes_stored: Count
 
 
 class Committed(Wire):
     """Result of COMMIT: the whole backup."""
 
-    objects: int
-    bytes_stored: int
-    bytes_total: int
+    objects: Count
+    bytes_stored: Count
+    bytes_total: Count
     completed_at: datetime
     locked_until: datetime | None = None
     """Until then the store lets nobody delete or replace an object of the backup."""
-    backup_sha256: str = ""
+    backup_sha256: Word = ""
     """Of `manifest.json` as the store gives it back; an older agent does not tell."""
-    signed_by: str = ""
+    signed_by: Word = ""
     """Identifier of the key that it was signed with."""
 
 
@@ -281,7 +290,7 @@ class ModuleAddress(Wire):
     address: str
     setting: str
     """The first that names it, such as `text2vec-openai.baseURL`."""
-    collections: tuple[str, ...]
+    collections: tuple[CollectionName, ...]
 
 
 class BackupContents(Wire):
@@ -292,12 +301,12 @@ class BackupContents(Wire):
     status: str
     leader: str
     nodes: tuple[str, ...]
-    collections: tuple[str, ...]
+    collections: tuple[CollectionName, ...]
     aliases: dict[str, str] = {}
     """alias -> collection"""
     nodes_of_collections: dict[str, tuple[str, ...]] = {}
     verifiable: bool
-    bytes_total: int
+    bytes_total: Count
     problems: tuple[Failure, ...] = ()
     warnings: tuple[Failure, ...] = ()
     """What does not keep it from being restored, but should be known."""
@@ -310,12 +319,12 @@ class BackupContents(Wire):
     """The first of the dynamic ones."""
     assignments: tuple[str, ...] = ()
     """The first, as `subject -> role`: the only trace of a user of OIDC who is given a built-in role."""
-    assignments_count: int = 0
-    sha256: str = ""
+    assignments_count: Count = 0
+    sha256: Word = ""
     """Tells this backup from any other; empty while its documents cannot all be read."""
     node_manifests: dict[str, str] = {}
     """node -> SHA-256 of its manifest, as `manifest.json` has it."""
-    signed_by: str = ""
+    signed_by: Word = ""
     """Identifier of the key whose signature was checked; empty: none was, `problems` and `warnings` say why."""
 
 
@@ -323,8 +332,8 @@ class Inspected(Wire):
     """Result of INSPECT. Sizes are of this node's part; the directories are those in the way of a restore."""
 
     contents: BackupContents
-    bytes_required: int
-    bytes_free: int
+    bytes_required: Count
+    bytes_free: Count
     directories_in_the_way: tuple[str, ...] = ()
     problems: tuple[Failure, ...] = ()
     roles_enabled: bool | None = None
@@ -336,14 +345,14 @@ class Audited(Wire):
 
     server_version: str
     nodes: tuple[str, ...]
-    collections: tuple[str, ...]
-    objects: int
-    bytes_stored: int
-    bytes_total: int
-    files: int
+    collections: tuple[CollectionName, ...]
+    objects: Count
+    bytes_stored: Count
+    bytes_total: Count
+    files: Count
     checksummed: bool
     """The compressed streams carry checksums of their own."""
-    backup_sha256: str = ""
+    backup_sha256: Word = ""
     warnings: tuple[Failure, ...] = ()
     locked_until: datetime | None = None
     """Until then the store lets nobody delete or replace an object of the backup."""
@@ -352,10 +361,10 @@ class Audited(Wire):
 class Applied(Wire):
     """Result of APPLY: the raft index after the last collection; aliases made and those left alone."""
 
-    raft_index: int
-    collections: tuple[str, ...]
-    aliases: tuple[str, ...] = ()
-    aliases_kept: tuple[str, ...] = ()
+    raft_index: Count
+    collections: tuple[CollectionName, ...]
+    aliases: tuple[CollectionName, ...] = ()
+    aliases_kept: tuple[CollectionName, ...] = ()
     access: AccessCounts = AccessCounts()
     """Roles and users that took the place of the target's."""
 
@@ -363,10 +372,10 @@ class Applied(Wire):
 class Confirmed(Wire):
     """Result of CONFIRM for this node. `objects` is what the server counts in active shards, None if it cannot yet."""
 
-    collections: tuple[str, ...]
-    shards: int
-    files: int
-    objects: int | None = None
+    collections: tuple[CollectionName, ...]
+    shards: Count
+    files: Count
+    objects: Count | None = None
 
 
 class StepReport(Wire):
@@ -381,9 +390,9 @@ class NodeReport(Wire):
     """All that an agent knows. `session_id` is new with every agent process; `revision` grows with every change."""
 
     operation_uid: str | None
-    session_id: str
+    session_id: Word
     node: str
-    revision: int
+    revision: Count
     steps: dict[Step, StepReport] = {}
     probed: Probed | None = None
     frozen: Frozen | None = None

@@ -12,6 +12,7 @@ from weaviate_backup.core.orders import (
     LEASE_MARGIN_SECONDS,
     AcquireLease,
     Lease,
+    NodeState,
     PlannedBackup,
     PlannedRestore,
     conflict,
@@ -46,10 +47,14 @@ class Request:
     def is_late(self, now: datetime) -> bool:
         return seconds_since(self.created_at, now) > self.timeout_seconds
 
-    def is_overdue(self, now: datetime, report: NodeReport | None, step: Step) -> bool:
-        """So late that the agent with that report is not waited for any more: least of all one that does not answer;
-        one that is at the step has some time more."""
-        at_work = report is not None and step in report.steps and report.steps[step].phase is StepPhase.RUNNING
+    def is_overdue(self, now: datetime, agent: NodeState | None, report: NodeReport | None, step: Step) -> bool:
+        """So late that this agent is not waited for any more. One that is at the step has some time more, and one that
+        does not answer is taken for at work until it has been silent for long: nobody knows better."""
+        if report is None:
+            silent_seconds = seconds_since(agent.silent_since if agent else None, now)
+            at_work = silent_seconds <= patience_of(self.lease_seconds)
+        else:
+            at_work = step in report.steps and report.steps[step].phase is StepPhase.RUNNING
         late_seconds = seconds_since(self.created_at, now) - self.timeout_seconds
         seen_seconds = seconds_since(self.seen_at or self.created_at, now)
         patience_seconds = patience_of(self.lease_seconds) + (AT_WORK_SECONDS if at_work else 0)

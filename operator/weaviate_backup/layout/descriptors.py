@@ -57,7 +57,8 @@ def _absent_is_gzip(value: object) -> object:
 Base64Bytes = Annotated[bytes, BeforeValidator(_decode), PlainSerializer(_encode, when_used="json")]
 OptionalBase64Bytes = Annotated[bytes | None, BeforeValidator(_decode), PlainSerializer(_encode, when_used="json")]
 ChunkNumber = Annotated[str, Field(pattern=r"^[0-9]{1,10}$")]
-Size = Annotated[int, Field(ge=0)]
+Size = Annotated[int, Field(ge=0, le=1 << 50)]
+"""Of bytes or things: what a node can hold, so that sums of them stay numbers that everybody knows."""
 Time = Annotated[datetime, PlainSerializer(_encode_time, when_used="json")]
 
 
@@ -122,7 +123,7 @@ class ClassDescriptor(Descriptor):
     aliases_included: Annotated[bool, Field(alias="aliasesIncluded")] = False
     chunks: Annotated[dict[ChunkNumber, tuple[str, ...] | None], BeforeValidator(_none_is_empty)] = {}
     """Number of the chunk -> names of the shards in it; only the numbers matter to a server."""
-    pre_compression_size_bytes: Annotated[int, Field(alias="preCompressionSizeBytes")] = 0
+    pre_compression_size_bytes: Annotated[Size, Field(alias="preCompressionSizeBytes")] = 0
 
     @property
     def chunk_numbers(self) -> tuple[int, ...]:
@@ -142,7 +143,7 @@ class NodeDescriptor(Descriptor):
     version: str = STRUCTURE_VERSION
     server_version: Annotated[str, Field(alias="serverVersion")]
     error: str = ""
-    pre_compression_size_bytes: Annotated[int, Field(alias="preCompressionSizeBytes")] = 0
+    pre_compression_size_bytes: Annotated[Size, Field(alias="preCompressionSizeBytes")] = 0
     compression_type: Annotated[CompressionType, BeforeValidator(_absent_is_gzip), Field(alias="compressionType")] = (
         CompressionType.GZIP
     )
@@ -158,7 +159,7 @@ class NodeSummary(Descriptor):
     classes: Annotated[tuple[Name, ...], BeforeValidator(_none_is_empty_list)] = ()
     status: str = SUCCESS
     error: str = ""
-    pre_compression_size_bytes: Annotated[int, Field(alias="preCompressionSizeBytes")] = 0
+    pre_compression_size_bytes: Annotated[Size, Field(alias="preCompressionSizeBytes")] = 0
 
 
 class BackupConfig(Descriptor):
@@ -174,7 +175,7 @@ class BackupConfig(Descriptor):
     server_version: Annotated[str, Field(alias="serverVersion")]
     leader: NameOrEmpty = ""
     error: str = ""
-    pre_compression_size_bytes: Annotated[int, Field(alias="preCompressionSizeBytes")] = 0
+    pre_compression_size_bytes: Annotated[Size, Field(alias="preCompressionSizeBytes")] = 0
     compression_type: Annotated[CompressionType, BeforeValidator(_absent_is_gzip), Field(alias="compressionType")] = (
         CompressionType.GZIP
     )

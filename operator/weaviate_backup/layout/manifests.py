@@ -19,7 +19,7 @@ from pydantic import BaseModel, ConfigDict, Field, TypeAdapter, ValidationError
 from weaviate_backup.errors import Permanent, excerpt
 from weaviate_backup.layout.chunk_writer import ChunkRecord, PartRecord
 from weaviate_backup.layout.compression import ZSTD_WINDOW_LIMIT_BYTES, CompressionType, gathered
-from weaviate_backup.layout.descriptors import BackupConfig
+from weaviate_backup.layout.descriptors import BackupConfig, Size
 from weaviate_backup.layout.json_bounds import BeyondBounds, JsonBounds, TooDeep
 from weaviate_backup.layout.plain_names import Name
 
@@ -36,7 +36,7 @@ class Document(BaseModel):
 class StoredDocument(Document):
     """A small object that is checked like a chunk."""
 
-    size_bytes: int
+    size_bytes: Size
     sha256: str
 
     @classmethod
@@ -57,7 +57,7 @@ class NodeHeader(Document):
     compression_type: CompressionType
     collections: tuple[Name, ...]
     descriptor: StoredDocument
-    tenants_offloaded: int = 0
+    tenants_offloaded: Size = 0
 
 
 class ShardRecord(Document):
@@ -70,7 +70,7 @@ class ShardRecord(Document):
     started_at: datetime
     ended_at: datetime
     halt_seconds: float
-    object_count: int | None = None
+    object_count: Size | None = None
 
 
 class ChunkLine(Document):
@@ -78,10 +78,10 @@ class ChunkLine(Document):
 
     kind: Literal["chunk"] = "chunk"
     collection: Name
-    number: int
-    size_bytes: int
+    number: Size
+    size_bytes: Size
     sha256: str
-    files: tuple[tuple[str, int, int, str], ...]
+    files: tuple[tuple[str, Size, Size, str], ...]
     """path, offset, length in bytes, SHA-256"""
 
     @classmethod
@@ -121,9 +121,9 @@ class NodeEntry(Document):
     """One node in the backup's manifest."""
 
     manifest: StoredDocument
-    objects: int
-    stored_bytes: int
-    source_bytes: int
+    objects: Size
+    stored_bytes: Size
+    source_bytes: Size
 
 
 class BackupManifest(Document):
@@ -145,10 +145,10 @@ class BackupManifest(Document):
     nodes: dict[Name, NodeEntry]
     collections: tuple[Name, ...]
     marker: StoredDocument | None = None
-    tenants_offloaded: int = 0
-    objects: int
-    stored_bytes: int
-    source_bytes: int
+    tenants_offloaded: Size = 0
+    objects: Size
+    stored_bytes: Size
+    source_bytes: Size
 
     def describes(self, marker: bytes, config: BackupConfig) -> bool:
         """Whether the global descriptor, as stored and as read, is the one that was written after this manifest."""

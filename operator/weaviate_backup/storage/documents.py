@@ -80,6 +80,8 @@ def _refuse_xml(content: bytes) -> None:
     def refuse_entity(*_: object) -> None:
         raise Permanent("EndpointWrong", "the store's answer defines entities of XML, which no store does")
 
+    if content.count(b"=") > LIMIT_VALUES:
+        raise too_large(WHAT, f"more than {LIMIT_VALUES} attributes")
     parser = expat.ParserCreate()
     parser.StartElementHandler, parser.EndElementHandler = enter, leave
     parser.EntityDeclHandler = refuse_entity

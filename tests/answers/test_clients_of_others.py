@@ -33,7 +33,7 @@ from weaviate_backup.weaviate.rpc import ClusterCredentials
 from weaviate_backup.weaviate.shard_objects import DataPort, open_data_port
 
 SECONDS = 1.5
-SLACK_SECONDS = 4.0
+SLACK_SECONDS = 12.0
 PEAK_MIB = 100
 """A body of 15 MiB takes 30 while it is put together, and as much again in the server, which is in this process."""
 

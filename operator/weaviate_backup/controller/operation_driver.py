@@ -78,6 +78,7 @@ class OperationDriver(ABC):
         self._line = ServerLine(kube, owner)
         self._shown: Json = {}
         self._shown_at = 0.0
+        self._left_out = ""
 
     async def close(self) -> None:
         await self._runtime.close()
@@ -143,7 +144,9 @@ class OperationDriver(ABC):
         except Transient:
             raise
         except Exception as error:  # noqa: BLE001 (whatever is wrong with it)
-            log.warning("%s: no status takes what was seen: %s", self.name, excerpt(str(error)))
+            if (why := excerpt(str(error))) != self._left_out:
+                log.warning("%s: no status takes what was seen: %s", self.name, why)
+            self._left_out = why
             return await self._apply(known, show(plan=None, sight=Sight()), remembered)
 
     async def _apply(self, known: OperationStatus, wanted: OperationStatus, remembered: bool) -> bool:

@@ -1,12 +1,17 @@
 """The journal survives a crash in the middle of a line, and shows whether its writer lives."""
 
+import errno
+import os
+import resource
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 
 import pytest
 from tests.places import path_of, place_of
 
 from weaviate_backup.agent.journal import JOURNAL, Journal, is_held
-from weaviate_backup.errors import Transient
+from weaviate_backup.errors import Permanent, Transient
 
 
 def test_records_are_found_again_by_the_next_process(tmp_path: Path) -> None:
@@ -34,6 +39,66 @@ def test_a_torn_last_line_is_cut_off_and_written_over(tmp_path: Path, torn: byte
         journal.append("applying", collection="B")
     with Journal(place) as journal:
         assert [record["collection"] for record in journal.of("applying")] == ["A", "B"]
+
+
+@contextmanager
+def full_at(size_bytes: int) -> Iterator[None]:
+    """As on a full disk: a write comes short, and the next one fails. Python ignores the signal."""
+    soft, hard = resource.getrlimit(resource.RLIMIT_FSIZE)
+    resource.setrlimit(resource.RLIMIT_FSIZE, (size_bytes, hard))
+    try:
+        yield
+    finally:
+        resource.setrlimit(resource.RLIMIT_FSIZE, (soft, hard))
+
+
+@pytest.mark.parametrize("cut_bytes", [*range(40), 79, 80])
+@pytest.mark.parametrize("dies", [False, True])
+def test_a_full_disk_in_a_line_costs_that_line_alone(tmp_path: Path, cut_bytes: int, dies: bool) -> None:
+    place = place_of(tmp_path) / JOURNAL
+    with Journal(place) as journal:
+        journal.append("applying", collection="A")
+        whole_bytes = path_of(place).stat().st_size
+        with full_at(whole_bytes + cut_bytes), pytest.raises(OSError, match="File too large"):
+            journal.append("applying", collection="B" * 100)
+        assert path_of(place).stat().st_size == whole_bytes
+        if not dies:
+            journal.append("applying", collection="C")
+        known = [record["collection"] for record in journal.of("applying")]
+    with Journal(place) as journal:
+        assert known == [record["collection"] for record in journal.of("applying")] == ["A", "C"][: 2 - dies]
+
+
+def test_half_a_line_that_could_not_be_taken_back_is_by_the_next(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    place = place_of(tmp_path) / JOURNAL
+    with Journal(place) as journal:
+        journal.append("applying", collection="A")
+        whole_bytes = path_of(place).stat().st_size
+        with monkeypatch.context() as patch, full_at(whole_bytes + 20):
+            patch.setattr(os, "ftruncate", refused)
+            for _ in range(2):
+                with pytest.raises(OSError):
+                    journal.append("applying", collection="B" * 100)
+        assert path_of(place).stat().st_size == whole_bytes + 20
+        journal.append("applying", collection="C")
+    with Journal(place) as journal:
+        assert [record["collection"] for record in journal.of("applying")] == ["A", "C"]
+
+
+def test_a_journal_that_somebody_else_cut_is_not_written_on(tmp_path: Path) -> None:
+    place = place_of(tmp_path) / JOURNAL
+    with Journal(place) as journal:
+        journal.append("applying", collection="A")
+        os.truncate(path_of(place), 5)
+        with pytest.raises(Permanent, match="JournalDamaged: somebody cut the journal"):
+            journal.append("applying", collection="B")
+        assert path_of(place).stat().st_size == 5
+
+
+def refused(_: int, __: int) -> None:
+    raise OSError(errno.EIO, "Input/output error")
 
 
 def test_one_process_at_a_time_writes(tmp_path: Path) -> None:

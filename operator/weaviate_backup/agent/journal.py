@@ -6,6 +6,7 @@ the file is locked for as long as it is open, which also tells a living agent's 
 where Weaviate writes, too: what is read from it has the form of our records, or is not believed.
 """
 
+import contextlib
 import fcntl
 import io
 import json
@@ -59,6 +60,7 @@ class Journal:
         self._lock = threading.Lock()
         self._file: int | None = None
         self._records: list[Record] = []
+        self._whole_bytes = 0
         if place is not None:
             place.parent.make_directory(mode=0o700)
             self._file = place.descriptor(os.O_RDWR | os.O_APPEND, create_mode=0o600)
@@ -79,19 +81,35 @@ class Journal:
             fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
         except OSError as error:
             raise Transient("OperationActive", f"another agent process works with {place}") from error
-        self._records, whole_bytes = _records_in(io.FileIO(file, "rb", closefd=False), place)
-        os.ftruncate(file, whole_bytes)
+        self._records, self._whole_bytes = _records_in(io.FileIO(file, "rb", closefd=False), place)
+        os.ftruncate(file, self._whole_bytes)
 
     def append(self, kind: str, *, sync: bool = True, **fields: Any) -> None:
-        """Add a record. May be called from any thread."""
+        """Add a record, or raise and leave none. May be called from any thread."""
         record: Record = {"kind": kind, **fields}
         line = json.dumps(record, separators=(",", ":")).encode() + b"\n"
         with self._lock:
             if self._file is not None:
-                write_all(self._file, line)
-                if sync:
-                    os.fsync(self._file)
+                self._write(self._file, line, sync=sync)
             self._records.append(record)
+
+    def _write(self, file: int, line: bytes, *, sync: bool) -> None:
+        """Behind the last whole line: whatever came behind half a line would be lost with it."""
+        size_bytes = os.fstat(file).st_size
+        if size_bytes < self._whole_bytes:
+            message = f"somebody cut the journal from {self._whole_bytes} to {size_bytes} bytes"
+            raise Permanent("JournalDamaged", f"{message}; begin the operation anew")
+        if size_bytes > self._whole_bytes:
+            os.ftruncate(file, self._whole_bytes)
+        try:
+            write_all(file, line)
+            if sync:
+                os.fsync(file)
+        except BaseException:
+            with contextlib.suppress(OSError):  # else the next record does, or the next process
+                os.ftruncate(file, self._whole_bytes)
+            raise
+        self._whole_bytes += len(line)
 
     def of(self, *kinds: str) -> Iterator[Record]:
         """Records of some kinds, oldest first."""

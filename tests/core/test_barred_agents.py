@@ -31,6 +31,7 @@ from weaviate_backup.core.session import (
     Applied,
     Committed,
     Failure,
+    Frozen,
     NodeReport,
     Step,
     StepPhase,
@@ -192,6 +193,20 @@ def test_an_answer_to_the_commit_that_cannot_be_read_says_nothing_of_what_it_did
     )
     ended = backup(definite, committer=NODES[0])
     assert (ended.state.reason, ended.state.wrote) == (IN_THE_WAY.reason, True)
+
+
+def test_an_agent_names_no_collection_that_was_not_planned() -> None:
+    """What it says was gone stays in the status for good."""
+    frozen = Frozen(collections=(), missing_collections=("Foreign", *PLAN.collections), shards=0, bytes_total=0,
+                    files_total=0, longest_halt_seconds=0)  # fmt: skip
+    done = {Step.FREEZE: StepReport(phase=StepPhase.DONE)}
+    reports = {name: _answer(name, done, frozen=frozen) for name in NODES}
+    seen = Agents(operation_uid=UID, pods=dict.fromkeys(NODES, RUNNING), reports=reports, troubles={})
+    nodes = tuple(NodeState(name, phase=NodePhase.STARTING, session="s") for name in NODES)
+    state = BackupState(phase=BackupPhase.PREPARING, phase_since=NOW, nodes=nodes)
+    world = BackupWorld(agents=seen, lease=Lease.OURS, plan=PLAN, remains=True)
+    request = BackupRequest(uid=UID, created_at=NOW, timeout_seconds=TIMEOUT_SECONDS)
+    assert decide_backup(request, state, world, NOW).state.missing == PLAN.collections
 
 
 def test_a_lost_plan_says_what_may_have_been_committed() -> None:

@@ -6,8 +6,9 @@ from pydantic import ValidationError
 from weaviate_backup.api.status import Progress as Shown
 from weaviate_backup.controller.node_status import show_progress
 from weaviate_backup.core.progress import Total, speed, total
-from weaviate_backup.core.session import MOST, NodeReport, Progress, Step, StepPhase, StepReport
+from weaviate_backup.core.session import MOST, Frozen, NodeReport, Progress, Step, StepPhase, StepReport
 from weaviate_backup.layout.descriptors import ClassDescriptor
+from weaviate_backup.layout.manifests import StoredDocument
 
 
 def report(**progress: int) -> NodeReport:
@@ -30,6 +31,28 @@ def test_sums_stay_numbers_that_a_status_takes() -> None:
     shown = show_progress(reports, moving=Step.DOWNLOAD, elapsed_seconds=1.0, finished=False, before=None)
     assert shown is not None
     assert Shown.model_validate(shown.model_dump()) == shown
+
+
+@pytest.mark.parametrize(
+    "said",
+    [
+        {"shards": -1},
+        {"longest_halt_seconds": -0.1},
+        {"longest_halt_seconds": float("nan")},
+        {"longest_halt_seconds": float("inf")},
+        {"collections": ("A" * 256,)},
+        {"missing_collections": ("",)},
+    ],
+)
+def test_what_no_status_takes_is_no_answer_of_an_agent(said: dict[str, object]) -> None:
+    frozen = {"collections": ("A",), "shards": 1, "bytes_total": 1, "files_total": 1, "longest_halt_seconds": 0.1}
+    assert Frozen.model_validate(frozen)
+    with pytest.raises(ValidationError):
+        Frozen.model_validate(frozen | said)
+    with pytest.raises(ValidationError):
+        NodeReport(operation_uid="u", session_id="s" * 65, node="n", revision=1)
+    with pytest.raises(ValidationError):
+        StoredDocument(size_bytes=-1, sha256="")
 
 
 @pytest.mark.parametrize("said", [-1, MOST + 1])

@@ -27,6 +27,7 @@ from weaviate_backup.core.orders import STORE_WORKER
 from weaviate_backup.core.session import Failure, Step
 from weaviate_backup.errors import Permanent, Transient
 from weaviate_backup.kube import BACKUPS, LEASES, LOCATIONS, PODS, SECRETS, STATEFUL_SETS, Kube
+from weaviate_backup.weaviate.raft import RaftClient
 
 pytestmark = [
     pytest.mark.kubernetes,
@@ -265,6 +266,18 @@ async def test_what_no_status_takes_is_left_out(
 
     monkeypatch.setattr(backups, "show_backup", odd)
     assert await driven(stage, kube, "nightly", wish) == "Canceled"
+
+
+async def test_names_that_no_status_takes_are_not_planned(stage: Stage, monkeypatch: pytest.MonkeyPatch) -> None:
+    async def names(_: RaftClient) -> tuple[str, ...]:
+        return ("Article", "A" * 256)
+
+    monkeypatch.setattr(RaftClient, "class_names", names)
+    async with stage.operator():
+        await start(stage)
+        failed = await stage.wait(NIGHTLY, cleaned_up)
+    assert failed["status"]["failure"]["reason"] == "UnsafeName"
+    assert not stage.script.sessions
 
 
 async def test_whatever_is_wrong_with_it_a_deleted_object_goes(

@@ -3,10 +3,11 @@
 import pytest
 from pydantic import ValidationError
 
+from weaviate_backup.api.model import MOST
 from weaviate_backup.api.status import Progress as Shown
 from weaviate_backup.controller.node_status import show_progress
 from weaviate_backup.core.progress import Total, speed, total
-from weaviate_backup.core.session import MOST, Frozen, NodeReport, Progress, Step, StepPhase, StepReport
+from weaviate_backup.core.session import Frozen, NodeReport, Progress, Step, StepPhase, StepReport
 from weaviate_backup.layout.descriptors import ClassDescriptor
 from weaviate_backup.layout.manifests import StoredDocument
 

@@ -9,6 +9,7 @@ from datetime import UTC, datetime
 from typing import Annotated, Any
 
 from pydantic import (
+    AfterValidator,
     AwareDatetime,
     BaseModel,
     BeforeValidator,
@@ -58,6 +59,12 @@ def _shown(limit: int) -> Callable[[Any], Any]:
     return lambda value: excerpt(value, limit) if isinstance(value, str) else value
 
 
+def _held(number: int) -> int:
+    if number > MOST:
+        raise ValueError(f"is more than {MOST}")
+    return number
+
+
 Time = Annotated[
     AwareDatetime,
     PlainSerializer(rfc3339, return_type=str, when_used="json"),
@@ -81,7 +88,9 @@ Text = Annotated[str, BeforeValidator(_shown(64)), Field(max_length=64)]
 """A short word or identifier in a status; what others said in it is cut and made printable."""
 Message = Annotated[str, BeforeValidator(_shown(256)), Field(max_length=256)]
 """A sentence about one node or one finding in a status; what others said in it is cut and made printable."""
-Count = Annotated[int, Field(ge=0)]
+MOST = (1 << 63) - 1
+"""What an integer of Kubernetes holds. Schemas cannot say it: there a maximum is a floating point number."""
+Count = Annotated[int, Field(ge=0), AfterValidator(_held)]
 """A number of things or bytes."""
 _DECIMAL = r"(([0-9]+(\.[0-9]*)?)|(\.[0-9]+))"
 _QUANTITY = rf"^(\+|-)?{_DECIMAL}(([KMGTPE]i)|[numkMGTPE]|([eE](\+|-)?{_DECIMAL}))?$"

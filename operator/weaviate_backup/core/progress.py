@@ -3,7 +3,8 @@
 from collections.abc import Iterable
 from dataclasses import dataclass
 
-from weaviate_backup.core.session import MOST, NodeReport, Progress, Step
+from weaviate_backup.api.model import MOST
+from weaviate_backup.core.session import NodeReport, Progress, Step
 
 
 @dataclass(frozen=True)
@@ -50,7 +51,7 @@ def speed(totals: Total, *, elapsed_seconds: float) -> Speed:
         return Speed(bytes_per_second=0, seconds_left=None)
     rate = moved / elapsed_seconds
     return Speed(
-        bytes_per_second=int(rate),
+        bytes_per_second=min(MOST, int(rate)),
         seconds_left=max(0, int((totals.bytes_total - totals.bytes_done) / rate)),
     )
 

@@ -18,7 +18,7 @@ from pydantic import BaseModel, ConfigDict, Field
 
 from weaviate_backup.api.config import CompressionLevel
 from weaviate_backup.api.location import LocationSpec
-from weaviate_backup.api.model import CollectionName
+from weaviate_backup.api.model import CollectionName, Count
 
 AGENT_PORT = 7443
 DATA_DIRECTORY = ".weaviate-backup"
@@ -37,10 +37,6 @@ TLS_MOUNT = "/etc/weaviate-backup/tls"
 """`ca.crt`, `tls.crt`, `tls.key` of this agent."""
 
 
-MOST = (1 << 63) - 1
-"""What an integer of Kubernetes holds."""
-Count = Annotated[int, Field(ge=0, le=MOST)]
-"""A number of things or bytes."""
 Word = Annotated[str, Field(max_length=64)]
 """An identifier or a digest."""
 

@@ -13,6 +13,7 @@ format.
 
 import asyncio
 import io
+import json
 import struct
 from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
@@ -22,7 +23,7 @@ from weaviate_backup import answers
 from weaviate_backup.beneath import Place
 from weaviate_backup.errors import Permanent, Transient, excerpt
 from weaviate_backup.weaviate.rpc import ClusterCredentials
-from weaviate_backup.weaviate.shard_objects import DataPort, objects_url, open_data_port
+from weaviate_backup.weaviate.shard_objects import DataPort, digest_url, objects_url, open_data_port
 
 LATE_WRITES = ".late-writes"
 MAGIC = b"WVBLATE1"
@@ -101,27 +102,41 @@ async def replay(
 ) -> int:
     """Apply a shard's late writes to the shard of that node through its data port; how many objects were touched.
 
-    Every object is deleted first, because a put of what is stored already would leave its index entries as they are.
-    Repeating a replay gives the same result.
+    One that was written or deleted later than it was captured is left: since its collection is in the schema, people
+    write to it. Every other object is deleted first, because a put of what is stored already would leave its index
+    entries as they are. Repeating a replay gives the same result, and completes one that was interrupted.
     """
     url = objects_url(host, data_port, collection=collection, shard=shard)
+    digests = digest_url(host, data_port, collection=collection, shard=shard)
     touched = 0
     async with open_data_port(credentials, timeout_seconds=TIMEOUT_SECONDS) as port:
         for batch in batches(final_writes(captured)):
-            await _delete(port, url, [write.uuid for write in batch])
-            await _put(port, url, [write.stored_object for write in batch if not write.is_delete])
-            touched += len(batch)
+            changed = await _changed_milliseconds(port, digests, batch)
+            due = [write for write in batch if changed.get(write.uuid, 0) <= write.updated_milliseconds]
+            await _delete(port, url, due)
+            await _put(port, url, [write.stored_object for write in due if not write.is_delete])
+            touched += len(due)
     return touched
 
 
-async def _delete(port: DataPort, url: str, uuids: list[UUID]) -> None:
+async def _changed_milliseconds(port: DataPort, url: str, batch: list[Write]) -> dict[UUID, int]:
+    """When each object of the batch was last written or deleted, as the shard knows; 0: it does not."""
+    body = json.dumps([str(write.uuid) for write in batch]).encode()
+    what = f"GET {url}"
+    rows = answers.parse(await port.send("GET", url, body=body, reason=REFUSED), answers.SOME, what=what)
+    with answers.understood(what):
+        return {UUID(row["ID"]): int(row["UpdateTime"]) for row in rows}
+
+
+async def _delete(port: DataPort, url: str, writes: list[Write]) -> None:
+    """As of the time of the write, so that whoever goes on for us takes it for no later deletion."""
     bound = asyncio.Semaphore(DELETES_AT_ONCE)
 
-    async def one(uuid: UUID) -> None:
+    async def one(write: Write) -> None:
         async with bound:
-            await port.send("DELETE", f"{url}/{uuid}", reason=REFUSED)
+            await port.send("DELETE", f"{url}/{write.uuid}/{write.updated_milliseconds}", reason=REFUSED)
 
-    await asyncio.gather(*(one(uuid) for uuid in uuids))
+    await asyncio.gather(*(one(write) for write in writes))
 
 
 async def _put(port: DataPort, url: str, objects: list[bytes]) -> None:

@@ -15,6 +15,11 @@ def objects_url(host: str, data_port: int, *, collection: str, shard: str) -> st
     return f"http://{url_host(host)}:{data_port}/indices/{collection}/shards/{shard}/objects"
 
 
+def digest_url(host: str, data_port: int, *, collection: str, shard: str) -> str:
+    """Tells of objects, whose ids are sent, when they were last written or deleted: replicas ask each other so."""
+    return f"http://{url_host(host)}:{data_port}/replicas/indices/{collection}/shards/{shard}/objects/_digest"
+
+
 @dataclass(frozen=True)
 class DataPort:
     """A session of some requests, each of which may take that long."""

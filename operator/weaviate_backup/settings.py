@@ -1,6 +1,8 @@
 """Settings of the programs, read once from the environment in an entry point."""
 
+import hashlib
 import logging
+from functools import cached_property
 from pathlib import Path
 from typing import Annotated
 
@@ -21,6 +23,9 @@ from weaviate_backup.core.store_volume import VolumesAllowed
 
 TALKATIVE = ("aiohttp", "azure", "boto3", "botocore", "google", "grpc", "kubernetes", "msal", "requests", "urllib3")
 """Libraries that tell of every request at INFO or DEBUG: with signatures, tokens and keys of customers."""
+
+
+CLUSTER_AUTHORITY = Path("/var/run/secrets/kubernetes.io/serviceaccount/ca.crt")
 
 
 def quiet_libraries() -> None:
@@ -56,7 +61,7 @@ class AgentSettings(BaseSettings):
     cluster_directory: Path = Path(CLUSTER_MOUNT)
     filesystem_root: Path = Path(FILESYSTEM_MOUNT)
     signing_directory: Path = Path(SIGNING_MOUNT)
-    lease_seconds: int = Field(default=300, ge=1)
+    lease_seconds: int = Field(default=600, ge=1)
     """Until a session brings its own: the agent ends when nobody asked for this long."""
     trusted_store_hosts: HostList = ""
     """As the operator was told: where tokens and keys may go beside the providers' own hosts."""
@@ -84,20 +89,30 @@ class OperatorSettings(BaseSettings):
     metrics_port: int = 8081
     """Of its own, since metrics name namespaces, clusters and locations: who may read them is a network's to say."""
     log_level: str = "INFO"
-    agent_lease_seconds: int = Field(default=300, ge=30)
-    """An agent that nobody asks for this long lets go and ends."""
+    agent_lease_seconds: int = Field(default=600, ge=30)
+    """An agent that nobody asks for this long lets the server go. Longer than it takes until an operator whose node was
+    lost is started on another one: 50 s until that is noticed, 300 s until its pods go, and its start."""
     probe_interval_seconds: int = Field(default=4 * 3600, ge=60)
     """How often a location that works is tried again."""
     trusted_store_hosts: HostList = ""
     """Stores that may be sent tokens, shared access signatures and customers' keys, beside the providers' own."""
     allow_host_path_volumes: bool = False
     """Filesystem locations may name a directory of the nodes, which agents then mount as root."""
+    cluster_name: str = Field(default="", max_length=128)
+    """Says in a store that clusters share whose a backup is; see `cluster`."""
     csi_drivers: str = ""
     """Comma-separated: whose inline volumes filesystem locations may name, with Secrets that the drivers are handed."""
 
     @property
     def namespaces(self) -> tuple[str, ...]:
         return _names(self.watch_namespaces)
+
+    @cached_property
+    def cluster(self) -> str:
+        """This cluster's name for people; without one, what tells it from others: its authority's fingerprint."""
+        if self.cluster_name or not CLUSTER_AUTHORITY.is_file():
+            return self.cluster_name
+        return "ca-" + hashlib.sha256(CLUSTER_AUTHORITY.read_bytes()).hexdigest()[:16]
 
     @property
     def volumes(self) -> VolumesAllowed:

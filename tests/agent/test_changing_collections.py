@@ -129,8 +129,8 @@ async def test_an_agent_that_goes_on_does_not_mix_two_collections(
     await make(single, collection)
     workspace, cut_all = workspace_of(tmp_path, single, directory_store(tmp_path)), ShardFreezer.freeze
 
-    async def then_die(self: ShardFreezer, *of: Any) -> None:
-        await cut_all(self, *of)
+    async def then_die(self: ShardFreezer, *of: Any, **how: Any) -> None:
+        await cut_all(self, *of, **how)
         raise Killed
 
     with monkeypatch.context() as patched, pytest.raises(Killed):
@@ -162,8 +162,8 @@ async def test_a_collection_that_is_deleted_after_its_cut_is_whole(
     await make(single, PLAIN)
     cut_all = ShardFreezer.freeze
 
-    async def then_delete(self: ShardFreezer, *of: Any) -> None:
-        await cut_all(self, *of)
+    async def then_delete(self: ShardFreezer, *of: Any, **how: Any) -> None:
+        await cut_all(self, *of, **how)
         await single.call("DELETE", f"/v1/schema/{CLASS}")
 
     monkeypatch.setattr(ShardFreezer, "freeze", then_delete)

@@ -37,7 +37,7 @@ def test_every_level_writes_its_type(level: str, written: str) -> None:
         shards={},
         chunks=(),
         access=Access(),
-        gone={},
+        fates={},
         leading=True,
     )
     assert descriptor.compression_type == written

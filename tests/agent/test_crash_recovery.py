@@ -100,6 +100,7 @@ async def test_a_killed_upload_goes_on_where_it_stopped(source: Source, tmp_path
                 assert verified.verified[order.node].manifest_sha256 == report.uploaded.manifest_sha256
             await agent.step(Step.DISCARD)
             await agent.step(Step.RELEASE)
+            await agent.step(Step.VACATE)
     assert not [path for path in (source.store.objects / "killed").rglob("*") if path.is_file()]
     assert nothing_left(source.cluster)
 
@@ -121,14 +122,52 @@ async def test_a_killed_freeze_pins_nothing(source: Source, tmp_path: Path, afte
     assert nothing_left(source.cluster)
 
 
-async def test_an_agent_that_nobody_asks_lets_go_and_ends(source: Source, tmp_path: Path) -> None:
-    order = backup_order(source.cluster, source.store, source.collections, backup_id="forgotten", lease_seconds=2)
+async def test_an_agent_that_nobody_asks_sends_all_it_has_and_ends(source: Source, tmp_path: Path) -> None:
+    """The operator is away for longer than the lease. Nothing is lost: who comes back finds everything done."""
+    spec = source.store.location.s3
+    assert spec is not None
+    async with slow_line(str(spec.endpoint), bytes_per_second=1 << 20) as line:
+        slow = source.store.location.model_copy(update={"s3": spec.model_copy(update={"endpoint": line.address})})
+        store = Surroundings(slow, source.store.credentials, source.store.objects, {})
+        order = backup_order(source.cluster, store, source.collections, backup_id="forgotten", lease_seconds=1)
+        data_path = source.cluster.nodes[0].data_path
+        async with agent_process(tmp_path, order=order, data_path=data_path, credentials=store.credentials) as agent:
+            frozen = (await agent.step(Step.FREEZE)).frozen
+            await agent.take(Step.UPLOAD, collections=source.collections)
+            asked_at = asyncio.get_running_loop().time()
+            assert agent.process is not None
+            assert await asyncio.to_thread(agent.process.wait, 60) == 0
+            assert asyncio.get_running_loop().time() - asked_at > 2 * order.lease_seconds, "it had nothing to end"
+            sent_bytes = line.sent_bytes
+            await agent.start()
+            assert (await agent.step(Step.FREEZE)).frozen == frozen
+            report = await agent.step(Step.UPLOAD, collections=source.collections)
+            assert report.uploaded is not None
+            assert sent_bytes >= report.uploaded.bytes_stored
+            assert line.sent_bytes - sent_bytes < SLACK_BYTES
+            for step in (Step.DISCARD, Step.RELEASE, Step.VACATE):
+                await agent.step(step)
+    assert not [path for path in (source.store.objects / "forgotten").rglob("*") if path.is_file()]
+    assert nothing_left(source.cluster)
+
+
+async def test_a_freeze_that_nobody_asks_for_ends_and_is_taken_up_again(source: Source, tmp_path: Path) -> None:
+    """It holds the server, so it does not outlast the lease; what it froze stays."""
     data_path = source.cluster.nodes[0].data_path
+    order = backup_order(source.cluster, source.store, source.collections, backup_id="unasked", lease_seconds=1)
     async with agent_process(tmp_path, order=order, data_path=data_path, credentials=source.store.credentials) as agent:
-        await agent.step(Step.FREEZE)
-        assert not nothing_left(source.cluster)
+        journal = data_path / DATA_DIRECTORY / order.operation_uid / JOURNAL
+        await agent.take(Step.FREEZE)
         assert agent.process is not None
-        assert await asyncio.to_thread(agent.process.wait, 20) == 0
+        assert await asyncio.to_thread(agent.process.wait, 60) == 0
+        begun = [json.loads(line)["kind"] for line in journal.read_text().splitlines()]
+        assert not list(data_path.glob(".replica-staging-*"))
+        await agent.start()
+        assert (await agent.step(Step.FREEZE)).frozen is not None
+        ended = [json.loads(line)["kind"] for line in journal.read_text().splitlines()]
+        assert ended[: len(begun)] == begun
+        for step in (Step.RELEASE, Step.VACATE):
+            await agent.step(step)
     assert nothing_left(source.cluster)
 
 
@@ -146,6 +185,7 @@ async def test_a_release_stops_an_upload(source: Source, tmp_path: Path) -> None
             await agent.step(Step.DISCARD)
             report = await agent.step(Step.RELEASE)
             assert report.steps[Step.UPLOAD].phase is StepPhase.FAILED
+            await agent.step(Step.VACATE)
     assert not [path for path in (source.store.objects / "aborted").rglob("*") if path.is_file()]
     assert nothing_left(source.cluster)
 
@@ -177,4 +217,55 @@ async def test_a_restore_goes_on_after_a_kill_behind_every_step(
         await agent.step(Step.RELEASE)
     now = await observed(target, source.dataset)
     assert now.fingerprints["Photo"] == source.before.fingerprints["Photo"]
+    assert nothing_left(target)
+
+
+async def test_what_was_placed_outlasts_the_lease(source: Source, target: WeaviateCluster, tmp_path: Path) -> None:
+    """Another node's agent may be applying it, and an operator that was away goes on with it."""
+    store, names = source.store, ("Draft", "Photo")
+    order = backup_order(source.cluster, store, names, backup_id="placed-and-left")
+    await whole_backup(tmp_path / "backup", source.cluster, store, order, names)
+    await emptied(target, source.dataset)
+    restore = restore_order(target, store, backup_id="placed-and-left").model_copy(update={"lease_seconds": 1})
+    data_path = target.nodes[0].data_path
+    async with agent_process(
+        tmp_path / "restore", order=restore, data_path=data_path, credentials=store.credentials
+    ) as agent:
+        for step in (Step.INSPECT, Step.DOWNLOAD, Step.PLACE):
+            await agent.step(step, collections=names)
+        assert agent.process is not None
+        assert await asyncio.to_thread(agent.process.wait, 60) == 0
+        assert {each.name for each in (data_path / ".backup.tmp").iterdir()} == set(names)
+        await agent.start()
+        for step in (Step.APPLY, Step.CONFIRM, Step.RELEASE):
+            await agent.step(step, collections=names)
+    now = await observed(target, source.dataset)
+    assert now.fingerprints["Photo"] == source.before.fingerprints["Photo"]
+    assert nothing_left(target)
+
+
+async def test_a_release_that_keeps_what_was_placed_leaves_it_to_the_next_operation(
+    source: Source, target: WeaviateCluster, tmp_path: Path
+) -> None:
+    """Nobody can say whether the agent that applies it still does."""
+    store, names = source.store, ("Draft",)
+    order = backup_order(source.cluster, store, names, backup_id="kept-back")
+    await whole_backup(tmp_path / "backup", source.cluster, store, order, names)
+    await emptied(target, source.dataset)
+    restore = restore_order(target, store, backup_id="kept-back").model_copy(update={"lease_seconds": 1})
+    data_path = target.nodes[0].data_path
+    async with agent_process(
+        tmp_path / "first", order=restore, data_path=data_path, credentials=store.credentials
+    ) as agent:
+        for step in (Step.INSPECT, Step.DOWNLOAD, Step.PLACE):
+            await agent.step(step, collections=names)
+        await agent.step(Step.RELEASE, keep_placed=True)
+        assert (data_path / ".backup.tmp" / "Draft").is_dir()
+    await asyncio.sleep(2 * restore.lease_seconds)
+    again = restore_order(target, store, backup_id="kept-back")
+    async with agent_process(
+        tmp_path / "second", order=again, data_path=data_path, credentials=store.credentials
+    ) as agent:
+        for step in (Step.INSPECT, Step.DOWNLOAD, Step.PLACE, Step.APPLY, Step.CONFIRM, Step.RELEASE):
+            await agent.step(step, collections=names)
     assert nothing_left(target)

@@ -5,10 +5,11 @@ from datetime import UTC, datetime, timedelta
 from pathlib import Path
 
 import pytest
+from tests.agent.sweeping import swept
 from tests.places import path_of, place_of
 
 from weaviate_backup.agent.journal import JOURNAL, Journal
-from weaviate_backup.agent.sweep import remove_operation, sweep_others
+from weaviate_backup.agent.sweep import remove_operation
 from weaviate_backup.core.session import DATA_DIRECTORY
 from weaviate_backup.errors import Permanent, Transient
 from weaviate_backup.weaviate.snapshot_staging import operation_id, staging_directory
@@ -32,7 +33,7 @@ def test_a_dead_operation_is_removed_with_its_staging(tmp_path: Path) -> None:
     directory = dead_operation(tmp_path, uid)
     staging = path_of(staging_directory(place_of(tmp_path), operation_id(uid, "Article", "s1", 0), "Article"))
     staging.mkdir()
-    assert sweep_others(place_of(tmp_path), "ours", NOW, collections=NOTHING) == (uid,)
+    assert swept(place_of(tmp_path), "ours", NOW) == (uid,)
     assert not directory.exists()
     assert not staging.exists()
     assert not (tmp_path / DATA_DIRECTORY).exists()
@@ -40,7 +41,7 @@ def test_a_dead_operation_is_removed_with_its_staging(tmp_path: Path) -> None:
 
 def test_one_that_was_silent_for_less_than_its_lease_is_left(tmp_path: Path) -> None:
     directory = dead_operation(tmp_path, "theirs", lease_seconds=900)
-    assert sweep_others(place_of(tmp_path), "ours", NOW, collections=NOTHING) == ()
+    assert swept(place_of(tmp_path), "ours", NOW) == ()
     assert directory.exists()
 
 
@@ -52,13 +53,13 @@ def test_a_living_one_is_waited_for_however_old_it_is(tmp_path: Path) -> None:
         pytest.raises(Transient, match="theirs is at work"),
     ):
         os.utime(directory / JOURNAL, (last, last))
-        sweep_others(place_of(tmp_path), "ours", NOW, collections=NOTHING)
+        swept(place_of(tmp_path), "ours", NOW)
     assert directory.exists()
 
 
 def test_our_own_directory_is_never_swept(tmp_path: Path) -> None:
     directory = dead_operation(tmp_path, "ours")
-    assert sweep_others(place_of(tmp_path), "ours", NOW, collections=NOTHING) == ()
+    assert swept(place_of(tmp_path), "ours", NOW) == ()
     assert directory.exists()
 
 

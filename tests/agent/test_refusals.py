@@ -60,8 +60,11 @@ async def test_debris_of_another_backup_is_refused_and_stays(source: Source, tmp
         known = await agent.failure(Step.FREEZE)
         assert known.failure is not None
         assert known.failure.reason == "BackupExists"
-        await agent.step(Step.DISCARD)
+        discarded = await agent.failure(Step.DISCARD)
+        assert discarded.failure is not None
+        assert discarded.failure.reason == "ClaimLost", "it never had one here"
         await agent.step(Step.RELEASE)
+        await agent.step(Step.VACATE)
     assert debris.read_text() == "somebody's"
 
 
@@ -165,8 +168,9 @@ async def test_a_data_root_that_is_not_there_is_named(tmp_path: Path) -> None:
 async def test_frozen_files_that_are_gone_are_no_empty_shard(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """Whether the shard's directory is missing, or one below it vanishes while it is listed."""
     frozen = place_of(tmp_path)
+    record = {"files": 1, "bytes": 4}
     with pytest.raises(Permanent, match="FrozenSetLost"):
-        list_files(frozen, "Article", "s1")
+        list_files(frozen, "Article", "s1", record)
     (tmp_path / "article" / "s1").mkdir(parents=True)
 
     def vanished(_: object) -> Iterator[object]:
@@ -174,4 +178,4 @@ async def test_frozen_files_that_are_gone_are_no_empty_shard(tmp_path: Path, mon
 
     monkeypatch.setattr(type(frozen), "files", vanished)
     with pytest.raises(Permanent, match="FrozenSetLost"):
-        list_files(frozen, "Article", "s1")
+        list_files(frozen, "Article", "s1", record)

@@ -7,6 +7,7 @@ from aiohttp import web
 from tests.api_server import Json
 
 from weaviate_backup.agent.app import make_app, server_context
+from weaviate_backup.agent.release import end_of_lease
 from weaviate_backup.agent.runner import Runner
 from weaviate_backup.agent.steps import STEPS
 from weaviate_backup.core.session import AGENT_PORT
@@ -46,7 +47,7 @@ class RealWorker:
         self._settings.tls_directory.mkdir()
         for file, content in certificates.items():
             (self._settings.tls_directory / file).write_bytes(content)
-        self._runner = Runner(self._settings, STEPS)
+        self._runner = Runner(self._settings, STEPS, let_go=end_of_lease)
         self._app = web.AppRunner(make_app(self._runner), access_log=None, shutdown_timeout=0.1)
         await self._app.setup()
         context = server_context(self._settings.tls_directory)

@@ -73,7 +73,7 @@ PLAN = PlannedBackup(
     location=LocationSpec(),
 )
 VERDICTS = frozenset({Step.VERIFY, Step.COMMIT})
-ENDINGS = frozenset({Step.DISCARD, Step.RELEASE})
+ENDINGS = frozenset({Step.DISCARD, Step.RELEASE, Step.VACATE})
 REFUSED = Failure(reason="Refused", message="no", transient=False)
 NO_COMMANDS, UNSEEN = "no commands", "unseen"
 PLATFORM_S = (AcquireLease, StorePlan, EnsureAgents, RemoveAgents, ReleaseLease)
@@ -337,7 +337,7 @@ def _carry_out(model: Model, command: Command) -> Model:  # noqa: PLR0911
 
 def _take(agent: Agent, command: StepCommand) -> Agent:
     """Idempotent by step; letting go and discarding end whatever runs."""
-    busy = agent.running is not None and command.step not in (Step.RELEASE, Step.DISCARD)
+    busy = agent.running is not None and command.step not in ENDINGS
     deaf = agent.pod is not AgentPhase.RUNNING or not agent.reachable or not agent.session
     out_of_order = command.step is Step.UPLOAD and Step.FREEZE not in agent.done
     if busy or deaf or out_of_order or command.step in agent.done - {Step.VERIFY}:

@@ -93,6 +93,8 @@ class Agent(NamedTuple):
     done: frozenset[Step] = frozenset()
     downloaded: bool = False
     placed: bool = False
+    keeping: bool = False
+    """Its release was told to leave what is placed."""
 
 
 class Model(NamedTuple):
@@ -223,22 +225,22 @@ def carry_out(model: Model, command: Command) -> Model:
                 known = ({Step.DOWNLOAD} if agent.downloaded else set()) | ({Step.PLACE} if agent.placed else set())
                 model = model.with_agent(name, agent._replace(session=True, done=frozenset(known)))
         case TakeStep(node=name, command=step):
-            model = model.with_agent(name, _take(model.agent(name), step.step))
+            model = model.with_agent(name, _take(model.agent(name), step.step, keeping=step.keep_placed))
         case _:
             pass
     return model
 
 
-def _take(agent: Agent, step: Step) -> Agent:
+def _take(agent: Agent, step: Step, *, keeping: bool) -> Agent:
     deaf = agent.pod is not AgentPhase.RUNNING or not agent.reachable or not agent.session
     busy = agent.running is not None and step is not Step.RELEASE
     if deaf or busy or step in agent.done or (step is Step.PLACE and Step.DOWNLOAD not in agent.done):
         return agent
-    return agent._replace(running=step, failed=None)
+    return agent._replace(running=step, failed=None, keeping=keeping)
 
 
 def _ended(agent: Agent, pod: AgentPhase) -> Agent:
-    return Agent(pod=pod, downloaded=agent.downloaded, placed=agent.placed)
+    return Agent(pod=pod, downloaded=agent.downloaded, placed=agent.placed, keeping=agent.keeping)
 
 
 def world_turns(model: Model) -> Iterator[Model]:
@@ -274,7 +276,11 @@ def _steps_end(model: Model, name: str, agent: Agent, step: Step) -> Iterator[Mo
             yield refused
         else:
             yield model.with_agent(name, done)  # it finds the collections there
+    elif step is Step.RELEASE and agent.keeping:
+        yield model.with_agent(name, done._replace(downloaded=agent.placed and agent.downloaded))
     elif step is Step.RELEASE:
+        applying = any(other.running is Step.APPLY for other in model.agents)
+        assert not (agent.placed and applying), "taken back while raft may be about to take it"
         yield model.with_agent(name, done._replace(downloaded=False, placed=False))
     else:
         yield model.with_agent(name, done)
@@ -286,8 +292,8 @@ def _time_passes(model: Model) -> Model:
     for name in NODES:
         agent, node = model.agent(name), remembered.get(name)
         unasked = not agent.reachable or (node is not None and node.silent_since is not None)
-        if agent.pod is AgentPhase.RUNNING and unasked:
-            model = model.with_agent(name, Agent(pod=AgentPhase.ENDED))
+        if agent.pod is AgentPhase.RUNNING and unasked and agent.running is None:
+            model = model.with_agent(name, _ended(agent, AgentPhase.ENDED))  # what is under way goes on
     nodes = tuple(
         replace(node, silent_since=LONG_AGO if node.silent_since else None, retry_at=None) for node in model.state.nodes
     )
@@ -300,7 +306,11 @@ def forget(model: Model) -> Model:
     phase = model.state.phase
     over = MATTERS.get(phase, frozenset({Step.RELEASE}))
     agents = tuple(
-        agent._replace(done=agent.done & over, failed=agent.failed if agent.failed in over else None)
+        agent._replace(
+            done=agent.done & over,
+            failed=agent.failed if agent.failed in over else None,
+            keeping=agent.keeping and agent.placed,
+        )
         for agent in model.agents
     )
     if phase in MATTERS:
@@ -310,7 +320,8 @@ def forget(model: Model) -> Model:
 
 @cache
 def _forget_in_state(state: RestoreState) -> RestoreState:
-    return replace(state, applier=None, collections=(), backup_sha256="")
+    applier = state.applier if state.phase is RestorePhase.ABORTING else None
+    return replace(state, applier=applier, collections=(), backup_sha256="")
 
 
 def check_tick(model: Model) -> None:
@@ -347,7 +358,8 @@ def check_model(model: Model) -> None:
     if phase in (RestorePhase.FAILED, RestorePhase.CANCELED):
         for node, agent in zip(model.state.nodes, model.agents, strict=False):
             held = agent.downloaded or agent.placed
-            assert not held or node.phase in LET_GO, f"{phase}, yet {node.name} holds files"
+            kept = agent.keeping and agent.placed
+            assert not held or kept or node.phase in LET_GO, f"{phase}, yet {node.name} holds files"
 
 
 @pytest.fixture

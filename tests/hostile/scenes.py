@@ -8,6 +8,7 @@ from dataclasses import dataclass
 from datetime import UTC, datetime
 from pathlib import Path
 
+from tests.agent import sweeping
 from tests.agent.foreign_backup import COLLECTION, ForeignBackup
 from tests.hostile.volume import LIVE, Volume, write_all
 
@@ -167,8 +168,9 @@ def frozen_before(volume: Volume) -> None:
 
 def sent(volume: Volume) -> None:
     workspace = workspace_of(volume, BACKUP)
-    chunks = upload.plan_chunks(workspace, {"Article": ["s1"]})
-    ChunkSender(workspace, workspace.open_store(), Meter()).send_all(chunks)
+    record = {"files": len(NAMES), "bytes": sum(len(LIVE[f"article/s1/{name}"]) for name in NAMES)}
+    chunks = upload.plan_chunks(workspace, {"Article": {"s1": record}})
+    ChunkSender(workspace, workspace.place_in(workspace.open_store()), Meter()).send_all(chunks)
 
 
 def backup_there(volume: Volume) -> None:
@@ -228,7 +230,7 @@ def left_over(volume: Volume) -> None:
 
 
 def swept(volume: Volume) -> None:
-    sweep.sweep_others(volume.root, UID, datetime.now(UTC), collections=frozenset())
+    sweeping.swept(volume.root, UID, datetime.now(UTC))
 
 
 def released(volume: Volume) -> None:

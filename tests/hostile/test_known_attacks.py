@@ -8,6 +8,7 @@ from datetime import UTC, datetime
 from pathlib import Path
 
 import pytest
+from tests.agent.sweeping import swept
 from tests.hostile.scenes import NAMES, UID
 from tests.hostile.volume import Outside, Volume, write_all
 
@@ -15,7 +16,7 @@ from weaviate_backup.agent.expansion import local_shards
 from weaviate_backup.agent.journal import JOURNAL, Journal, is_held, read_records
 from weaviate_backup.agent.linking import take_cut
 from weaviate_backup.agent.runner import check_names, disk_failure, failure_of
-from weaviate_backup.agent.sweep import remove_operation, sweep_others
+from weaviate_backup.agent.sweep import remove_operation
 from weaviate_backup.beneath import Place, UnexpectedEntry
 from weaviate_backup.core.session import DATA_DIRECTORY, NodeReport, Step, StepCommand, StepPhase, StepReport
 from weaviate_backup.errors import Permanent
@@ -95,7 +96,7 @@ def test_a_store_in_place_of_our_directory_is_not_swept(volume: Volume, where: s
         os.utime(link.parent / "00-dead", (1, 1))
     link.symlink_to(Path(f"{volume.outside}/prod{where}"))
     with pytest.raises(UnexpectedEntry, match="symbolic link"):
-        sweep_others(volume.root, UID, NOW, collections=NOTHING)
+        swept(volume.root, UID, NOW)
     assert not where or (link.parent / "00-dead/frozen/article/s1/file").exists(), "nothing at all is removed then"
 
 
@@ -117,7 +118,7 @@ def test_a_sweep_looks_at_all_before_it_removes_one(volume: Volume, entry: str) 
     link.unlink(missing_ok=True)
     link.symlink_to(volume.outside / "prod")
     with pytest.raises(UnexpectedEntry):
-        sweep_others(volume.root, UID, NOW, collections=NOTHING)
+        swept(volume.root, UID, NOW)
     assert (volume.data / DATA_DIRECTORY / "00-dead/kept").exists()
 
 
@@ -190,7 +191,7 @@ def test_a_journal_of_another_hand_is_not_believed_and_breaks_nothing(volume: Vo
     os.utime(directory / JOURNAL, (1, 1))
     place = volume.root / DATA_DIRECTORY / "22-dead" / JOURNAL
     assert read_records(place)[0][0] == {"kind": "uploading"}
-    assert sweep_others(volume.root, UID, NOW, collections=NOTHING) == ("22-dead",)
+    assert swept(volume.root, UID, NOW) == ("22-dead",)
 
 
 def test_a_placed_collection_with_a_name_that_leads_elsewhere_is_refused(volume: Volume) -> None:

@@ -1,40 +1,63 @@
-"""Tenants that no node of a backup holds are left out of a restored sharding state."""
+"""A restored sharding state has each tenant as the nodes that hold it cut it, and none that no node holds."""
 
 from typing import Any
 
-from weaviate_backup.layout.sharding_state import nodes_of, with_active, without_tenants_held_nowhere
+from weaviate_backup.layout.sharding_state import as_cut, nodes_of
+
+Seen = dict[str, dict[str, str]]
 
 
-def test_only_tenants_that_all_their_nodes_miss_are_left_out() -> None:
-    state: dict[str, Any] = {
-        "partitioningEnabled": True,
-        "physical": {
-            "kept": {"belongsToNodes": ["n0"], "status": "HOT"},
-            "one replica": {"belongsToNodes": ["n0", "n1"], "status": "COLD"},
-            "deleted": {"belongsToNodes": ["n0", "n1"], "status": "HOT"},
-            "deleted, old form": {"belongsToNode": "n1"},
-            "offloaded": {"belongsToNodes": ["n1"], "status": "FROZEN"},
-            "of a node without the collection": {"belongsToNodes": ["n2"], "status": "COLD"},
-        },
+def statuses_of(physical: dict[str, Any], held: dict[str, set[str]], seen: Seen, **late: set[str]) -> dict[str, str]:
+    state = {"partitioningEnabled": True, "physical": physical}
+    restored = as_cut(state, held, seen, **late)
+    assert restored["partitioningEnabled"]
+    assert state["physical"] is physical, "the given state is not changed"
+    return {name: shard.get("status", "") for name, shard in restored["physical"].items()}
+
+
+def test_tenants_that_all_their_nodes_miss_are_left_out() -> None:
+    physical: dict[str, Any] = {
+        "kept": {"belongsToNodes": ["n0"], "status": "HOT"},
+        "one replica": {"belongsToNodes": ["n0", "n1"], "status": "COLD"},
+        "deleted": {"belongsToNodes": ["n0", "n1"], "status": "HOT"},
+        "deleted, old form": {"belongsToNode": "n1"},
+        "offloaded": {"belongsToNodes": ["n1"], "status": "FROZEN"},
+        "of a node without the collection": {"belongsToNodes": ["n2"], "status": "COLD"},
     }
-    left = without_tenants_held_nowhere(state, {"n0": {"kept"}, "n1": {"one replica"}})
-    assert set(left["physical"]) == {"kept", "one replica", "offloaded"}
-    assert left["partitioningEnabled"]
-    assert len(state["physical"]) == 6, "the given state is not changed"
+    held = {"n0": {"kept"}, "n1": {"one replica"}}
+    seen = {"n0": {"kept": "HOT"}, "n1": {"one replica": "COLD", "offloaded": "FROZEN"}}
+    assert statuses_of(physical, held, seen) == {"kept": "HOT", "one replica": "COLD", "offloaded": "FROZEN"}
+
+
+def test_what_changed_after_the_leader_looked_is_as_it_was_cut() -> None:
+    changes = {
+        "woken": ("COLD", "HOT"),
+        "put to sleep": ("HOT", "COLD"),
+        "brought back": ("FROZEN", "HOT"),
+        "on its way back": ("UNFREEZING", "COLD"),
+        "offloaded": ("HOT", "FROZEN"),
+        "on its way out": ("COLD", "FREEZING"),
+    }
+    physical = {name: {"belongsToNodes": ["n0"], "status": before} for name, (before, _) in changes.items()}
+    held = {"n0": {name for name, (_, after) in changes.items() if after in ("HOT", "COLD")}}
+    seen = {"n0": {name: after for name, (_, after) in changes.items()}}
+    assert statuses_of(physical, held, seen) == {name: after for name, (_, after) in changes.items()}
+
+
+def test_one_active_replica_makes_a_tenant_active() -> None:
+    physical = {"t": {"belongsToNodes": ["n0", "n1"], "status": "COLD"}}
+    held = {"n0": {"t"}, "n1": {"t"}}
+    assert statuses_of(physical, held, {"n0": {"t": "COLD"}, "n1": {"t": "HOT"}}) == {"t": "HOT"}
+    assert statuses_of(physical, held, {"n0": {"t": "COLD"}, "n1": {"t": "COLD"}}) == {"t": "COLD"}
+
+
+def test_one_that_was_written_to_while_it_was_cut_is_active() -> None:
+    """Of backups whose descriptors have statuses as they were read."""
+    physical = {"t": {"belongsToNodes": ["n0"], "status": "COLD"}}
+    assert statuses_of(physical, {"n0": {"t"}}, {"n0": {"t": "COLD"}}, written_late={"t", "unknown"}) == {"t": "HOT"}
 
 
 def test_old_states_name_a_single_node() -> None:
     assert nodes_of({"belongsToNode": "n0", "belongsToNodes": None}) == ("n0",)
     assert nodes_of({"belongsToNodes": ["n0", "n1"]}) == ("n0", "n1")
     assert nodes_of({}) == ()
-
-
-def test_only_inactive_tenants_become_active() -> None:
-    state = {"physical": {name: {"status": name, "belongsToNodes": ["n0"]} for name in ("HOT", "COLD", "FROZEN")}}
-    after = with_active(state, {"HOT", "COLD", "FROZEN", "unknown"})
-    assert {name: shard["status"] for name, shard in after["physical"].items()} == {
-        "HOT": "HOT",
-        "COLD": "HOT",
-        "FROZEN": "FROZEN",
-    }
-    assert with_active(state, set()) == state

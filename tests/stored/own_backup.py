@@ -8,6 +8,7 @@ from pathlib import Path
 from tests.agent.foreign_backup import COLLECTION, NODES, ForeignBackup, shard_of
 
 from weaviate_backup.layout.chunk_reader import read_chunk
+from weaviate_backup.layout.claims import Claim, encode_claim
 from weaviate_backup.layout.compression import CompressionType
 from weaviate_backup.layout.manifests import (
     BackupManifest,
@@ -28,6 +29,7 @@ SERVER_VERSION = "1.39.1"
 def own_backup(root: Path, backup_id: str, *, files: dict[str, bytes]) -> ForeignBackup:
     """Of two nodes; each file makes a chunk of its own, and the small ones share one."""
     backup = ForeignBackup(root, backup_id, files=files).write()
+    backup.put_bytes("operation.json", encode_claim(Claim(operation_uid=UID, backup_id=backup_id)))
     entries = {}
     for node in NODES:
         content = encode_node_manifest(_manifest_of(backup, node))

@@ -50,18 +50,14 @@ class Unpacked:
 
 
 async def vacancy(workspace: Workspace, _: StepCommand, meter: Meter) -> None:
-    """The step. `BackupExists` names an object that is in the way."""
+    """The step. `BackupExists` names the owner, or an object that is in the way."""
     await in_thread(_vacancy, workspace)
 
 
 def _vacancy(workspace: Workspace) -> None:
     store = workspace.open_store()
     store.check()
-    found = next(iter(store.list(prefix_of(workspace.backup_id))), None)
-    if found is not None:
-        where = workspace.order.location.address
-        message = f"{found.key} is at {where} already; choose another backupID, or delete what is there"
-        raise Permanent("BackupExists", message)
+    workspace.place_in(store).take()
 
 
 async def audit(workspace: Workspace, command: StepCommand, meter: Meter) -> Audited:

@@ -13,15 +13,15 @@ from concurrent.futures import FIRST_EXCEPTION, ThreadPoolExecutor, wait
 from dataclasses import asdict
 from typing import Any, BinaryIO
 
-from weaviate_backup.agent.journal import journal_damaged
+from weaviate_backup.agent.journal import Journal, journal_damaged
 from weaviate_backup.agent.workspace import FROZEN, Workspace
 from weaviate_backup.errors import ObjectExists
 from weaviate_backup.layout import keys
 from weaviate_backup.layout.chunk_writer import ChunkRecord, ChunkWriter, PartRecord
 from weaviate_backup.layout.packing import ChunkPart, PlannedChunk
-from weaviate_backup.storage.object_store import ObjectStore
+from weaviate_backup.stored.claiming import ClaimedPlace
 from weaviate_backup.stored.meter import Meter
-from weaviate_backup.stored.storing import hash_object, refuse_committed
+from weaviate_backup.stored.storing import hash_object
 
 log = logging.getLogger(__name__)
 
@@ -42,14 +42,13 @@ class MeteredFile(io.FileIO):
 class ChunkSender:
     """One UPLOAD's chunks. `records` gathers what is stored, by (collection, number)."""
 
-    def __init__(self, workspace: Workspace, store: ObjectStore, meter: Meter) -> None:
+    def __init__(self, workspace: Workspace, place: ClaimedPlace, meter: Meter) -> None:
         self._workspace = workspace
-        self._store = store
+        self._place = place
+        self._store = place.store
         self._meter = meter
         self._computing = threading.Semaphore(workspace.workers)
-        self._journaled = {
-            (record["collection"], int(record["number"])): record for record in workspace.journal.of("chunk")
-        }
+        self._journaled = sent_of(workspace.journal)
 
     def send_all(self, chunks: Sequence[PlannedChunk]) -> dict[tuple[str, int], ChunkRecord]:
         """Every chunk stored and journaled. The first failure stops the others and is raised."""
@@ -68,9 +67,8 @@ class ChunkSender:
 
     def _send(self, chunk: PlannedChunk) -> ChunkRecord:
         self._meter.check()
-        known = self._journaled.get((chunk.collection, chunk.number))
-        if known is not None:
-            record = record_of(known["record"])
+        record = self._journaled.get((chunk.collection, chunk.number))
+        if record is not None and holds(record, chunk):
             self._meter.add(bytes_done=chunk.source_bytes, bytes_reused=chunk.source_bytes, files_done=len(chunk.parts))
             return record
         sending = _Sending(chunk, self._workspace, self._meter, self._computing)
@@ -92,9 +90,7 @@ class ChunkSender:
         if hash_object(self._store, key, Meter()) == (record.stored_bytes, record.sha256):
             log.info("%s is there already and is what it should be", key)
             return
-        refuse_committed(self._store, self._workspace.backup_id)
-        self._store.delete([key])
-        self._store.put(key, sending.blocks, if_absent=True)
+        self._place.replace(key, sending.blocks)
 
 
 class _Sending:
@@ -127,6 +123,23 @@ class _Sending:
     def _count(self, read_bytes: int) -> None:
         self._counted_bytes += read_bytes
         self._meter.add(bytes_done=read_bytes)
+
+
+def sent_of(journal: Journal) -> dict[tuple[str, int], ChunkRecord]:
+    """Chunks that were stored since this packing began, by (collection, number)."""
+    sent: dict[tuple[str, int], ChunkRecord] = {}
+    for record in journal.of("uploading", "chunk"):
+        if record["kind"] == "uploading":
+            sent.clear()
+        else:
+            sent[record["collection"], record["number"]] = record_of(record["record"])
+    return sent
+
+
+def holds(record: ChunkRecord, chunk: PlannedChunk) -> bool:
+    """Whether what was stored is what is planned, part for part."""
+    stored = [(part.path, part.offset, part.length_bytes) for part in record.parts]
+    return stored == [(part.path, part.offset, part.length_bytes) for part in chunk.parts]
 
 
 def record_of(journaled: dict[str, Any]) -> ChunkRecord:

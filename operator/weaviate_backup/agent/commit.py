@@ -36,8 +36,10 @@ from weaviate_backup.layout.manifests import (
     decode_backup_manifest,
     encode_backup_manifest,
 )
+from weaviate_backup.layout.sharding_state import COVERED_STATUSES, nodes_of
 from weaviate_backup.layout.signatures import sign, signer_of
 from weaviate_backup.storage.object_store import ObjectStore
+from weaviate_backup.stored.claiming import ClaimedPlace
 from weaviate_backup.stored.meter import Meter
 from weaviate_backup.stored.storing import (
     Budget,
@@ -45,14 +47,13 @@ from weaviate_backup.stored.storing import (
     is_committed,
     lock_backup,
     prefix_of,
-    put_exactly,
     read_document,
 )
 
 CLOCK_SLACK = timedelta(minutes=5)
 """Between the clocks of agents that complete a backup one after the other."""
-OBJECTS_OF_THE_WHOLE = 2
-"""Our manifest and the marker, beside what the nodes stored."""
+OBJECTS_OF_THE_WHOLE = 3
+"""The claim, our manifest and the marker, beside what the nodes stored."""
 
 
 async def commit(workspace: Workspace, command: StepCommand, meter: Meter) -> Committed:
@@ -64,12 +65,14 @@ def _commit(workspace: Workspace, verified: Mapping[str, str], meter: Meter) -> 
     if not verified:
         raise Permanent("InvalidRequest", "commit needs the verified manifests' hashes")
     store, backup_id, signing_key = workspace.open_store(), workspace.backup_id, workspace.signing_key()
+    place = workspace.place_in(store)
+    place.refuse_strangers()
     committed, known = is_committed(store, backup_id), _own_manifest(workspace, store)
     contents = {node: _checked_contents(workspace, store, node, sha256) for node, sha256 in sorted(verified.items())}
     budget = Budget()
     descriptors = {node: _descriptor(store, backup_id, each, budget) for node, each in contents.items()}
     meter.check()
-    on_top = {keys.manifest(backup_id)}
+    on_top = {keys.claim(backup_id), keys.manifest(backup_id)}
     on_top |= {keys.manifest_signature(backup_id)} if signing_key else set()
     on_top |= {keys.backup_config(backup_id)} if committed else set()
     _check_objects(store, backup_id, contents, on_top=on_top)
@@ -86,7 +89,7 @@ def _commit(workspace: Workspace, verified: Mapping[str, str], meter: Meter) -> 
         documents[keys.manifest_signature(backup_id)] = sign(signing_key, backup_id=backup_id, manifest_sha256=digest)
     meter.check()
     if not committed:
-        _complete(workspace, store, manifest, documents, marker)
+        _complete(workspace, place, meter, manifest=manifest, documents=documents, marker=marker)
     _refuse_others(workspace, store, documents | {keys.backup_config(backup_id): marker})
     return _result(
         manifest,
@@ -97,11 +100,20 @@ def _commit(workspace: Workspace, verified: Mapping[str, str], meter: Meter) -> 
 
 
 def _complete(
-    workspace: Workspace, store: ObjectStore, manifest: BackupManifest, documents: Mapping[str, bytes], marker: bytes
+    workspace: Workspace,
+    place: ClaimedPlace,
+    meter: Meter,
+    *,
+    manifest: BackupManifest,
+    documents: Mapping[str, bytes],
+    marker: bytes,
 ) -> None:
+    store = place.store
     for key, content in documents.items():
-        put_exactly(store, key, content, backup_id=workspace.backup_id)
+        place.put_exactly(key, content)
     _lock(workspace, store, manifest)  # before the marker: a backup that exists is kept
+    place.refuse_strangers()
+    meter.check()  # who was told to end has another in its place by now
     with suppress(ObjectExists):  # our own put, whose answer was lost; another committer of ours; or a stranger
         store.put(keys.backup_config(workspace.backup_id), lambda: iter((marker,)), if_absent=True)
 
@@ -183,25 +195,26 @@ def _check_definitions(leader: str, descriptors: Mapping[str, NodeDescriptor]) -
 
 
 def _check_shards(leader: str, descriptors: Mapping[str, NodeDescriptor], contents: Mapping[str, NodeContents]) -> None:
-    """Every shard on every node, as the leader saw them; less the tenants that were deleted before a node's own cut."""
+    """Every shard on every node, as the leader saw them; less the tenants that were deleted or offloaded before a
+    node's own cut."""
     states = {each.name: document_bounds().parse(each.sharding_state) for each in descriptors[leader].classes}
     for node, descriptor in descriptors.items():
         for each in descriptor.classes:
             if states[each.name].get("partitioningEnabled"):
-                states[each.name] = _without_deleted(
-                    states[each.name], document_bounds().parse(each.sharding_state), node
-                )
+                own = document_bounds().parse(each.sharding_state)
+                states[each.name] = _without_vanished(states[each.name], own, node)
     findings = compare_shards(states, {node: each.held for node, each in contents.items()})
     if findings:
         raise Permanent("VerificationFailed", summarize(findings))
 
 
-def _without_deleted(seen: dict[str, Any], own: Mapping[str, Any], node: str) -> dict[str, Any]:
+def _without_vanished(seen: dict[str, Any], own: Mapping[str, Any], node: str) -> dict[str, Any]:
     there = own.get("physical") or {}
     physical = {
         shard: placed
         for shard, placed in (seen.get("physical") or {}).items()
-        if shard in there or node not in (placed.get("belongsToNodes") or ())
+        if node not in nodes_of(placed)
+        or (there.get(shard) or {"status": "GONE"}).get("status", "") in COVERED_STATUSES
     }
     return {**seen, "physical": physical}
 

@@ -10,6 +10,7 @@ import logging
 from weaviate_backup.agent.access_restore import confirm_access
 from weaviate_backup.agent.expansion import TenantStatus, local_shards
 from weaviate_backup.agent.journal import Record
+from weaviate_backup.agent.release import replay_late_writes
 from weaviate_backup.agent.sweep import BACKUP_TEMPORARY
 from weaviate_backup.agent.tasks import in_thread
 from weaviate_backup.agent.workspace import LATE, Workspace
@@ -17,7 +18,6 @@ from weaviate_backup.beneath import Place
 from weaviate_backup.core.session import Confirmed, StepCommand
 from weaviate_backup.errors import Permanent, Transient
 from weaviate_backup.stored.meter import Meter
-from weaviate_backup.weaviate.late_writes import replay
 from weaviate_backup.weaviate.raft import RaftClient
 from weaviate_backup.weaviate.rest import NodeClient, ShardStatus
 
@@ -69,15 +69,8 @@ async def _replay(workspace: Workspace, collection: str, active: set[str]) -> No
         if shard not in active:
             log.warning("%s/%s is not active: its late writes are not replayed", collection, shard)
             continue
-        endpoint = workspace.weaviate
-        touched = await replay(
-            endpoint.host,
-            endpoint.data_port,
-            collection=collection,
-            shard=shard,
-            captured=directory / shard,
-            credentials=workspace.cluster_credentials(),
-        )
+        workspace.journal.append("replaying", collection=collection, shard=shard)
+        touched = await replay_late_writes(workspace, directory / shard, collection=collection, shard=shard)
         workspace.journal.append("replayed", collection=collection, shard=shard)
         log.info("replayed late writes of %d objects in %s/%s", touched, collection, shard)
 

@@ -6,11 +6,12 @@ state from there. Both documents come out the same when they are made again from
 
 import json
 from collections import defaultdict
-from collections.abc import Collection, Iterable, Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from datetime import datetime
 from typing import Any
 
 from weaviate_backup.agent.access import Access
+from weaviate_backup.agent.expansion import TenantStatus
 from weaviate_backup.agent.journal import Record
 from weaviate_backup.layout.chunk_writer import ChunkRecord
 from weaviate_backup.layout.compression import LEVELS
@@ -18,9 +19,10 @@ from weaviate_backup.layout.descriptors import ClassDescriptor, NodeDescriptor, 
 from weaviate_backup.layout.manifests import ChunkLine, NodeHeader, NodeManifest, ShardRecord, StoredDocument
 from weaviate_backup.layout.packing import PlannedChunk
 from weaviate_backup.layout.sharding_state import nodes_of
+from weaviate_backup.weaviate.inactive_tenants import DRIVER as INACTIVE_DRIVER
 
-GONE = "gone"
-"""The driver of a shard that was deleted while it was to be frozen."""
+GONE, OFFLOADED = "gone", "offloaded"
+"""In place of the driver of a shard that was deleted, or offloaded, before it was frozen."""
 
 StoredChunks = Mapping[tuple[str, int], ChunkRecord]
 
@@ -37,10 +39,14 @@ def describe_node(
     shards: Mapping[str, Sequence[str]],
     chunks: Sequence[PlannedChunk],
     access: Access,
-    gone: Mapping[str, Collection[str]],
+    fates: Mapping[tuple[str, str], Record],
     leading: bool,
 ) -> NodeDescriptor:
-    """`schemas`, `shards` and `gone` by collection; one without shards here is named by the leader only."""
+    """`schemas` and `shards` by collection, `fates` by shard.
+
+    A collection without shards here is named by the leader, and by all if it has tenants: what became of those since
+    the leader saw them only their own node knows.
+    """
     by_collection: dict[str, list[PlannedChunk]] = defaultdict(list)
     for chunk in chunks:
         by_collection[chunk.collection].append(chunk)
@@ -52,10 +58,10 @@ def describe_node(
             node=node,
             shards=shards.get(name, ()),
             chunks=by_collection[name],
-            gone=gone.get(name, ()),
+            fates={shard: record for (collection, shard), record in fates.items() if collection == name},
         )
         for name in sorted(schemas)
-        if leading or shards.get(name)
+        if leading or shards.get(name) or schemas[name]["state"].get("partitioningEnabled")
     )
     return NodeDescriptor(
         started_at=started_at,
@@ -78,7 +84,7 @@ def _describe_class(
     node: str,
     shards: Iterable[str],
     chunks: Sequence[PlannedChunk],
-    gone: Collection[str],
+    fates: Mapping[str, Record],
 ) -> ClassDescriptor:
     files: dict[str, list[str]] = defaultdict(list)
     for chunk in chunks:
@@ -90,7 +96,7 @@ def _describe_class(
         name=name,
         backup_id=backup_id,
         shards=tuple(ShardDescriptor(name=shard, node=node, files=tuple(files[shard])) for shard in sorted(shards)),
-        sharding_state=_compact(state_without(schema["state"], gone, node=node)),
+        sharding_state=_compact(state_as_cut(schema["state"], fates, node=node)),
         class_json=_compact(schema["class"]),
         aliases=_compact(aliases),
         aliases_included=True,
@@ -99,29 +105,35 @@ def _describe_class(
     )
 
 
-def state_without(state: Mapping[str, Any], gone: Collection[str], *, node: str) -> dict[str, Any]:
-    """The sharding state without tenants that were deleted before their only replica was cut.
+def state_as_cut(state: Mapping[str, Any], fates: Mapping[str, Record], *, node: str) -> dict[str, Any]:
+    """The sharding state with this node's tenants as they were when they were cut, whatever they were when it was read.
 
-    Otherwise a restore would make them again, empty. Statuses stay as they were read.
+    One that was deleted before its only replica was cut is left out: a restore would make it again, empty. One that was
+    offloaded since is brought back offloaded; one that woke, active, since only so its late writes are replayed.
     """
-    physical = {
-        name: shard
-        for name, shard in (state.get("physical") or {}).items()
-        if name not in gone or set(nodes_of(shard)) != {node}
-    }
+    if not state.get("partitioningEnabled"):
+        return dict(state)
+    physical = {}
+    for name, shard in (state.get("physical") or {}).items():
+        fate = fates.get(name) if node in nodes_of(shard) else None
+        if fate is None:
+            physical[name] = shard
+        elif fate["kind"] != GONE:
+            physical[name] = {**shard, "status": _status_at_cut(fate)}
+        elif set(nodes_of(shard)) != {node}:
+            physical[name] = shard
     return {**state, "physical": physical}
 
 
-def node_manifest(
-    header: NodeHeader, *, frozen: Mapping[tuple[str, str], Record], gone: Iterable[Record], stored: StoredChunks
-) -> NodeManifest:
+def _status_at_cut(fate: Record) -> str:
+    if fate["kind"] == OFFLOADED:
+        return TenantStatus.OFFLOADED
+    return TenantStatus.INACTIVE if fate["driver"] == INACTIVE_DRIVER else TenantStatus.ACTIVE
+
+
+def node_manifest(header: NodeHeader, *, fates: Mapping[tuple[str, str], Record], stored: StoredChunks) -> NodeManifest:
     """Every shard with its cut, those that vanished with none, and every stored chunk."""
-    shards = [_shard_record(record) for _, record in sorted(frozen.items())]
-    known = set(frozen)
-    vanished = {(record["collection"], record["shard"]): record for record in gone}
-    for key, record in sorted(vanished.items()):
-        if key not in known:
-            shards.append(_gone_record(record))
+    shards = [_shard_record(record) if "driver" in record else _record_of_none(record) for record in fates.values()]
     chunks = tuple(ChunkLine.of(collection, record) for (collection, _), record in sorted(stored.items()))
     return NodeManifest(header, tuple(shards), chunks)
 
@@ -138,12 +150,13 @@ def _shard_record(record: Record) -> ShardRecord:
     )
 
 
-def _gone_record(record: Record) -> ShardRecord:
+def _record_of_none(record: Record) -> ShardRecord:
+    """Of a tenant that was deleted or offloaded before its cut."""
     at = record["at"]
     return ShardRecord(
         collection=record["collection"],
         shard=record["shard"],
-        driver=GONE,
+        driver=record["kind"],
         started_at=at,
         ended_at=at,
         halt_seconds=0.0,

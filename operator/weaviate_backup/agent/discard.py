@@ -1,9 +1,11 @@
-"""DISCARD: delete from the store what this operation wrote. A committed backup is never touched.
+"""DISCARD and VACATE: take out of the store what this operation wrote. A committed backup is never touched.
 
-A node deletes its own folder, and only when its journal says that it began to upload, so that another backup's objects
-which made the operation fail stay. The manifest at the top and its signature go when it names this operation.
+All that lies under the identifier is this operation's, as long as its claim lies there. So a node deletes its own
+folder whatever its journal knows, and nothing once the claim is another's. The claim goes last, when all nodes have
+done so: until then whoever still has something there finds that the place is ours.
 """
 
+from weaviate_backup.agent.probe import PATIENCE
 from weaviate_backup.agent.tasks import in_thread
 from weaviate_backup.agent.workspace import Workspace
 from weaviate_backup.core.session import StepCommand
@@ -14,20 +16,29 @@ from weaviate_backup.stored.storing import abort_unfinished, folder_of, refuse_c
 
 
 async def discard(workspace: Workspace, _: StepCommand, meter: Meter) -> None:
-    """The step."""
+    """The step. Raises `BackupCommitted`, and what `refuse_strangers` does."""
     await in_thread(_discard, workspace, meter)
+
+
+async def vacate(workspace: Workspace, _: StepCommand, meter: Meter) -> None:
+    """The step, of one agent for all. A place that was never ours, or that is not empty, is left as it is."""
+    await in_thread(_vacate, workspace)
 
 
 def _discard(workspace: Workspace, meter: Meter) -> None:
     store = workspace.open_store()
-    refuse_committed(store, workspace.backup_id)
-    manifest = keys.manifest(workspace.backup_id)
+    place, backup_id = workspace.place_in(store), workspace.backup_id
+    refuse_committed(store, backup_id)
+    place.refuse_strangers()
+    manifest = keys.manifest(backup_id)
     if is_own_manifest(store, manifest, workspace.uid):  # it goes last, since it says whose the signature is
-        store.delete([keys.manifest_signature(workspace.backup_id)])
+        store.delete([keys.manifest_signature(backup_id)])
         store.delete([manifest])
-    if workspace.journal.last("uploading") is None:
-        return
-    folder = folder_of(workspace.backup_id, workspace.node)
+    folder = folder_of(backup_id, workspace.node)
     meter.check()
     abort_unfinished(store, folder)
     store.delete([each.key for each in store.list(folder)])
+
+
+def _vacate(workspace: Workspace) -> None:
+    workspace.place_in(workspace.open_store(patience=PATIENCE)).leave()

@@ -7,6 +7,7 @@ what is not journaled.
 
 import logging
 from collections.abc import Sequence
+from pathlib import PurePosixPath
 
 from weaviate_backup.agent.chunk_receiver import ChunkReceiver
 from weaviate_backup.agent.durability import boot_id
@@ -19,6 +20,8 @@ from weaviate_backup.agent.workspace import RESTORE, Workspace
 from weaviate_backup.beneath import Held, Place
 from weaviate_backup.core.session import StepCommand
 from weaviate_backup.errors import Permanent
+from weaviate_backup.layout.sharding_state import COVERED_STATUSES, nodes_of
+from weaviate_backup.stored.backup_reading import BackupReader
 from weaviate_backup.stored.meter import Meter
 from weaviate_backup.stored.parallel import each_in_parallel
 from weaviate_backup.weaviate.raft import RaftClient
@@ -38,6 +41,7 @@ async def download(workspace: Workspace, command: StepCommand, meter: Meter) -> 
 
 def _download(workspace: Workspace, command: StepCommand, meter: Meter) -> None:
     source, collections = workspace.restore.source_node, command.collections
+    unnamed: dict[str, list[str]] = {}
     if source is not None:
         store, reader = workspace.open_store(), judged_backup(workspace, command)
         wanted = wanted_files(reader, source, collections)
@@ -59,7 +63,8 @@ def _download(workspace: Workspace, command: StepCommand, meter: Meter) -> None:
         for name, files in wanted.items():
             check_complete(workspace.directory / RESTORE / name, name, files)
         workspace.directory.sync_file_system()
-    workspace.journal.append("downloaded", collections=list(collections))
+        unnamed = {name: unnamed_shards(reader, source, name, files) for name, files in wanted.items()}
+    workspace.journal.append("downloaded", collections=list(collections), unnamed=unnamed)
 
 
 def _receive_all(workspace: Workspace, receiver: ChunkReceiver, chunks: Sequence[WantedChunk], meter: Meter) -> None:
@@ -80,6 +85,18 @@ def _receive_all(workspace: Workspace, receiver: ChunkReceiver, chunks: Sequence
         workspace.journal.append("fetched", sync=False, key=chunk.key, only=chunk.only, boot=boot)
 
     each_in_parallel(receive, chunks, meter, streams=workspace.streams)
+
+
+def unnamed_shards(reader: BackupReader, source: str, collection: str, wanted: WantedFiles) -> list[str]:
+    """Shards that the node holds, and that the restored sharding state does not place on it."""
+    physical = reader.restored_class(collection).state.get("physical") or {}
+    named = {
+        name
+        for name, shard in physical.items()
+        if source in nodes_of(shard) and shard.get("status", "") in COVERED_STATUSES
+    }
+    held = {PurePosixPath(path).parts[1] for path in wanted.names}
+    return sorted(held - named)
 
 
 def check_complete(directory: Place, collection: str, wanted: WantedFiles) -> None:

@@ -14,8 +14,9 @@ from dataclasses import dataclass
 from typing import Any
 
 from weaviate_backup.agent.access import count_access, keep_access, kept_access
+from weaviate_backup.agent.durability import boot_id
 from weaviate_backup.agent.expansion import LocalShards, TenantStatus, local_shards
-from weaviate_backup.agent.journal import Journal, Record
+from weaviate_backup.agent.journal import THAWED, Journal, Record, fates
 from weaviate_backup.agent.kept_documents import keep_document, kept_document
 from weaviate_backup.agent.release import sweep
 from weaviate_backup.agent.shard_freezer import ShardFreezer
@@ -26,9 +27,9 @@ from weaviate_backup.core.session import Frozen, StepCommand
 from weaviate_backup.errors import Permanent
 from weaviate_backup.layout.definitions import contradiction, made_anew, other_shards
 from weaviate_backup.stored.meter import Meter
-from weaviate_backup.stored.storing import is_committed, prefix_of
 from weaviate_backup.weaviate.raft import RaftClient
 from weaviate_backup.weaviate.raft_access import AccessClient
+from weaviate_backup.weaviate.rest import NodeClient
 
 COLLECTIONS_AT_ONCE = 4
 NAMES_LIMIT = 64
@@ -54,23 +55,26 @@ async def freeze(workspace: Workspace, _: StepCommand, meter: Meter) -> Frozen:
     order, endpoint = workspace.backup, workspace.weaviate
     async with AsyncExitStack() as stack:
         raft = await stack.enter_async_context(AccessClient(endpoint.host, endpoint.raft_port))
-        await together((in_thread(refuse_existing, workspace), sweep(workspace, raft)))
+        await together((in_thread(take_place, workspace), sweep(workspace, raft)))
+        await in_thread(_thaw_unsynced, workspace)
         await keep_access(workspace, raft, meter)
         driver = await workspace.open_driver()
         stack.push_async_callback(driver.close)
-        freezer = ShardFreezer(workspace, meter, raft=raft, driver=driver)
+        node = NodeClient(endpoint.host, endpoint.data_port, workspace.cluster_credentials())
+        await stack.enter_async_context(node)
+        freezer = ShardFreezer(workspace, meter, raft=raft, node=node, driver=driver)
         await freezer.release_left_over()
         frozen = await _freeze_all(workspace, order.collections, raft, freezer)
     result = summarize(workspace, order.collections, frozen)
     meter.expect(bytes_total=result.bytes_total, files_total=result.files_total)
-    if result.shards:
-        await in_thread((workspace.directory / FROZEN).sync)
+    # Links, our copies and the server's: none of them was synced, and all of them are believed from here on.
+    await in_thread(workspace.directory.sync_file_system)
     workspace.journal.append("frozen", result=result.model_dump(mode="json"))
     return result
 
 
-def refuse_existing(workspace: Workspace) -> None:
-    """Nothing may be there yet: whatever lies under the id belongs to another backup, whole or not."""
+def take_place(workspace: Workspace) -> None:
+    """Claim the identifier in the store, before anything is cut: whatever lies there unclaimed is another backup's."""
     location = workspace.order.location
     if location.read_only:
         raise Permanent("LocationReadOnly", f"location {location.address} is readOnly; no backup can be written to it")
@@ -78,18 +82,15 @@ def refuse_existing(workspace: Workspace) -> None:
         workspace.signing_key()  # it will be needed at the end
     store = workspace.open_store()
     store.check()
-    found = next((each.key for each in store.list(prefix_of(workspace.backup_id))), None)
-    if found is not None and is_committed(store, workspace.backup_id):
-        raise Permanent(
-            "BackupExists",
-            f"backup {workspace.backup_id!r} exists already at {location.address}; choose another backupID",
-        )
-    if found is not None:
-        raise Permanent(
-            "BackupExists",
-            f"{location.address} has objects under {workspace.backup_id!r}, such as {found!r}, of a backup that was "
-            "never completed; delete them or choose another backupID",
-        )
+    workspace.place_in(store).take()
+
+
+def _thaw_unsynced(workspace: Workspace) -> None:
+    """What an attempt froze before the machine started anew was never synced: all of it is frozen again."""
+    boot = boot_id()
+    if any(not boot or record.get("boot") != boot for record in fates(workspace.journal, "shard").values()):
+        (workspace.directory / FROZEN).remove_tree()
+        workspace.journal.append(THAWED)
 
 
 async def _freeze_all(
@@ -122,7 +123,12 @@ async def _freeze_collection(
     await in_thread(_keep_schema, workspace.directory / SCHEMA / f"{name}.json", name, schema)
     shards = local_shards(state, workspace.node, collection=name)
     pending = [shard for shard, status in shards.statuses.items() if status is not TenantStatus.OFFLOADED]
-    await freezer.freeze(name, {shard: shards.statuses[shard] for shard in sorted(pending)}, version)
+    await freezer.freeze(
+        name,
+        {shard: shards.statuses[shard] for shard in sorted(pending)},
+        version,
+        multi_tenant=shards.multi_tenant,
+    )
     await _refuse_made_anew(raft, name, class_json)
     return FrozenCollection(name, shards)
 
@@ -163,10 +169,8 @@ def summarize(workspace: Workspace, names: Iterable[str], frozen: dict[str, Froz
 
 
 def frozen_shards(journal: Journal, collections: Container[str]) -> dict[tuple[str, str], Record]:
-    """(collection, shard) -> the last record of every shard that was frozen and not gone afterwards."""
-    gone = {(record["collection"], record["shard"]) for record in journal.of("gone")}
-    found = {(record["collection"], record["shard"]): record for record in journal.of("shard")}
-    return {key: record for key, record in sorted(found.items()) if key not in gone and key[0] in collections}
+    """(collection, shard) -> the last record of every shard that was frozen and not gone afterwards, sorted."""
+    return {key: record for key, record in fates(journal, "shard").items() if key[0] in collections}
 
 
 def _keep_schema(place: Place, name: str, schema: dict[str, Any]) -> None:

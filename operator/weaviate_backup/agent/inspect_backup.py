@@ -197,11 +197,12 @@ def _shards_not_held(
     """
     if reader.manifest is not None:
         return [], []
-    findings = compare_shards(states, held)
-    tenants = [each for each in findings if states[each.subject.split("/")[0]].get("partitioningEnabled")]
-    lost = [
-        _problem(Finding("BackupIncomplete", each.subject, each.message)) for each in findings if each not in tenants
-    ]
+    tenants, lost = list[Finding](), list[Failure]()
+    for each in compare_shards(states, held):
+        if states[each.subject.split("/")[0]].get("partitioningEnabled"):
+            tenants.append(each)
+        else:
+            lost.append(_problem(Finding("BackupIncomplete", each.subject, each.message)))
     warnings = [_problem(Finding("NotVerifiable", "", NOT_VERIFIABLE))]
     if tenants:
         message = f"{len(tenants)} tenants are not in the backup and come back empty: {summarize(tenants)}"

@@ -12,7 +12,7 @@ import io
 import json
 import os
 import threading
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping
 from typing import Any, Self, TypeVar
 
 from pydantic import BaseModel, ValidationError
@@ -24,6 +24,12 @@ from weaviate_backup.layout.plain_names import checked_name
 JOURNAL = "journal.jsonl"
 LIMIT_BYTES = 512 << 20
 """More than a million shards and files take."""
+CUTS = ("cutting", "shard")
+"""What begins a cut, and what says that it was let go of."""
+REPLAYS = ("replaying", "replayed")
+FATES = ("shard", "gone", "offloaded")
+THAWED = "thawed"
+"""All that was frozen until then is forgotten."""
 Record = dict[str, Any]
 Model = TypeVar("Model", bound=BaseModel)
 Kinds = Mapping[str, type | tuple[type, ...]]
@@ -40,6 +46,7 @@ FIELDS: Mapping[str, Kinds] = {
     "cutting": _SHARD,
     "shard": {**_SHARD, **_CUT, "started_at": str, "ended_at": str},
     "gone": {**_SHARD, "at": str},
+    "offloaded": {**_SHARD, "at": str},
     "frozen": {"result": dict},
     "chunk": {"collection": str, "number": int, "record": dict},
     "all-stored": {"at": str},
@@ -48,6 +55,7 @@ FIELDS: Mapping[str, Kinds] = {
     "placed": {"collection": str, "inode": int, "data_inode": int, "shards": dict, "files": int},
     "applying": {"collection": str},
     "applied": {"collection": str, "index": int},
+    "replaying": _SHARD,
     "replayed": _SHARD,
 }
 """Kind of a record -> what it must have for its readers; other kinds have no more than their name."""
@@ -141,16 +149,38 @@ class Journal:
                 self._file = None
 
 
-def cuts_left_over(journal: Journal) -> list[tuple[str, str]]:
+def cuts_left_over(records: Iterable[Record]) -> list[tuple[str, str]]:
     """Collection and shard of cuts that were begun and perhaps never let go of, because the agent was killed."""
-    pending: dict[tuple[str, str], None] = {}
-    for record in journal.of("cutting", "shard"):
-        key = (record["collection"], record["shard"])
+    pending: set[tuple[str, str]] = set()
+    for record in records:
         if record["kind"] == "cutting":
-            pending[key] = None
-        else:
-            pending.pop(key, None)
+            pending.add((record["collection"], record["shard"]))
+        elif record["kind"] == "shard":
+            pending.discard((record["collection"], record["shard"]))
     return sorted(pending)
+
+
+def replays_left_over(records: Iterable[Record]) -> list[tuple[str, str]]:
+    """Collection and shard of replays that were begun and did not end: some of their objects may be deleted only."""
+    pending: set[tuple[str, str]] = set()
+    for record in records:
+        if record["kind"] == "replaying":
+            pending.add((record["collection"], record["shard"]))
+        elif record["kind"] == "replayed":
+            pending.discard((record["collection"], record["shard"]))
+    return sorted(pending)
+
+
+def fates(journal: Journal, *kinds: str) -> dict[tuple[str, str], Record]:
+    """(collection, shard) -> its last record, of every shard of which that is of these kinds: `shard` (it is frozen),
+    `gone`, `offloaded`. Sorted."""
+    last: dict[tuple[str, str], Record] = {}
+    for record in journal.of(*FATES, THAWED):
+        if record["kind"] == THAWED:
+            last.clear()
+        else:
+            last[record["collection"], record["shard"]] = record
+    return {key: record for key, record in sorted(last.items()) if record["kind"] in kinds}
 
 
 def journal_damaged(kind: str) -> Permanent:
@@ -202,7 +232,7 @@ def _record(line: bytes) -> Record | None:
 def is_held(place: Place) -> bool:
     """Whether a living process has this journal open."""
     try:
-        file = place.descriptor(os.O_RDONLY)
+        file = place.descriptor(os.O_RDWR)  # NFS locks nothing exclusively that is open for reading alone
     except FileNotFoundError:
         return False
     try:

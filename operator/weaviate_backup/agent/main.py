@@ -1,4 +1,4 @@
-"""The agent's entry: check where we are, listen, end when told or when the lease runs out."""
+"""The agent's entry: check where we are, listen, end when told, or when nobody asks and nothing is under way."""
 
 import asyncio
 import logging
@@ -8,6 +8,7 @@ import signal
 from aiohttp import web
 
 from weaviate_backup.agent.app import make_app, server_context
+from weaviate_backup.agent.release import end_of_lease
 from weaviate_backup.agent.runner import Runner
 from weaviate_backup.agent.steps import STEPS
 from weaviate_backup.beneath import Place, Root
@@ -27,7 +28,7 @@ def run(settings: AgentSettings) -> None:
 
 async def serve(settings: AgentSettings) -> None:
     """Listen until a signal or the end of the lease."""
-    runner = Runner(settings, STEPS)
+    runner = Runner(settings, STEPS, let_go=end_of_lease)
     for number in (signal.SIGTERM, signal.SIGINT):
         asyncio.get_running_loop().add_signal_handler(number, runner.ended.set)
     web_runner = web.AppRunner(make_app(runner), access_log=None, shutdown_timeout=SHUTDOWN_SECONDS)

@@ -1,20 +1,22 @@
 """PLACE: rename downloaded collections to where Weaviate takes them from, `.backup.tmp/<Class>`.
 
 The rename is the last and atomic act per collection, and the journal knows the inodes before it happens, so that the
-proof afterwards, and taking it back, need no guess. A linked copy stays until the release.
+proof afterwards, and taking it back, need no guess. Shards that the restored state does not place on this node stay
+behind: nobody would ever remove them, and a tenant that is made later with the name of one would have its objects.
 """
 
-from pathlib import PurePosixPath
-
+from weaviate_backup.agent.journal import journal_damaged
 from weaviate_backup.agent.sweep import BACKUP_TEMPORARY
 from weaviate_backup.agent.tasks import in_thread
-from weaviate_backup.agent.workspace import KEPT, LATE, RESTORE, Workspace
-from weaviate_backup.beneath import Held, Place
+from weaviate_backup.agent.workspace import LATE, RESTORE, Workspace
+from weaviate_backup.beneath import Place
 from weaviate_backup.core.session import StepCommand
 from weaviate_backup.errors import Permanent
+from weaviate_backup.layout.plain_names import checked_name
 from weaviate_backup.stored.meter import Meter
 from weaviate_backup.weaviate import late_writes
-from weaviate_backup.weaviate.inactive_tenants import is_sealed
+
+UNNAMED = ".unnamed"
 
 
 async def place(workspace: Workspace, command: StepCommand, meter: Meter) -> None:
@@ -43,16 +45,36 @@ def _place(workspace: Workspace, collection: str, meter: Meter) -> None:
     if strangers or not data.is_directory():
         raise Permanent("HostileBackup", f"{ready} must hold {data.name!r} alone, but has {strangers[:3]}")
     set_late_writes_aside(data, workspace.directory / LATE / collection)
-    files = keep_copy(data, workspace.directory / KEPT / collection, meter)
+    leave_unnamed(data, workspace.directory / RESTORE, unnamed_of(workspace, collection))
     workspace.journal.append(
         "placed",
         collection=collection,
         inode=ready.stat().st_ino,
         data_inode=data.stat().st_ino,
         shards={name: status.st_ino for name, status in data.entries()},
-        files=files,
+        files=sum(1 for _ in data.files()),
     )
     ready.rename_to(workspace.data_root / BACKUP_TEMPORARY / collection)
+
+
+def unnamed_of(workspace: Workspace, collection: str) -> list[str]:
+    """Shards that came with the backup, and that its sharding state does not place here."""
+    downloaded = workspace.journal.last("downloaded") or {}
+    try:
+        unnamed = [str(shard) for shard in downloaded.get("unnamed", {}).get(collection, ())]
+    except (AttributeError, TypeError) as error:
+        raise journal_damaged("downloaded") from error
+    return [checked_name(shard, what=f"a shard of {collection}") for shard in unnamed]
+
+
+def leave_unnamed(data: Place, restore: Place, unnamed: list[str]) -> None:
+    """First out of the way as a whole, so that no half of one is ever placed."""
+    for shard in unnamed:
+        aside = restore / UNNAMED
+        aside.remove_tree()
+        if (data / shard).is_directory():
+            (data / shard).rename_to(aside)
+            aside.remove_tree()
 
 
 def set_late_writes_aside(data: Place, target: Place) -> None:
@@ -84,22 +106,3 @@ def directories_in_the_way(data_root: Place, collections: tuple[str, ...]) -> tu
     if temporary.is_directory():
         found += [f"{BACKUP_TEMPORARY}/{name}" for name in temporary.names() if name.lower() in lowered]
     return tuple(sorted(found))
-
-
-def keep_copy(source: Place, target: Place, meter: Meter) -> int:
-    """A second name for everything: links where files are sealed, copies where Weaviate will write in place. How many
-    files there are."""
-    target.remove_tree()
-    target.make_directory()
-    count = 0
-    with Held() as held:
-        for name, _ in source.files():
-            meter.check()
-            inside_shard = "/".join(PurePosixPath(name).parts[1:])
-            if is_sealed(inside_shard):
-                held.link(source / name, target / name)
-            else:
-                (target / name).parent.make_directory()
-                (source / name).copy_to(target / name)
-            count += 1
-    return count

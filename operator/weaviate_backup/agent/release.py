@@ -1,29 +1,40 @@
 """RELEASE: everything of this operation leaves the volume, and the server is let go of. Also sweeps dead operations.
 
-Idempotent, and the same whether the operator orders it or the lease ran out.
+Only an order takes anything off the volume: what was placed there may be about to be taken by raft, and what is frozen
+is what a backup goes on from.
 """
 
+import logging
 from datetime import UTC, datetime
 
-from weaviate_backup.agent.journal import cuts_left_over
+from weaviate_backup.agent.journal import CUTS, REPLAYS, cuts_left_over, replays_left_over
 from weaviate_backup.agent.probe import remove_marks
-from weaviate_backup.agent.sweep import remove_operation, sweep_others
+from weaviate_backup.agent.sweep import find_dead, remove_operation
 from weaviate_backup.agent.tasks import in_thread
-from weaviate_backup.agent.workspace import Workspace
+from weaviate_backup.agent.workspace import LATE, Workspace, operation_directory
+from weaviate_backup.beneath import Place
 from weaviate_backup.core.session import StepCommand
-from weaviate_backup.errors import BackupError
+from weaviate_backup.errors import BackupError, Permanent
 from weaviate_backup.stored.meter import Meter
+from weaviate_backup.weaviate.late_writes import replay
 from weaviate_backup.weaviate.raft import RaftClient
 from weaviate_backup.weaviate.shard_source import ShardCut
 
+log = logging.getLogger(__name__)
 
-async def release(workspace: Workspace, _: StepCommand, meter: Meter) -> None:
+
+async def release(workspace: Workspace, command: StepCommand, meter: Meter) -> None:
     """The step. A store worker holds nothing but what its probe left in the store."""
     if workspace.settings.data_path is None or workspace.order.weaviate is None:
         await in_thread(remove_marks, workspace)
         return
-    await _release_cuts(workspace)
-    records = [*workspace.journal.of("placed")]
+    journal = workspace.journal
+    await let_go(workspace, workspace.uid, cuts_left_over(journal.of(*CUTS)))
+    await complete_replays(workspace, workspace.directory, replays_left_over(journal.of(*REPLAYS)))
+    records = [*journal.of("placed")]
+    if command.keep_placed and records:
+        log.warning("what was placed stays until the next operation: whoever applies it may still be at work")
+        return
     collections: frozenset[str] = frozenset()
     if records:
         endpoint = workspace.weaviate
@@ -32,23 +43,73 @@ async def release(workspace: Workspace, _: StepCommand, meter: Meter) -> None:
     await in_thread(remove_operation, workspace.data_root, workspace.uid, records, collections=collections)
 
 
+async def end_of_lease(workspace: Workspace) -> None:
+    """Nobody asks any more: nothing stays held in the server, nor a probe's mark in the store."""
+    if workspace.settings.data_path is None or workspace.order.weaviate is None:
+        await in_thread(remove_marks, workspace)
+        return
+    await let_go(workspace, workspace.uid, cuts_left_over(workspace.journal.of(*CUTS)))
+
+
 async def sweep(workspace: Workspace, raft: RaftClient) -> None:
-    """Clear the volume of dead operations before a new one uses it."""
+    """Clear the server and the volume of dead operations before a new one uses them."""
     collections = frozenset(await raft.class_names())
-    await in_thread(sweep_others, workspace.data_root, workspace.uid, datetime.now(UTC), collections=collections)
+    for dead in await in_thread(find_dead, workspace.data_root, workspace.uid, datetime.now(UTC)):
+        await let_go(workspace, dead.uid, cuts_left_over(dead.records))
+        directory = operation_directory(workspace.data_root, dead.uid)
+        await complete_replays(workspace, directory, replays_left_over(dead.records))
+        await in_thread(remove_operation, workspace.data_root, dead.uid, dead.records, collections=collections)
+        log.info("removed what operation %s left behind", dead.uid)
 
 
-async def _release_cuts(workspace: Workspace) -> None:
-    """Cuts begun and perhaps never let go of. A server that does not answer has lost them, or loses the directory."""
-    pending = cuts_left_over(workspace.journal)
-    if not pending:
+async def let_go(workspace: Workspace, operation_uid: str, cuts: list[tuple[str, str]]) -> None:
+    """Of cuts that were begun and perhaps never let go of, whosever they were.
+
+    The journal that knows them stays until the server was told: a capture that nobody stops writes everything twice.
+    """
+    if not cuts:
         return
     try:
-        driver = await workspace.open_driver()
-    except BackupError:
-        return
+        driver = await workspace.open_driver(operation_uid)
+    except Permanent as error:
+        if error.reason != "DriverUnsupported":
+            raise
+        return  # another server by now, which never could hold anything
+    failed: BackupError | None = None
     try:
-        for collection, shard in pending:
-            await driver.release(ShardCut(collection, shard, driver="", files=(), halt_seconds=0.0))
+        for collection, shard in cuts:
+            try:
+                await driver.release(ShardCut(collection, shard, driver="", files=(), halt_seconds=0.0))
+            except BackupError as error:
+                failed = failed or error
     finally:
         await driver.close()
+    if failed is not None:
+        raise failed
+
+
+async def complete_replays(workspace: Workspace, directory: Place, replays: list[tuple[str, str]]) -> None:
+    """Of late writes that were being replayed when their agent died: what it deleted is put there again. `directory`:
+    of the operation that had begun. A collection that is gone needs nothing."""
+    if not replays:
+        return
+    async with RaftClient(workspace.weaviate.host, workspace.weaviate.raft_port) as raft:
+        there = frozenset(await raft.class_names())
+    for collection, shard in replays:
+        captured = directory / LATE / collection / shard
+        if collection in there and captured.is_file():
+            await replay_late_writes(workspace, captured, collection=collection, shard=shard)
+            log.info("completed the replay of late writes in %s/%s", collection, shard)
+
+
+async def replay_late_writes(workspace: Workspace, captured: Place, *, collection: str, shard: str) -> int:
+    """How many objects were touched."""
+    endpoint = workspace.weaviate
+    return await replay(
+        endpoint.host,
+        endpoint.data_port,
+        collection=collection,
+        shard=shard,
+        captured=captured,
+        credentials=workspace.cluster_credentials(),
+    )

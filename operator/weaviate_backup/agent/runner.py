@@ -1,8 +1,12 @@
 """One session: takes steps, each a task of its own, and knows what is to be reported.
 
-Idempotent as the contract says: a running or finished step is not started again, a failed one is. DISCARD and RELEASE
-end everything else first. Without a question for the length of the lease the session releases what it holds and the
-process ends. This file knows no step's content; `take_steps` maps them.
+Idempotent as the contract says: a running or finished step is not started again, a failed one is. DISCARD, RELEASE and
+VACATE end everything else first.
+
+Two clocks run while nobody asks. At the end of the lease what holds the server ends, and so does a commit, in whose
+place another may be ordered; other steps go on to their end, and then the process ends. What lies on the volume stays,
+whatever the time: whoever comes back goes on from there, or a release is ordered, or the next operation sweeps it.
+This file knows no step's content.
 """
 
 import asyncio
@@ -10,7 +14,7 @@ import contextlib
 import errno
 import logging
 import secrets
-from collections.abc import Awaitable, Callable, Mapping
+from collections.abc import Awaitable, Callable, Iterable, Mapping
 
 from weaviate_backup.agent.journal import JOURNAL, Journal
 from weaviate_backup.agent.workspace import Workspace, operation_directory
@@ -44,7 +48,8 @@ from weaviate_backup.stored.meter import Meter
 TICK_SECONDS = 0.5
 HEARTBEAT_TICKS = 40
 LONGEST_POLL_SECONDS = 60.0
-ENDING = frozenset({Step.DISCARD, Step.RELEASE})
+ENDING = frozenset({Step.DISCARD, Step.RELEASE, Step.VACATE})
+ENDING_WITH_THE_LEASE = (Step.FREEZE, Step.COMMIT)
 ALLOWED: dict[str, frozenset[Step]] = {
     "backup": frozenset({Step.FREEZE, Step.UPLOAD, Step.VERIFY, Step.COMMIT}) | ENDING,
     "restore": frozenset({Step.INSPECT, Step.DOWNLOAD, Step.PLACE, Step.APPLY, Step.CONFIRM, Step.RELEASE}),
@@ -85,9 +90,16 @@ class OutOfOrder(Permanent):
 class Runner:
     """The state of this process. All methods run in the event loop."""
 
-    def __init__(self, settings: AgentSettings, steps: Mapping[Step, StepFunction]) -> None:
+    def __init__(
+        self,
+        settings: AgentSettings,
+        steps: Mapping[Step, StepFunction],
+        *,
+        let_go: Callable[[Workspace], Awaitable[None]],
+    ) -> None:
         self._settings = settings
         self._steps = steps
+        self._let_go = let_go
         self._workspace: Workspace | None = None
         self._report = NodeReport(operation_uid=None, session_id=secrets.token_hex(8), node=settings.node, revision=1)
         self._changed = asyncio.Event()
@@ -95,6 +107,8 @@ class Runner:
         self._meters: dict[Step, Meter] = {}
         self._ending = False
         self._asked_at = asyncio.get_running_loop().time()
+        self._polls = 0
+        """Questions that wait for an answer now."""
         self.ended = asyncio.Event()
 
     # What is asked
@@ -135,33 +149,41 @@ class Runner:
         """What is known, at once or as soon as it differs from revision `after`."""
         self._asked()
         if after is not None and wait_seconds > 0:
-            with contextlib.suppress(TimeoutError):
-                async with asyncio.timeout(min(wait_seconds, LONGEST_POLL_SECONDS)):
-                    while self._report.revision == after:
-                        await self._changed.wait()
-            self._asked()
+            self._polls += 1
+            try:
+                with contextlib.suppress(TimeoutError):
+                    async with asyncio.timeout(min(wait_seconds, LONGEST_POLL_SECONDS)):
+                        while self._report.revision == after:
+                            await self._changed.wait()
+            finally:
+                self._polls -= 1
+                self._asked()
         return self._report
 
     # What goes on by itself
 
     async def watch(self) -> None:
-        """Until the lease runs out: tell of progress, keep the journal fresh. Then release everything and end."""
-        ticks = 0
-        while not self._lease_is_over():
-            await asyncio.sleep(TICK_SECONDS)
-            self._tell_progress()
-            ticks += 1
-            if self._workspace is not None and ticks % HEARTBEAT_TICKS == 0:
-                self._workspace.journal.show_life()
-        log.warning("nobody asked for %d s: releasing everything and ending", self._lease_seconds())
+        """Tell of progress, keep the journal fresh; end when nobody asks and nothing is under way."""
+        held, ticks = True, 0
         try:
-            await self._release_by_itself()
+            while held or self._is_busy():
+                await asyncio.sleep(TICK_SECONDS)
+                self._tell_progress()
+                ticks += 1
+                if self._workspace is not None and ticks % HEARTBEAT_TICKS == 0:
+                    self._workspace.journal.show_life()
+                if not self._lease_is_over():
+                    held = True
+                elif held:
+                    log.warning("nobody asked for %d s: letting the server go", self._lease_seconds())
+                    await self._let_go_by_itself()
+                    held = False
         finally:
             self.ended.set()
 
     async def close(self) -> None:
         """The process ends, the operation does not: what is on the volume stays for the next agent."""
-        await self._stop_all()
+        await self._stop(tuple(self._tasks))
         if self._workspace is not None:
             self._workspace.journal.close()
 
@@ -170,7 +192,7 @@ class Runner:
         log.info("%s %s", step, command.verify_node or "begins")
         try:
             if step in ENDING:
-                await self._stop_all(but=step)
+                await self._stop([other for other in self._tasks if other is not step])
             result = await self._steps[step](workspace, command, meter)
         except asyncio.CancelledError:
             self._fail(step, Failure(reason="StepCanceled", message=f"{step} was told to stop", transient=True))
@@ -193,23 +215,25 @@ class Runner:
         progress = self._meters[step].snapshot()
         self._set_step(step, StepReport(phase=StepPhase.FAILED, failure=failure, progress=progress))
 
-    async def _stop_all(self, *, but: Step | None = None) -> None:
-        """End all other steps and wait until none of their threads is at work."""
-        others = [(step, task) for step, task in self._tasks.items() if step is not but and not task.done()]
-        for step, task in others:
+    async def _stop(self, steps: Iterable[Step]) -> None:
+        """End these steps and wait until none of their threads is at work."""
+        running = [(step, task) for step in steps if (task := self._tasks.get(step)) is not None and not task.done()]
+        for step, task in running:
             self._meters[step].stop()
             task.cancel()
-        await asyncio.gather(*(task for _, task in others), return_exceptions=True)
+        await asyncio.gather(*(task for _, task in running), return_exceptions=True)
 
-    async def _release_by_itself(self) -> None:
-        await self._stop_all()
+    def _is_busy(self) -> bool:
+        return any(not task.done() for task in self._tasks.values())
+
+    async def _let_go_by_itself(self) -> None:
+        await self._stop(ENDING_WITH_THE_LEASE)
         if self._workspace is None:
             return
-        command = StepCommand(operation_uid=self._workspace.uid, step=Step.RELEASE)
         try:
-            await self._steps[Step.RELEASE](self._workspace, command, Meter())
+            await self._let_go(self._workspace)
         except (BackupError, OSError) as error:
-            log.warning("the release at the end of the lease failed: %s", error)
+            log.warning("the server was not let go of at the end of the lease: %s", error)
 
     def _tell_progress(self) -> None:
         for step, meter in list(self._meters.items()):
@@ -265,11 +289,7 @@ class Runner:
         return self._workspace.order.lease_seconds if self._workspace else self._settings.lease_seconds
 
     def _lease_is_over(self) -> bool:
-        """Never while raft commands are under way: what was placed here and elsewhere is being taken."""
-        applying = self._report.steps.get(Step.APPLY)
-        if applying is not None and applying.phase is StepPhase.RUNNING:
-            return False
-        return asyncio.get_running_loop().time() - self._asked_at > self._lease_seconds()
+        return not self._polls and asyncio.get_running_loop().time() - self._asked_at > self._lease_seconds()
 
     def _journal_path(self, order: SessionOrder) -> Place | None:
         if self._settings.data_path is None or order.weaviate is None:

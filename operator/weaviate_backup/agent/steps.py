@@ -4,7 +4,7 @@ from weaviate_backup.agent.apply import apply
 from weaviate_backup.agent.audit import audit, vacancy
 from weaviate_backup.agent.commit import commit
 from weaviate_backup.agent.confirm import confirm
-from weaviate_backup.agent.discard import discard
+from weaviate_backup.agent.discard import discard, vacate
 from weaviate_backup.agent.download import download
 from weaviate_backup.agent.freeze import freeze
 from weaviate_backup.agent.inspect_backup import inspect
@@ -32,4 +32,5 @@ STEPS: dict[Step, StepFunction] = {
     Step.APPLY: apply,
     Step.CONFIRM: confirm,
     Step.RELEASE: release,
+    Step.VACATE: vacate,
 }

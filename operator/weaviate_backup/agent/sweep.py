@@ -4,7 +4,7 @@ A directory is dead when no process holds its journal and nothing touched that f
 is never touched. Where something lies that none of us makes, nothing at all is swept. Synchronous file work only.
 """
 
-import logging
+from dataclasses import dataclass
 from datetime import datetime
 
 from weaviate_backup.agent.journal import JOURNAL, Record, is_held, read_records
@@ -14,31 +14,32 @@ from weaviate_backup.errors import Transient
 from weaviate_backup.layout.plain_names import checked_name
 from weaviate_backup.weaviate import snapshot_staging
 
-DEFAULT_LEASE_SECONDS = 300
+DEFAULT_LEASE_SECONDS = 600
 LONGEST_LEASE_SECONDS = 7 * 86400
 """Whatever a journal says, what is older belongs to nobody."""
 BACKUP_TEMPORARY = ".backup.tmp"
 """Where Weaviate takes restored collections from."""
 
-log = logging.getLogger(__name__)
+
+@dataclass(frozen=True)
+class DeadOperation:
+    """One whose directory nobody works in any more, and what its journal says."""
+
+    uid: str
+    records: list[Record]
 
 
-def sweep_others(
-    data_root: Place, operation_uid: str, now: datetime, *, collections: frozenset[str]
-) -> tuple[str, ...]:
-    """Remove dead operations' directories; returns their uids. `OperationActive` when a living one is found,
-    `UnexpectedEntry` when something there is neither file nor directory: all is looked at before one is removed."""
-    dead = [
-        (directory, records)
+def find_dead(data_root: Place, operation_uid: str, now: datetime) -> tuple[DeadOperation, ...]:
+    """All dead operations but this one. `OperationActive` when a living one is found, `UnexpectedEntry` when something
+    there is neither file nor directory: all is looked at before one is removed."""
+    dead = tuple(
+        DeadOperation(directory.name, records)
         for directory in _operations(data_root)
         if directory.name != operation_uid and (records := _records_of_dead(directory, now)) is not None
-    ]
-    for directory, records in dead:
-        _look_at_all(data_root, directory.name, records)
-    for directory, records in dead:
-        remove_operation(data_root, directory.name, records, collections=collections)
-        log.info("removed what operation %s left behind", directory.name)
-    return tuple(directory.name for directory, _ in dead)
+    )
+    for each in dead:
+        _look_at_all(data_root, each.uid, each.records)
+    return dead
 
 
 def _operations(data_root: Place) -> list[Place]:

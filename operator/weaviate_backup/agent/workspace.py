@@ -24,12 +24,15 @@ from weaviate_backup.core.session import (
 )
 from weaviate_backup.core.signing import PUBLIC_KEYS_FIELD
 from weaviate_backup.errors import Permanent, Transient
+from weaviate_backup.layout.claims import Claim
 from weaviate_backup.layout.plain_names import checked_name
 from weaviate_backup.layout.signatures import key_id, load_public_keys, load_signing_key
 from weaviate_backup.settings import AgentSettings
 from weaviate_backup.storage.factory import open_store
+from weaviate_backup.storage.object_store import ObjectStore
 from weaviate_backup.storage.patience import USUAL, Patience
 from weaviate_backup.storage.retry import Retrying
+from weaviate_backup.stored.claiming import ClaimedPlace
 from weaviate_backup.weaviate.probing import choose_driver
 from weaviate_backup.weaviate.rpc import ClusterCredentials
 from weaviate_backup.weaviate.shard_source import ShardSource
@@ -39,7 +42,6 @@ SIGNING_KEY = "key"
 FROZEN = "frozen"
 SCHEMA = "schema"
 RESTORE = "restore"
-KEPT = "kept"
 LATE = "late"
 
 
@@ -123,6 +125,18 @@ class Workspace:
             self._opened[secrets] = store
         return store
 
+    def place_in(self, store: ObjectStore) -> ClaimedPlace:
+        """Where this operation's backup lies, or is to lie."""
+        whose = self.order.claimant
+        claim = Claim(
+            operation_uid=self.uid,
+            backup_id=self.backup_id,
+            cluster=whose.cluster,
+            namespace=whose.namespace,
+            name=whose.name,
+        )
+        return ClaimedPlace(store, claim, self.order.location.address)
+
     def credentials(self) -> dict[str, str]:
         """What the location's Secrets hold now, by key."""
         found, customer_key = read_secret(self.settings.credentials_directory), self.order.location.customer_key
@@ -155,13 +169,13 @@ class Workspace:
             )
         return key
 
-    async def open_driver(self) -> ShardSource:
-        """What this node's server is cut with; the caller closes it."""
+    async def open_driver(self, operation_uid: str | None = None) -> ShardSource:
+        """What this node's server is cut with, by this operation or a dead one; the caller closes it."""
         return await choose_driver(
             self.weaviate.host,
             self.weaviate.data_port,
             data_root=self.data_root,
-            operation_uid=self.uid,
+            operation_uid=operation_uid or self.uid,
             server_version=self.order.server_version,
             credentials=self.cluster_credentials(),
         )

@@ -36,7 +36,7 @@ from weaviate_backup.core.selection import select
 from weaviate_backup.core.server_backup import BY_SERVER
 from weaviate_backup.core.server_following import ServerSight
 from weaviate_backup.core.server_gaps import gaps_of, open_gaps, refuse_level
-from weaviate_backup.core.session import BackupOrder, Failure, SessionOrder, StoreOrder
+from weaviate_backup.core.session import BackupOrder, Claimant, Failure, SessionOrder, StoreOrder
 from weaviate_backup.core.signing import refuse_unsigned_backup, warn_of_unsigned
 from weaviate_backup.core.stepping import Agents
 from weaviate_backup.core.topology import ClusterView
@@ -59,7 +59,7 @@ class BackupDriver(OperationDriver):
         state = remember_backup(backup.status)
         if state.phase is BackupPhase.PENDING:
             check_shapes(backup.spec, cure=CURE)
-        effects = _effects(backup, lease_seconds=self._settings.agent_lease_seconds)
+        effects = _effects(backup, self._settings)
         look = partial(self._look_before if state.phase is BackupPhase.PENDING else self._look, backup, state, effects)
         ending = state.phase is BackupPhase.ABORTING or state.phase.is_terminal
         world = await self._observe(effects, look, BackupWorld, ending=ending)
@@ -233,9 +233,10 @@ def _request(backup: Backup, settings: OperatorSettings, *, deleting: bool, seen
     )
 
 
-def _effects(backup: Backup, *, lease_seconds: int) -> OperationRequest:
-    spec = backup.spec
-    backup_id = spec.effective_backup_id(backup.metadata["name"])
+def _effects(backup: Backup, settings: OperatorSettings) -> OperationRequest:
+    spec, metadata = backup.spec, backup.metadata
+    claimant = Claimant(cluster=settings.cluster, namespace=metadata["namespace"], name=metadata["name"])
+    backup_id = spec.effective_backup_id(metadata["name"])
 
     def order(node: str, cluster: ClusterView | None, plan: Plan) -> SessionOrder:
         assert isinstance(plan, PlannedBackup)
@@ -251,14 +252,15 @@ def _effects(backup: Backup, *, lease_seconds: int) -> OperationRequest:
             compression_level=spec.config.compression_level,
         )
         return SessionOrder(
-            operation_uid=backup.metadata["uid"],
+            operation_uid=metadata["uid"],
             node=node,
             backup_id=backup_id,
             location=plan.location,
             server_version=plan.server_version,
             weaviate=endpoint,
             cpu_percentage=spec.config.cpu_percentage,
-            lease_seconds=lease_seconds,
+            claimant=claimant,
+            lease_seconds=settings.agent_lease_seconds,
             work=StoreOrder() if node == STORE_WORKER else work,
         )
 

@@ -20,7 +20,7 @@ from datetime import datetime
 from weaviate_backup.api.backup import BackupPhase
 from weaviate_backup.api.status import NodePhase
 from weaviate_backup.core.admission import Refused, Wait, admit
-from weaviate_backup.core.ending import clean_up, given_up, let_go
+from weaviate_backup.core.ending import clean_up, give_back, given_up, let_go
 from weaviate_backup.core.orders import (
     STORE_WORKER,
     WATCH_SECONDS,
@@ -229,7 +229,7 @@ def _preparing(
         gone = {name for report in reports if report.frozen for name in report.frozen.missing_collections}
         missing = tuple(name for name in plan.collections if name in gone)
         return enter(BackupPhase.UPLOADING, replace(state, missing=missing, wrote=True), now)
-    if seconds_since(state.phase_since, now) > PREPARING_SECONDS:
+    if seconds_since(request.seen_since(state.phase_since, now), now) > PREPARING_SECONDS:
         waiting = [node for node in step.nodes if node.phase is not NodePhase.FROZEN and node.name != STORE_WORKER]
         detail = "; ".join(f"{node.name}: {node.message or node.phase}" for node in waiting)
         failure = conflict("PreparingTimedOut", f"not all nodes froze within {PREPARING_SECONDS} s ({detail})")
@@ -308,18 +308,27 @@ def _order(
 
 def _aborting(request: BackupRequest, state: BackupState, world: BackupWorld, now: datetime) -> BackupDecision:
     """Takes back what was written, then lets go on every node; a lost agent's lease is waited for."""
+    since = request.seen_since(state.phase_since, now)
     going = let_go(
         state.nodes,
         agents=world.agents,
-        since=request.seen_since(state.phase_since, now),
+        since=since,
         lease_seconds=request.lease_seconds,
         discard=state.wrote,
         now=now,
     )
     state = replace(state, nodes=going.nodes)
     if going.settled:
-        return enter(BackupPhase(state.outcome or Outcome.FAILED), state, now)
+        return give_back_or_end(state, world, since, now)
     return BackupDecision(state, going.commands, going.look_again_seconds)
+
+
+def give_back_or_end(state: BackupState, world: BackupWorld, since: datetime, now: datetime) -> BackupDecision:
+    """What was taken back left the identifier free, as far as anybody can be asked."""
+    giving = give_back(state.nodes, agents=world.agents, waited_seconds=seconds_since(since, now), now=now)
+    if giving is None:
+        return enter(BackupPhase(state.outcome or Outcome.FAILED), state, now)
+    return BackupDecision(replace(state, nodes=giving.nodes), giving.commands, giving.look_again_seconds)
 
 
 def _clean_up(request: BackupRequest, state: BackupState, world: BackupWorld, now: datetime) -> BackupDecision:

@@ -1,7 +1,8 @@
 """How every operation ends: agents take back what must not stay, let go, and are removed.
 
 A node is settled when it confirmed its release, when no agent of it was ever given an order, or when its agent has been
-silent for longer than its lease, by the end of which it has let go by itself. One whose agent answers, but fails to
+silent for longer than its lease, by the end of which it has let the server go by itself; what it has on the volume is
+for the next operation's sweep. One whose agent answers, but fails to
 release or to begin at all (something lies on its volume that none of us makes), is waited for three times as long, and
 one that says for ever that it is about to, for hours; then it is given up with the reason, and what stays there is for
 people, or for the next operation's sweep.
@@ -32,6 +33,7 @@ from weaviate_backup.core.world import World, patience_of, refused
 
 DISCARD_ATTEMPTS = 5
 """After these the debris stays in the store and letting go is what matters."""
+VACATE_ATTEMPTS = 2
 LETTING_GO_SECONDS = 7200
 """An agent that has not let go after this long, whatever it says, is given up."""
 TIDY_SECONDS = 600
@@ -56,9 +58,11 @@ def let_go(
     lease_seconds: int,
     discard: bool,
     now: datetime,
+    keep_placed: bool = False,
 ) -> LettingGo:
-    """`discard`: bytes of this operation may be in the store and are to be deleted before the release."""
-    release = StepCommand(operation_uid=agents.operation_uid, step=Step.RELEASE)
+    """`discard`: bytes of this operation may be in the store and are to be deleted before the release. `keep_placed`:
+    what was placed on the volumes is not taken back."""
+    release = StepCommand(operation_uid=agents.operation_uid, step=Step.RELEASE, keep_placed=keep_placed)
     erase = StepCommand(operation_uid=agents.operation_uid, step=Step.DISCARD)
     expiry, waited_seconds = lease_seconds + LEASE_MARGIN_SECONDS, seconds_since(since, now)
     holding: dict[str, Chain] = {}
@@ -88,6 +92,24 @@ def let_go(
         reached=lambda node, _: replace(node, phase=NodePhase.RELEASED),
     )
     return LettingGo(step.nodes, step.commands, step.done, min(step.look_again_seconds, 2.0))
+
+
+def give_back(nodes: Sequence[NodeState], *, agents: Agents, waited_seconds: float, now: datetime) -> LettingGo | None:
+    """The claim in the store goes last, when no node has anything under it: asked of one agent that answers.
+
+    None: it is done, or cannot be, and the claim stays there with the name of this operation.
+    """
+    asked = next((node for node in nodes if node.phase is not NodePhase.PENDING and agents.report(node.name)), None)
+    if asked is None or waited_seconds > LETTING_GO_SECONDS:
+        return None
+    failed = _failed(agents, asked.name, Step.VACATE)
+    if failed is not None and asked.attempts >= VACATE_ATTEMPTS:
+        return None
+    vacate = StepCommand(operation_uid=agents.operation_uid, step=Step.VACATE)
+    step = advance(nodes, chains={asked.name: (vacate,)}, remembered=nodes, agents=agents, now=now)
+    if step.done or step.failure:
+        return None
+    return LettingGo(step.nodes, step.commands, False, min(step.look_again_seconds, 2.0))
 
 
 def given_up(nodes: Sequence[NodeState], why: Failure) -> tuple[NodeState, ...]:

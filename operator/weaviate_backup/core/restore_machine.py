@@ -277,7 +277,7 @@ def validate(
         return RestoreDecision(replace(state, reason="Planning", message=f"looking at the target{said}"), (), 1.0)
     verdict = plan_restore(request.wishes, inspected, world.target, pin=plan.pin)
     passing = verdict.refusals if all(refusal.transient for refusal in verdict.refusals) else ()
-    if passing and seconds_since(state.phase_since or now, now) < PATIENCE_SECONDS:
+    if passing and seconds_since(request.seen_since(state.phase_since, now), now) < PATIENCE_SECONDS:
         waiting = replace(state, reason=passing[0].reason, message=passing[0].message)
         return RestoreDecision(waiting, keep_lease(world), 2.0)
     state = replace(state, verdict=verdict, collections=verdict.collections, backup_sha256=verdict.backup_sha256)
@@ -322,15 +322,23 @@ def _applying(
 
 
 def _aborting(request: RestoreRequest, state: RestoreState, world: RestoreWorld, now: datetime) -> RestoreDecision:
+    """Whoever may be applying lets go first. When nobody knows whether it did, the others take nothing back: raft may
+    be about to take what they placed, and would find an empty collection there."""
+    applier = next((node for node in state.nodes if node.name == state.applier), None)
+    first = applier is not None and applier.phase not in (NodePhase.RELEASED, NodePhase.UNREACHABLE)
     going = let_go(
-        state.nodes,
+        [node for node in state.nodes if node is applier or not first],
         agents=world.agents,
         since=request.seen_since(state.phase_since, now),
         lease_seconds=request.lease_seconds,
         discard=False,
+        keep_placed=applier is not None and applier.phase is NodePhase.UNREACHABLE,
         now=now,
     )
-    state = replace(state, nodes=going.nodes)
+    after = {node.name: node for node in going.nodes}
+    state = replace(state, nodes=tuple(after.get(node.name, node) for node in state.nodes))
+    if going.settled and first:
+        return RestoreDecision(state, (), 0.0)
     if going.settled:
         return enter(RestorePhase(state.outcome or Outcome.FAILED), state, now)
     return RestoreDecision(state, going.commands, going.look_again_seconds)

@@ -24,6 +24,7 @@ from weaviate_backup.core.backup_machine import (
     BackupWorld,
     advance_or_stop,
     enter,
+    give_back_or_end,
     keep_lease,
     stop,
 )
@@ -55,7 +56,8 @@ def _preparing(
 ) -> BackupDecision:
     """Looks whether the identifier is free, remembers that the server is going to be asked, then asks."""
     if state.server is not None:
-        return _asking(state, state.server, plan, world, now)
+        asked_seconds = seconds_since(request.seen_since(state.phase_since, now), now)
+        return _asking(state, state.server, plan, world, now, asked_seconds=asked_seconds)
     vacancy = StepCommand(operation_uid=request.uid, step=Step.VACANCY)
     step = advance_or_stop(state, world, {STORE_WORKER: (vacancy,)}, now, done_phase=NodePhase.READY)
     if isinstance(step, BackupDecision):
@@ -72,7 +74,13 @@ def _preparing(
 
 
 def _asking(
-    state: BackupState, run: ServerRun, plan: PlannedBackup, world: BackupWorld, now: datetime
+    state: BackupState,
+    run: ServerRun,
+    plan: PlannedBackup,
+    world: BackupWorld,
+    now: datetime,
+    *,
+    asked_seconds: float,
 ) -> BackupDecision:
     """A request that was lost, or followed by a crash, is made again; one that shows at the server was made."""
     sight = world.server
@@ -81,7 +89,7 @@ def _asking(
     if sight.accepted or sight.status is not None:
         accepted = replace(state, server=replace(run, accepted=True), wrote=True, reason="", message="")
         return enter(BackupPhase.UPLOADING, accepted, now)
-    if sight.refusal and is_final(sight.refusal, asked_seconds=seconds_since(state.phase_since, now)):
+    if sight.refusal and is_final(sight.refusal, asked_seconds=asked_seconds):
         refused = state if sight.refusal.transient else replace(state, server=None)
         return _fail(refused, conflict(sight.refusal.reason, sight.refusal.message), now)
     if sight.process != run.process:  # nothing was begun by the process that is gone
@@ -123,11 +131,12 @@ def _finalizing(
 
 
 def _aborting(request: BackupRequest, state: BackupState, world: BackupWorld, now: datetime) -> BackupDecision:
-    """Nothing is deleted: the server's own record of a backup that did not succeed stays in the store."""
+    """Nothing that the server wrote is deleted: its own record of a backup that did not succeed stays in the store."""
     run, sight = state.server, world.server
-    if run is None or is_over(
-        run, sight, waited_seconds=seconds_since(request.seen_since(state.phase_since, now), now)
-    ):
+    since = request.seen_since(state.phase_since, now)
+    if run is None:
+        return give_back_or_end(state, world, since, now)
+    if is_over(run, sight, waited_seconds=seconds_since(since, now)):
         if unconfirmed(run, sight):
             said = outcome_unconfirmed(state.outcome, conflict(state.reason, state.message), what="backup")
             state = replace(state, outcome=Outcome.FAILED, reason=said.reason, message=said.message)

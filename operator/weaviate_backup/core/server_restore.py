@@ -76,7 +76,7 @@ def _may_stop(state: RestoreState, world: RestoreWorld, wished: bool) -> bool:
 
 
 def _downloading(
-    _: RestoreRequest, state: RestoreState, __: PlannedRestore, world: RestoreWorld, now: datetime
+    request: RestoreRequest, state: RestoreState, _: PlannedRestore, world: RestoreWorld, now: datetime
 ) -> RestoreDecision:
     run, sight = state.server, world.server
     if sight is None:
@@ -84,21 +84,22 @@ def _downloading(
     if run is None:
         return RestoreDecision(replace(state, server=ServerRun(sight.node, sight.process)), (), 0.0)
     if not run.accepted:
-        return _asking(state, run, sight, world, now)
+        asked_seconds = seconds_since(request.seen_since(state.phase_since, now), now)
+        return _asking(state, run, sight, world, now, asked_seconds=asked_seconds)
     if sight.status is WeaviateStatus.FINALIZING and sight.process == run.process:
         return enter(RestorePhase.APPLYING, state, now)
     return _follow(state, run, sight, world, now)
 
 
 def _asking(
-    state: RestoreState, run: ServerRun, sight: ServerSight, world: RestoreWorld, now: datetime
+    state: RestoreState, run: ServerRun, sight: ServerSight, world: RestoreWorld, now: datetime, *, asked_seconds: float
 ) -> RestoreDecision:
     """A request that was lost, or followed by a crash, is made again while nothing of it shows."""
     if world.recovered is None:
         return _wait(state, world)
     if sight.accepted or _shows(sight, world.recovered):
         return RestoreDecision(replace(state, server=replace(run, accepted=True), reason="", message=""), (), 0.0)
-    if sight.refusal and is_final(sight.refusal, asked_seconds=seconds_since(state.phase_since, now)):
+    if sight.refusal and is_final(sight.refusal, asked_seconds=asked_seconds):
         refused = state if sight.refusal.transient else replace(state, server=None)
         return _fail(refused, conflict(sight.refusal.reason, sight.refusal.message), now)
     if world.recovered.present:
@@ -140,13 +141,13 @@ def _follow(
 
 
 def _verifying(
-    _: RestoreRequest, state: RestoreState, __: PlannedRestore, world: RestoreWorld, now: datetime
+    request: RestoreRequest, state: RestoreState, _: PlannedRestore, world: RestoreWorld, now: datetime
 ) -> RestoreDecision:
     """What is loaded late gets some time."""
     found = world.recovered
     if found is not None and not found.missing and not found.unready:
         return enter(RestorePhase.COMPLETED, replace(state, reason="", message=""), now)
-    if found is not None and seconds_since(state.phase_since, now) > VERIFYING_SECONDS:
+    if found is not None and seconds_since(request.seen_since(state.phase_since, now), now) > VERIFYING_SECONDS:
         missing = f"not in the schema: {', '.join(found.missing[:10])}" if found.missing else ""
         unready = f"not ready: {', '.join(found.unready[:10])}" if found.unready else ""
         message = "; ".join(part for part in (missing, unready) if part)

@@ -94,6 +94,14 @@ class StoreOrder(Wire):
     kind: Literal["store"] = "store"
 
 
+class Claimant(Wire):
+    """Whose operation it is, for people who find what it left in a store that many share."""
+
+    cluster: str = ""
+    namespace: str = ""
+    name: str = ""
+
+
 class SessionOrder(Wire):
     """Everything an agent must know. Credentials come as files of the agent's pod, never through here."""
 
@@ -104,9 +112,11 @@ class SessionOrder(Wire):
     location: LocationSpec
     server_version: str
     weaviate: WeaviateEndpoint | None
+    claimant: Claimant = Claimant()
     cpu_percentage: int = 50
-    lease_seconds: int = 300
-    """The agent releases everything and ends when nobody asked for this long."""
+    lease_seconds: int = 600
+    """When nobody asked for this long, the agent lets the server go and commits no more; what lies on the volume stays.
+    It ends when no step is under way."""
     work: Annotated[BackupOrder | RestoreOrder | StoreOrder, Field(discriminator="kind")]
 
 
@@ -128,6 +138,7 @@ class Step(StrEnum):
     APPLY = "apply"
     CONFIRM = "confirm"
     RELEASE = "release"
+    VACATE = "vacate"
 
 
 class StepCommand(Wire):
@@ -136,7 +147,8 @@ class StepCommand(Wire):
     PROBE     write, read back, list, write once, send in parts and delete small objects of our own; one, the mark,
               stays for the other workers until RELEASE. A location that is read-only is listed and read
     MEET      look for the marks of `peers`, the other workers of the same probe: does everybody see the same store?
-    FREEZE    refuse when the store cannot be used or the backup exists, then cut and link every local shard
+    FREEZE    claim the place in the store; refuse when it is another's or cannot be used. Then cut and link every local
+              shard
     UPLOAD    send chunks, the node manifest and the node descriptor of `collections` (those still alive everywhere)
     VERIFY    read every object of `verify_node` back from the store and compare it with its manifest; the agent that
               did not upload it does this
@@ -144,7 +156,7 @@ class StepCommand(Wire):
               the SHA-256 of its manifest as the verifying agents reported it
     DISCARD   delete what this operation wrote, unless backup_config.json exists
     INSPECT   read descriptors and manifests, look at this node's disk; writes nothing
-    VACANCY   refuse unless nothing lies in the store under the backup's identifier
+    VACANCY   claim the place under the backup's identifier; refuse unless nothing lies there
     AUDIT     read a whole backup that has no manifests: descriptors, sets of nodes and shards, every chunk to its end;
               `collections` are those it must hold
     DOWNLOAD  bring the files of `collections` into our own directory, checked. Here, in APPLY and in CONFIRM
@@ -152,7 +164,11 @@ class StepCommand(Wire):
     PLACE     rename them to where Weaviate takes them from, inodes recorded
     APPLY     one raft RESTORE_CLASS per collection, then aliases, then roles and users; one agent does this for all
     CONFIRM   prove that the files are where they belong, the shards are listed, and roles and users are the backup's
-    RELEASE   remove everything of this operation from the volume, and a probe's mark, and let the server go
+    RELEASE   remove everything of this operation from the volume, and a probe's mark, and let the server go; with
+              `keep_placed` what was placed stays there, with the journal that knows it, for the next operation's sweep:
+              raft may be about to take it
+    VACATE    give the identifier in the store back, if nothing lies under it any more; by one agent, after all others
+              have let go
     """
 
     operation_uid: str
@@ -161,6 +177,7 @@ class StepCommand(Wire):
     verify_node: str | None = None
     verified: dict[str, str] = {}
     overwrite_alias: bool = False
+    keep_placed: bool = False
     backup_sha256: str = ""
     peers: tuple[str, ...] = ()
 

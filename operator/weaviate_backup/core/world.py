@@ -36,7 +36,7 @@ class Request:
     timeout_seconds: float
     seen_at: datetime | None = None
     """From when on this operator has looked at it: what it missed while it was away may still come."""
-    lease_seconds: int = 300
+    lease_seconds: int = 600
     cancel: bool = False
     deleting: bool = False
 

@@ -4,6 +4,7 @@ One function per object, all in this file. Weaviate's listing looks only for `*/
 never gets in its way.
 """
 
+CLAIM = "operation.json"
 BACKUP_CONFIG = "backup_config.json"
 RESTORE_CONFIG = "restore_config.json"
 NODE_DESCRIPTOR = "backup.json"
@@ -11,7 +12,12 @@ MANIFEST = "manifest.json"
 MANIFEST_SIGNATURE = "manifest.json.sig"
 NODE_MANIFEST = "manifest.json.zst"
 OURS = frozenset({MANIFEST, MANIFEST_SIGNATURE, NODE_MANIFEST})
-"""Last parts of keys that no server writes."""
+"""Last parts of keys that no server writes, of backups that have manifests. A claim may stand beside a server's."""
+
+
+def claim(backup_id: str) -> str:
+    """Ours, written first and deleted last: which operation may write and delete below the identifier."""
+    return f"{backup_id}/{CLAIM}"
 
 
 def backup_config(backup_id: str) -> str:

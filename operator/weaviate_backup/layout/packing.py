@@ -5,6 +5,7 @@ of a shard's files follow each other, and small shards (tenants) share chunks. T
 files that Weaviate expects there.
 """
 
+import hashlib
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 
@@ -85,6 +86,16 @@ def pack(
     if open_parts:
         shared.append(tuple(open_parts))
     return tuple(PlannedChunk(collection, number, parts) for number, parts in enumerate((*shared, *alone), start=1))
+
+
+def digest_of(chunks: Iterable[PlannedChunk]) -> str:
+    """SHA-256 that tells one packing from another: what lies where in which chunk."""
+    digest = hashlib.sha256()
+    for chunk in chunks:
+        for part in chunk.parts:
+            told = (chunk.collection, chunk.number, part.path, part.offset, part.length_bytes)
+            digest.update("\0".join(map(str, told)).encode(errors="surrogateescape") + b"\n")
+    return digest.hexdigest()
 
 
 def _in_order(files: Iterable[SourceFile], collection: str, shard: str) -> list[SourceFile]:

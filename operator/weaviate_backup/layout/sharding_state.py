@@ -6,7 +6,9 @@ from typing import Any
 from weaviate_backup.errors import Permanent
 from weaviate_backup.layout.plain_names import plain
 
-COVERED_STATUSES = frozenset({"", "HOT", "COLD"})
+ACTIVE, INACTIVE = "HOT", "COLD"
+OFFLOADED_STATUSES = frozenset({"FROZEN", "FREEZING", "UNFREEZING"})
+COVERED_STATUSES = frozenset({"", ACTIVE, INACTIVE})
 """Of tenants with data on the node; the others (FROZEN, FREEZING, UNFREEZING) are offloaded and not covered."""
 
 
@@ -34,24 +36,27 @@ def _names_in(state: Mapping[str, Any]) -> Iterator[str]:
         yield from (str(virtual[key]) for key in ("name", "assignedToPhysical") if virtual.get(key))
 
 
-def without_tenants_held_nowhere(state: Mapping[str, Any], held: Mapping[str, Collection[str]]) -> dict[str, Any]:
-    """The state without tenants that none of their nodes holds: deleted after the leader was cut, before they were.
+def as_cut(
+    state: Mapping[str, Any],
+    held: Mapping[str, Collection[str]],
+    seen: Mapping[str, Mapping[str, str]],
+    *,
+    written_late: Collection[str] = (),
+) -> dict[str, Any]:
+    """The state that is restored: each tenant as the nodes that hold it say.
 
-    A restore would make them again, empty. `held`: node -> shards in its backup. Offloaded tenants are held by nobody
-    and stay.
+    `held`: node -> shards in its backup; `seen`: node -> status of each of its own shards at its cut. One that no node
+    holds was deleted after the leader had seen it, or offloaded; then a node says so. Active is one that any replica
+    was cut as active, or that was written to meanwhile: only so its late writes are replayed.
     """
     physical = {}
     for name, shard in (state.get("physical") or {}).items():
-        covered = shard.get("status", "") in COVERED_STATUSES
-        if not covered or any(name in held.get(node, ()) for node in nodes_of(shard)):
-            physical[name] = shard
-    return {**state, "physical": physical}
-
-
-def with_active(state: Mapping[str, Any], tenants: Collection[str]) -> dict[str, Any]:
-    """The state with these tenants active: they were when they were cut, whatever they were when the state was read."""
-    physical = {
-        name: {**shard, "status": "HOT"} if name in tenants and shard.get("status") == "COLD" else shard
-        for name, shard in (state.get("physical") or {}).items()
-    }
+        at_nodes = nodes_of(shard)
+        statuses = [seen[node].get(name, "") for node in at_nodes if name in held.get(node, ()) and node in seen]
+        offloaded = [status for node in at_nodes if (status := seen.get(node, {}).get(name)) in OFFLOADED_STATUSES]
+        if statuses:
+            active = name in written_late or any(status != INACTIVE for status in statuses)
+            physical[name] = {**shard, "status": ACTIVE if active else INACTIVE}
+        elif offloaded or shard.get("status", "") in OFFLOADED_STATUSES:
+            physical[name] = {**shard, "status": shard["status"] if not offloaded else offloaded[0]}
     return {**state, "physical": physical}

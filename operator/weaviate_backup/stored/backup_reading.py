@@ -35,7 +35,7 @@ from weaviate_backup.layout.manifests import (
     read_node_manifest,
 )
 from weaviate_backup.layout.plain_names import plain
-from weaviate_backup.layout.sharding_state import refuse_odd_names, with_active, without_tenants_held_nowhere
+from weaviate_backup.layout.sharding_state import as_cut, nodes_of, refuse_odd_names
 from weaviate_backup.storage.object_store import ObjectStore
 from weaviate_backup.stored.storing import Budget, find_document, prefix_of, read_document
 from weaviate_backup.weaviate.late_writes import LATE_WRITES
@@ -202,8 +202,8 @@ class BackupReader:
     def restored_class(self, collection: str) -> RestoredClass:
         """Schema and sharding state as the leader's descriptor has them.
 
-        Of our own backups less the tenants that no node holds: completed ones hold all that were not deleted. A tenant
-        that was activated before its cut is active, because its late writes can be replayed in no other.
+        Of our own backups each tenant is as the nodes that hold it cut it, whatever the leader saw: each descriptor has
+        the node's own tenants so.
         """
         descriptor = self.class_descriptor(self.leader, collection)
         state = _json_object(descriptor.sharding_state, SHARDING_STATE, f"the sharding state of {collection}")
@@ -211,7 +211,8 @@ class BackupReader:
         if self.manifest is not None and state.get("partitioningEnabled"):
             parts = self._parts(collection)
             held = {node: {shard.name for shard in part.shards} for node, part in parts.items()}
-            state = with_active(without_tenants_held_nowhere(state, held), _written_late(parts.values()))
+            seen = {node: _statuses_of_own(part, node) for node, part in parts.items()}
+            state = as_cut(state, held, seen, written_late=_written_late(parts.values()))
         return RestoredClass(
             name=collection,
             class_json=_json_object(descriptor.class_json, CLASS, f"the schema of {collection}"),
@@ -220,9 +221,16 @@ class BackupReader:
         )
 
     def _parts(self, collection: str) -> dict[str, ClassDescriptor]:
-        """node -> what it holds of the collection."""
+        """node -> what it says of the collection."""
         found = {node: self.descriptor(node).collection(collection) for node in self.config.nodes}
         return {node: each for node, each in found.items() if each is not None}
+
+
+def _statuses_of_own(part: ClassDescriptor, node: str) -> dict[str, str]:
+    """Of the tenants that a node has by its own descriptor."""
+    own = _json_object(part.sharding_state, SHARDING_STATE, f"the sharding state of {part.name} on {node}")
+    physical = own.get("physical") or {}
+    return {name: str(shard.get("status", "")) for name, shard in physical.items() if node in nodes_of(shard)}
 
 
 def _written_late(parts: Iterable[ClassDescriptor]) -> set[str]:

@@ -72,9 +72,11 @@ def carry_out(passage: Passage, copies: tuple[BackupCopy, ...]) -> tuple[Copied,
     for copy in copies:
         _in_parallel(passage, copy, passage.check_present, copy.present)
     for copy in copies:
+        claims, others = _split(copy)
+        _in_parallel(passage, copy, passage.send, claims)  # first: from then on no backup takes the place
         if not copy.complete:
             abort_unfinished(passage.target, prefix_of(copy.source.backup_id))
-        _in_parallel(passage, copy, passage.send, copy.missing)
+        _in_parallel(passage, copy, passage.send, others)
         if not copy.complete:
             _lock(passage, copy.source.backup_id)  # before the marker: a backup that exists is kept
             _complete(passage, copy.source)
@@ -92,6 +94,13 @@ def _plan(target: ObjectStore, source: SourceBackup) -> BackupCopy:
     return plan_copy(
         source, there=there, marker_there=find_document(target, keys.backup_config(source.backup_id)) if there else None
     )
+
+
+def _split(copy: BackupCopy) -> tuple[tuple[SourceObject, ...], tuple[SourceObject, ...]]:
+    """What is missing: the claim, if it is, and all the rest."""
+    claim_key = keys.claim(copy.source.backup_id)
+    claims = tuple(each for each in copy.missing if each.key == claim_key)
+    return claims, tuple(each for each in copy.missing if each.key != claim_key)
 
 
 def _work_bytes(passage: Passage, copy: BackupCopy) -> int:

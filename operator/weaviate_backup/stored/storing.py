@@ -1,8 +1,4 @@
-"""Small writes and whole reads on a store, as several steps need them: exact, idempotent, hashed.
-
-An object of a completed backup is never replaced: before anything that exists is written over, the marker is looked
-for.
-"""
+"""What several steps look for, read and hash in a store."""
 
 import hashlib
 import logging
@@ -10,7 +6,7 @@ from collections.abc import Iterable, Iterator
 from datetime import datetime, timedelta
 
 from weaviate_backup.answers import document_bounds
-from weaviate_backup.errors import BackupError, ObjectExists, ObjectNotFound, Permanent
+from weaviate_backup.errors import BackupError, ObjectNotFound, Permanent
 from weaviate_backup.layout import keys
 from weaviate_backup.layout.json_bounds import BeyondBounds, JsonBounds, TooDeep, values_in
 from weaviate_backup.storage.object_store import ObjectStore, exists
@@ -35,21 +31,6 @@ def folder_of(backup_id: str, node: str) -> str:
 def sizes_of(store: ObjectStore, prefix: str) -> dict[str, int]:
     """Key -> bytes of every object below the prefix, as the store lists them now."""
     return {each.key: each.size_bytes for each in store.list(prefix)}
-
-
-def put_exactly(store: ObjectStore, key: str, content: bytes, *, backup_id: str) -> None:
-    """Store a document; one that is there with the same bytes is success, one of an earlier attempt is replaced."""
-    try:
-        store.put(key, lambda: iter((content,)), if_absent=True)
-    except ObjectExists:
-        if read_document(store, key) != content:
-            replace(store, key, content, backup_id=backup_id)
-
-
-def replace(store: ObjectStore, key: str, content: bytes, *, backup_id: str) -> None:
-    refuse_committed(store, backup_id)
-    store.delete([key])
-    store.put(key, lambda: iter((content,)), if_absent=True)
 
 
 def refuse_committed(store: ObjectStore, backup_id: str) -> None:

@@ -17,14 +17,14 @@ import time
 import grpc
 
 from weaviate_backup.beneath import Place
-from weaviate_backup.errors import Transient
+from weaviate_backup.errors import BackupError, Transient
 from weaviate_backup.weaviate import pause_staging, snapshot_staging
 from weaviate_backup.weaviate.index_flush import flush_indexes
 from weaviate_backup.weaviate.locked_instant import InstantWatch, Lengths
 from weaviate_backup.weaviate.protocol import file_replication_pb2, file_replication_pb2_grpc
-from weaviate_backup.weaviate.rpc import ClusterCredentials, call_metadata, open_channel, text_of
+from weaviate_backup.weaviate.rpc import ClusterCredentials, call_metadata, failure_of, open_channel, text_of
 from weaviate_backup.weaviate.shard_refusals import snapshot_failure
-from weaviate_backup.weaviate.shard_source import ShardCut, ShardFile
+from weaviate_backup.weaviate.shard_source import ShardCut, ShardFile, server_holds
 
 DRIVER = "pause-file-activity"
 CALL_TIMEOUT_SECONDS = 1800.0
@@ -66,7 +66,7 @@ class PauseDriver:
         self._channel = open_channel(host, data_port)
         self._stub = file_replication_pb2_grpc.FileReplicationServiceStub(self._channel)
         self._metadata = call_metadata(credentials)
-        self._resuming: dict[Place, asyncio.Task[None]] = {}
+        self._resuming: dict[Place, asyncio.Task[BackupError | None]] = {}
         self._resumed: dict[Place, float] = {}
 
     async def close(self) -> None:
@@ -80,7 +80,7 @@ class PauseDriver:
         try:
             return await self._cut(collection, shard, schema_version)
         except BaseException:
-            await asyncio.shield(self._release(collection, shard))
+            await asyncio.shield(self._release_if_it_can(collection, shard))
             raise
 
     async def release(self, cut: ShardCut) -> None:
@@ -148,30 +148,43 @@ class PauseDriver:
         )
 
     async def _resume(self, collection: str, shard: str, staging: Place) -> None:
-        """Exactly one resume for a pause, also when the caller is cancelled and releases while it is under way."""
+        """Exactly one resume for a pause, also when the caller is cancelled and releases while it is under way. Raises
+        `ServerHolds` when the server never answered."""
         task = self._resuming.get(staging)
         if task is None:
             task = self._resuming[staging] = asyncio.create_task(self._call_resume(collection, shard, staging))
             task.add_done_callback(lambda _: self._resuming.pop(staging))
-        await asyncio.shield(task)
+        unanswered = await asyncio.shield(task)
+        if unanswered is not None:
+            raise server_holds(collection, shard, unanswered) from unanswered
 
-    async def _call_resume(self, collection: str, shard: str, staging: Place) -> None:
+    async def _call_resume(self, collection: str, shard: str, staging: Place) -> BackupError | None:
         """Repeated only when the server did not answer. If it never does, the next release asks, or its watchdog acts.
 
         A class or tenant that is gone answers that it is not found: there is nothing to resume.
         """
         request = file_replication_pb2.ResumeRequest(collection=collection, shard=shard)
+        unanswered: BackupError | None = None
         for attempt in range(RESUME_ATTEMPTS):
             try:
                 await self._stub.ResumeFileActivity(request, timeout=RESUME_TIMEOUT_SECONDS, metadata=self._metadata)
             except grpc.aio.AioRpcError as error:
                 log.warning("resume of %s/%s at %s: %s", collection, shard, self._address, text_of(error))
                 if error.code() not in DEFINITE:
+                    unanswered = failure_of(error, what=f"resume of {collection}/{shard}")
                     await asyncio.sleep(attempt)
                     continue
             self._resumed[staging] = time.monotonic()
             await asyncio.to_thread(pause_staging.no_longer_halted, staging)
-            return
+            return None
+        return unanswered
+
+    async def _release_if_it_can(self, collection: str, shard: str) -> None:
+        """Of a cut that failed for another reason, which is the one to tell; the next release tries again."""
+        try:
+            await self._release(collection, shard)
+        except BackupError as error:
+            log.warning("%s", error)
 
     async def _release(self, collection: str, shard: str) -> None:
         """What was not resumed keeps its mark, and so its staging, until a release reaches the server."""

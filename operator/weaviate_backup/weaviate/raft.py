@@ -10,7 +10,7 @@ at any time and larger ones in turn. What a call gives is made of the answer in 
 
 import asyncio
 import json
-from collections.abc import Callable
+from collections.abc import Callable, Collection
 from types import TracebackType
 from typing import Any, Self, TypeVar
 
@@ -94,6 +94,24 @@ class RaftClient:
             return take(state, int(answer["Version"]))
 
         return await self._query(cluster_pb2.QUERY_KIND_SHARDING_STATE, {"Class": name}, taken)
+
+    async def tenant_statuses(self, collection: str, tenants: Collection[str]) -> dict[str, str]:
+        """Status of those that exist, by name: much less than a whole sharding state, and not on which nodes they are.
+        `CollectionNotFound` when there is no such collection."""
+
+        def take(answer: Json | None) -> dict[str, str]:
+            if answer is None:
+                raise _not_found(collection)
+            found = answer.get("TenantsActivityStatus") or {}
+            return {str(tenant): str(status) for tenant, status in found.items() if tenant in tenants}
+
+        arguments = {"Class": collection, "Tenants": sorted(tenants)}
+        try:
+            return await self._query(cluster_pb2.QUERY_KIND_TENANT_STATUSES, arguments, take)
+        except Permanent as error:
+            if error.reason == "NotFound":
+                raise _not_found(collection) from error
+            raise
 
     async def snapshot(self, name: str, *, attempts: int = 5) -> tuple[Json, Json, int]:
         """Class and sharding state that belong together, and the version of the state.

@@ -211,6 +211,17 @@ class NodeClient:
         with understood("GET /nodes/status"):
             return tuple(read_shard(each) for each in _objects(status.get("shards")))
 
+    async def has_open(self, collection: str, shard: str) -> bool:
+        """Whether the node has a shard in memory, as it has those of active tenants. It loads none to answer."""
+        path = f"/indices/{_part(collection)}/shards/{_part(shard)}/status"
+        try:
+            await self._json.call("GET", path, lambda _: None)
+        except Transient as error:  # as it answers, 500, of a tenant that is asleep, too
+            if "shard not found" not in error.message:
+                raise
+            return False
+        return True
+
     async def statistics(self) -> Json:
         """This node's raft position, without the REST API's key."""
         return await self._json.call("GET", "/nodes/statistics", _object)

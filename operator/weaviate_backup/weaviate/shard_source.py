@@ -7,7 +7,23 @@ copies them away at once and calls `release`; it must do so in every path.
 from dataclasses import dataclass
 from typing import Protocol
 
+import grpc
+
 from weaviate_backup.beneath import Place
+from weaviate_backup.errors import BackupError, Transient
+
+GONE = (
+    grpc.StatusCode.INTERNAL,
+    grpc.StatusCode.NOT_FOUND,
+    grpc.StatusCode.FAILED_PRECONDITION,
+    grpc.StatusCode.UNIMPLEMENTED,
+)
+"""How a server that was asked to forget says that it has nothing to forget: of no collection, shard or call."""
+
+
+def server_holds(collection: str, shard: str, why: BackupError) -> Transient:
+    """It was not told, so it may hold something for a cut: captured writes, a snapshot, a halt."""
+    return Transient("ServerHolds", f"Weaviate was not told to let go of {collection}/{shard}: {why.message}")
 
 
 @dataclass(frozen=True)
@@ -46,7 +62,8 @@ class ShardSource(Protocol):
         ...
 
     async def release(self, cut: ShardCut) -> None:
-        """Let the server forget the cut. Idempotent."""
+        """Let the server forget the cut. Idempotent. What never was, or went with its process or its collection, is
+        forgotten already; raises `ServerHolds` when the server could not be told."""
         ...
 
     async def close(self) -> None:

@@ -23,12 +23,12 @@ from dataclasses import dataclass
 import grpc
 
 from weaviate_backup.beneath import Held, Place
-from weaviate_backup.errors import Transient
+from weaviate_backup.errors import BackupError, Transient
 from weaviate_backup.weaviate import snapshot_staging, write_capture
 from weaviate_backup.weaviate.protocol import file_replication_pb2, file_replication_pb2_grpc
-from weaviate_backup.weaviate.rpc import ClusterCredentials, call_metadata, open_channel, text_of
+from weaviate_backup.weaviate.rpc import ClusterCredentials, call_metadata, failure_of, open_channel, text_of
 from weaviate_backup.weaviate.shard_refusals import snapshot_failure
-from weaviate_backup.weaviate.shard_source import ShardCut, ShardFile
+from weaviate_backup.weaviate.shard_source import GONE, ShardCut, ShardFile, server_holds
 from weaviate_backup.weaviate.write_capture import WriteCapture
 
 DRIVER = "replica-snapshot"
@@ -125,12 +125,12 @@ class SnapshotDriver:
     async def cut(self, collection: str, shard: str, *, schema_version: int) -> ShardCut:
         """Freeze the shard for some instants. Raises ShardBusy, ShardNotFound, HardLinksUnsupported and others.
 
-        Whatever goes wrong, nothing stays pinned in the server.
+        Whatever goes wrong, nothing stays pinned in a server that answers.
         """
         try:
             return await self._cut(collection, shard, schema_version)
         except BaseException:
-            await asyncio.shield(self._release(collection, shard))
+            await asyncio.shield(self._release_if_it_can(collection, shard))
             raise
 
     async def release(self, cut: ShardCut) -> None:
@@ -226,25 +226,39 @@ class SnapshotDriver:
         await asyncio.to_thread(snapshot_staging.check_staging, directory, names)
         return _Staged(operation, directory, names, seconds)
 
+    async def _release_if_it_can(self, collection: str, shard: str) -> None:
+        """Of a cut that failed for another reason, which is the one to tell; the next release tries again."""
+        try:
+            await self._release(collection, shard)
+        except BackupError as error:
+            log.warning("%s", error)
+
     async def _release(self, collection: str, shard: str) -> None:
-        await self._capture.stop(collection, shard, self._capture_id(collection, shard))
-        for number in range(CALLS):
-            await self._release_one(collection, shard, number)
+        """All of it is tried before it raises."""
+        failed: BackupError | None = None
+        capture = self._capture.stop(collection, shard, self._capture_id(collection, shard))
+        for each in (capture, *(self._release_one(collection, shard, number) for number in range(CALLS))):
+            try:
+                await each
+            except BackupError as error:
+                failed = failed or error
+        if failed is not None:
+            raise server_holds(collection, shard, failed) from failed
 
     async def _release_one(self, collection: str, shard: str, number: int) -> None:
-        """The server forgets, then we delete what it may have left: it refuses when the class is gone.
-
-        A server that cannot be reached has lost its snapshots with its process or will serve nobody from them; what
-        pins disk is the directory, and that we delete ourselves.
-        """
+        """The server forgets, then we delete what it may have left: it refuses when the class is gone."""
         operation = snapshot_staging.operation_id(self._operation_uid, collection, shard, number)
         request = file_replication_pb2.ReleaseSnapshotRequest(collection=collection, operation_id=operation)
+        failed: BackupError | None = None
         try:
             await self._stub.ReleaseReplicaSnapshot(request, timeout=SHORT_TIMEOUT_SECONDS, metadata=self._metadata)
         except grpc.aio.AioRpcError as error:
             log.warning("release of %s/%s cut %d: %s; deleting it", collection, shard, number, text_of(error))
+            failed = None if error.code() in GONE else failure_of(error, what=f"release of {collection}/{shard}")
         directory = snapshot_staging.staging_directory(self._data_root, operation, collection)
         await asyncio.to_thread(snapshot_staging.let_go_of, directory)
+        if failed is not None:
+            raise failed
 
 
 def _made(live: Place) -> tuple[int, int] | None:

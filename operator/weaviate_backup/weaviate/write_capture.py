@@ -15,8 +15,9 @@ import grpc
 from weaviate_backup.beneath import Place
 from weaviate_backup.weaviate import late_writes
 from weaviate_backup.weaviate.protocol import file_replication_pb2
-from weaviate_backup.weaviate.rpc import text_of
+from weaviate_backup.weaviate.rpc import failure_of, text_of
 from weaviate_backup.weaviate.shard_refusals import snapshot_failure
+from weaviate_backup.weaviate.shard_source import GONE
 from weaviate_backup.weaviate.snapshot_staging import shard_directory
 
 if TYPE_CHECKING:
@@ -98,10 +99,12 @@ class WriteCapture:
         await asyncio.to_thread(stream.writelines, pending)
 
     async def stop(self, collection: str, shard: str, operation: str) -> None:
-        """End a capture. One that is not there, or whose collection is gone, is ended already."""
+        """End a capture. One that is not there, or whose collection is gone, is ended already; raises when it may go
+        on: nobody else ends it, and it grows with every write."""
         request = file_replication_pb2.CaptureRequest(collection=collection, shard=shard, operation_id=operation)
         try:
             await self._stub.StopChangeCapture(request, timeout=CALL_TIMEOUT_SECONDS, metadata=self._metadata)
         except grpc.aio.AioRpcError as error:
-            if error.code() is not grpc.StatusCode.UNIMPLEMENTED:
-                log.warning("capture of %s/%s at %s not stopped: %s", collection, shard, self._address, text_of(error))
+            if error.code() not in GONE:
+                raise failure_of(error, what=f"end of the capture of {collection}/{shard}") from error
+            log.debug("no capture of %s/%s at %s: %s", collection, shard, self._address, text_of(error))

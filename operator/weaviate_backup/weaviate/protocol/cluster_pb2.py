@@ -24,7 +24,7 @@ _sym_db = _symbol_database.Default()
 
 
 
-DESCRIPTOR = _descriptor_pool.Default().AddSerializedFile(b'\n/weaviate_backup/weaviate/protocol/cluster.proto\x12\x19weaviate.internal.cluster\"Z\n\x0cQueryRequest\x12\x32\n\x04kind\x18\x01 \x01(\x0e\x32$.weaviate.internal.cluster.QueryKind\x12\x16\n\x0e\x61rguments_json\x18\x02 \x01(\x0c\"$\n\rQueryResponse\x12\x13\n\x0b\x61nswer_json\x18\x01 \x01(\x0c\"q\n\x0c\x41pplyRequest\x12\x34\n\x04kind\x18\x01 \x01(\x0e\x32&.weaviate.internal.cluster.CommandKind\x12\x12\n\ncollection\x18\x02 \x01(\t\x12\x11\n\targuments\x18\x04 \x01(\x0cJ\x04\x08\x03\x10\x04\"3\n\rApplyResponse\x12\x12\n\nraft_index\x18\x01 \x01(\x04\x12\x0e\n\x06leader\x18\x02 \x01(\t\"0\n\x0b\x43reateAlias\x12\x12\n\ncollection\x18\x01 \x01(\t\x12\r\n\x05\x61lias\x18\x02 \x01(\t\"\x1c\n\x0b\x44\x65leteAlias\x12\r\n\x05\x61lias\x18\x01 \x01(\t*\xd7\x01\n\tQueryKind\x12\x1a\n\x16QUERY_KIND_UNSPECIFIED\x10\x00\x12\x16\n\x12QUERY_KIND_CLASSES\x10\x01\x12\x15\n\x11QUERY_KIND_SCHEMA\x10\x02\x12\x1d\n\x19QUERY_KIND_SHARDING_STATE\x10\x06\x12\x14\n\x10QUERY_KIND_ROLES\x10\x1f\x12\x14\n\x10QUERY_KIND_USERS\x10=\x12\x1c\n\x18QUERY_KIND_RESOLVE_ALIAS\x10\x64\x12\x16\n\x12QUERY_KIND_ALIASES\x10\x65*\x85\x04\n\x0b\x43ommandKind\x12\x1c\n\x18\x43OMMAND_KIND_UNSPECIFIED\x10\x00\x12\x1e\n\x1a\x43OMMAND_KIND_RESTORE_CLASS\x10\x04\x12\x1d\n\x19\x43OMMAND_KIND_CREATE_ALIAS\x10(\x12\x1d\n\x19\x43OMMAND_KIND_DELETE_ALIAS\x10*\x12\x1d\n\x19\x43OMMAND_KIND_UPSERT_ROLES\x10<\x12\x1d\n\x19\x43OMMAND_KIND_DELETE_ROLES\x10=\x12#\n\x1f\x43OMMAND_KIND_REMOVE_PERMISSIONS\x10>\x12#\n\x1f\x43OMMAND_KIND_ADD_ROLES_FOR_USER\x10?\x12&\n\"COMMAND_KIND_REVOKE_ROLES_FOR_USER\x10@\x12(\n$COMMAND_KIND_RESTORE_ROLES_AND_USERS\x10\x41\x12\x1c\n\x18\x43OMMAND_KIND_UPSERT_USER\x10P\x12\x1c\n\x18\x43OMMAND_KIND_DELETE_USER\x10Q\x12\x1d\n\x19\x43OMMAND_KIND_SUSPEND_USER\x10S\x12\x1e\n\x1a\x43OMMAND_KIND_ACTIVATE_USER\x10T\x12%\n!COMMAND_KIND_CREATE_USER_WITH_KEY\x10U2\xc8\x01\n\x0e\x43lusterService\x12Z\n\x05Query\x12\'.weaviate.internal.cluster.QueryRequest\x1a(.weaviate.internal.cluster.QueryResponse\x12Z\n\x05\x41pply\x12\'.weaviate.internal.cluster.ApplyRequest\x1a(.weaviate.internal.cluster.ApplyResponseb\x06proto3')
+DESCRIPTOR = _descriptor_pool.Default().AddSerializedFile(b'\n/weaviate_backup/weaviate/protocol/cluster.proto\x12\x19weaviate.internal.cluster\"Z\n\x0cQueryRequest\x12\x32\n\x04kind\x18\x01 \x01(\x0e\x32$.weaviate.internal.cluster.QueryKind\x12\x16\n\x0e\x61rguments_json\x18\x02 \x01(\x0c\"$\n\rQueryResponse\x12\x13\n\x0b\x61nswer_json\x18\x01 \x01(\x0c\"q\n\x0c\x41pplyRequest\x12\x34\n\x04kind\x18\x01 \x01(\x0e\x32&.weaviate.internal.cluster.CommandKind\x12\x12\n\ncollection\x18\x02 \x01(\t\x12\x11\n\targuments\x18\x04 \x01(\x0cJ\x04\x08\x03\x10\x04\"3\n\rApplyResponse\x12\x12\n\nraft_index\x18\x01 \x01(\x04\x12\x0e\n\x06leader\x18\x02 \x01(\t\"0\n\x0b\x43reateAlias\x12\x12\n\ncollection\x18\x01 \x01(\t\x12\r\n\x05\x61lias\x18\x02 \x01(\t\"\x1c\n\x0b\x44\x65leteAlias\x12\r\n\x05\x61lias\x18\x01 \x01(\t*\xf7\x01\n\tQueryKind\x12\x1a\n\x16QUERY_KIND_UNSPECIFIED\x10\x00\x12\x16\n\x12QUERY_KIND_CLASSES\x10\x01\x12\x15\n\x11QUERY_KIND_SCHEMA\x10\x02\x12\x1e\n\x1aQUERY_KIND_TENANT_STATUSES\x10\x05\x12\x1d\n\x19QUERY_KIND_SHARDING_STATE\x10\x06\x12\x14\n\x10QUERY_KIND_ROLES\x10\x1f\x12\x14\n\x10QUERY_KIND_USERS\x10=\x12\x1c\n\x18QUERY_KIND_RESOLVE_ALIAS\x10\x64\x12\x16\n\x12QUERY_KIND_ALIASES\x10\x65*\x85\x04\n\x0b\x43ommandKind\x12\x1c\n\x18\x43OMMAND_KIND_UNSPECIFIED\x10\x00\x12\x1e\n\x1a\x43OMMAND_KIND_RESTORE_CLASS\x10\x04\x12\x1d\n\x19\x43OMMAND_KIND_CREATE_ALIAS\x10(\x12\x1d\n\x19\x43OMMAND_KIND_DELETE_ALIAS\x10*\x12\x1d\n\x19\x43OMMAND_KIND_UPSERT_ROLES\x10<\x12\x1d\n\x19\x43OMMAND_KIND_DELETE_ROLES\x10=\x12#\n\x1f\x43OMMAND_KIND_REMOVE_PERMISSIONS\x10>\x12#\n\x1f\x43OMMAND_KIND_ADD_ROLES_FOR_USER\x10?\x12&\n\"COMMAND_KIND_REVOKE_ROLES_FOR_USER\x10@\x12(\n$COMMAND_KIND_RESTORE_ROLES_AND_USERS\x10\x41\x12\x1c\n\x18\x43OMMAND_KIND_UPSERT_USER\x10P\x12\x1c\n\x18\x43OMMAND_KIND_DELETE_USER\x10Q\x12\x1d\n\x19\x43OMMAND_KIND_SUSPEND_USER\x10S\x12\x1e\n\x1a\x43OMMAND_KIND_ACTIVATE_USER\x10T\x12%\n!COMMAND_KIND_CREATE_USER_WITH_KEY\x10U2\xc8\x01\n\x0e\x43lusterService\x12Z\n\x05Query\x12\'.weaviate.internal.cluster.QueryRequest\x1a(.weaviate.internal.cluster.QueryResponse\x12Z\n\x05\x41pply\x12\'.weaviate.internal.cluster.ApplyRequest\x1a(.weaviate.internal.cluster.ApplyResponseb\x06proto3')
 
 _globals = globals()
 _builder.BuildMessageAndEnumDescriptors(DESCRIPTOR, _globals)
@@ -32,9 +32,9 @@ _builder.BuildTopDescriptorsAndMessages(DESCRIPTOR, 'weaviate_backup.weaviate.pr
 if not _descriptor._USE_C_DESCRIPTORS:
   DESCRIPTOR._loaded_options = None
   _globals['_QUERYKIND']._serialized_start=457
-  _globals['_QUERYKIND']._serialized_end=672
-  _globals['_COMMANDKIND']._serialized_start=675
-  _globals['_COMMANDKIND']._serialized_end=1192
+  _globals['_QUERYKIND']._serialized_end=704
+  _globals['_COMMANDKIND']._serialized_start=707
+  _globals['_COMMANDKIND']._serialized_end=1224
   _globals['_QUERYREQUEST']._serialized_start=78
   _globals['_QUERYREQUEST']._serialized_end=168
   _globals['_QUERYRESPONSE']._serialized_start=170
@@ -47,6 +47,6 @@ if not _descriptor._USE_C_DESCRIPTORS:
   _globals['_CREATEALIAS']._serialized_end=424
   _globals['_DELETEALIAS']._serialized_start=426
   _globals['_DELETEALIAS']._serialized_end=454
-  _globals['_CLUSTERSERVICE']._serialized_start=1195
-  _globals['_CLUSTERSERVICE']._serialized_end=1395
+  _globals['_CLUSTERSERVICE']._serialized_start=1227
+  _globals['_CLUSTERSERVICE']._serialized_end=1427
 # @@protoc_insertion_point(module_scope)

@@ -26,6 +26,7 @@ class _QueryKindEnumTypeWrapper(_enum_type_wrapper._EnumTypeWrapper[_QueryKind.V
     QUERY_KIND_UNSPECIFIED: _QueryKind.ValueType  # 0
     QUERY_KIND_CLASSES: _QueryKind.ValueType  # 1
     QUERY_KIND_SCHEMA: _QueryKind.ValueType  # 2
+    QUERY_KIND_TENANT_STATUSES: _QueryKind.ValueType  # 5
     QUERY_KIND_SHARDING_STATE: _QueryKind.ValueType  # 6
     QUERY_KIND_ROLES: _QueryKind.ValueType  # 31
     QUERY_KIND_USERS: _QueryKind.ValueType  # 61
@@ -37,6 +38,7 @@ class QueryKind(_QueryKind, metaclass=_QueryKindEnumTypeWrapper): ...
 QUERY_KIND_UNSPECIFIED: QueryKind.ValueType  # 0
 QUERY_KIND_CLASSES: QueryKind.ValueType  # 1
 QUERY_KIND_SCHEMA: QueryKind.ValueType  # 2
+QUERY_KIND_TENANT_STATUSES: QueryKind.ValueType  # 5
 QUERY_KIND_SHARDING_STATE: QueryKind.ValueType  # 6
 QUERY_KIND_ROLES: QueryKind.ValueType  # 31
 QUERY_KIND_USERS: QueryKind.ValueType  # 61

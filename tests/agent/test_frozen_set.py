@@ -1,0 +1,153 @@
+"""What is sent is what was frozen: UPLOAD believes neither the directory nor the journal alone, and never mixes two
+packings of one frozen set."""
+
+from collections.abc import Callable
+from dataclasses import replace
+from pathlib import Path
+
+import pytest
+from tests.agent.hand_frozen import COLLECTION, Node, shard_of
+
+from weaviate_backup.agent import durability
+from weaviate_backup.agent.chunk_sender import ChunkSender, sent_of
+from weaviate_backup.agent.freeze import _thaw_unsynced, take_place
+from weaviate_backup.agent.journal import fates
+from weaviate_backup.agent.upload import _upload, begin_packing, plan_chunks, shards_by_collection
+from weaviate_backup.agent.verify import _verify
+from weaviate_backup.agent.workspace import FROZEN, Workspace
+from weaviate_backup.core.session import Uploaded
+from weaviate_backup.errors import Permanent
+from weaviate_backup.layout import keys
+from weaviate_backup.layout.manifests import ChunkLine
+from weaviate_backup.stored.meter import Meter
+
+UID = "0b5f2c1e-0000-4000-8000-000000000007"
+SHARDS = {f"s{number}": shard_of(str(number), size_bytes=300 * number) for number in range(1, 6)}
+
+
+@pytest.fixture
+def node(tmp_path: Path) -> Node:
+    (tmp_path / "store").mkdir()
+    node = Node(tmp_path / "node", tmp_path / "store", UID, SHARDS, chunk_size_bytes=4096)
+    node.freeze()
+    return node
+
+
+def upload(node: Node) -> Uploaded:
+    workspace = node.workspace()
+    with workspace.journal:
+        take_place(workspace)
+        return _upload(workspace, (COLLECTION,), Meter())
+
+
+def stored(node: Node) -> dict[str, bytes]:
+    root = node.store
+    return {str(path.relative_to(root)): path.read_bytes() for path in root.rglob("*") if path.is_file()}
+
+
+def files_in(node: Node) -> dict[str, int]:
+    """Bytes of each file in the stored chunks, as the manifest that was verified has them."""
+    workspace = node.workspace()
+    with workspace.journal:
+        _verify(workspace, node.name, Meter())
+        found: dict[str, int] = {}
+        for line in lines_of(workspace):
+            for path, _, length_bytes, _ in line.files:
+                found[path] = found.get(path, 0) + length_bytes
+    return found
+
+
+def lines_of(workspace: Workspace) -> list[ChunkLine]:
+    from weaviate_backup.layout.manifests import read_node_manifest
+
+    with workspace.open_store().open(keys.node_manifest(workspace.backup_id, workspace.node)) as stream:
+        return [line for line in read_node_manifest(stream, key="manifest") if isinstance(line, ChunkLine)]
+
+
+EVERYTHING = {f"article/{shard}/{name}": len(content) for shard, of in SHARDS.items() for name, content in of.items()}
+
+
+@pytest.mark.parametrize(
+    "change",
+    [
+        lambda path: path.write_bytes(b""),
+        lambda path: path.unlink(),
+        lambda path: path.with_name("more").write_bytes(b"x"),
+        lambda path: path.with_name("none").write_bytes(b""),
+        lambda path: path.write_bytes(path.read_bytes() + b"x"),
+    ],
+    ids=["emptied", "gone", "one more", "an empty one more", "longer"],
+)
+def test_a_frozen_set_that_changed_is_not_sent(node: Node, change: Callable[[Path], object]) -> None:
+    """As after a loss of power, before which nothing was synced."""
+    change(node.file("s3", "indexcount"))
+    with pytest.raises(Permanent, match=r"FrozenSetLost: the frozen files of Article/s3 were 4 of .* bytes, and are"):
+        upload(node)
+    assert list(stored(node)) == ["nightly/operation.json"]
+
+
+def test_another_packing_begins_anew_and_nothing_of_the_first_stays(node: Node) -> None:
+    """An agent of another version, or with another chunk size, after its predecessor sent some chunks and died."""
+    workspace = node.workspace()
+    with workspace.journal as journal:
+        take_place(workspace)
+        chunks = plan_chunks(workspace, shards_by_collection(workspace, (COLLECTION,)))
+        assert len(chunks) > 3
+        begin_packing(journal, chunks)
+        sender = ChunkSender(workspace, workspace.place_in(workspace.open_store()), Meter())
+        sender.send_all((*chunks[:2], chunks[-1]))
+        before = stored(node)
+    other = replace(node, chunk_size_bytes=1 << 20)
+    done = upload(other)
+    assert files_in(other) == EVERYTHING
+    left = {key for key in stored(node) if key.startswith("nightly/weaviate-0/")}
+    assert len(left) == done.objects
+    assert len(left) < len(before) + 2, "the chunks that only the first packing had are gone"
+    assert upload(other) == done
+
+
+def test_a_packing_that_goes_on_sends_nothing_twice(node: Node, monkeypatch: pytest.MonkeyPatch) -> None:
+    workspace = node.workspace()
+    with workspace.journal as journal:
+        take_place(workspace)
+        chunks = plan_chunks(workspace, shards_by_collection(workspace, (COLLECTION,)))
+        begin_packing(journal, chunks)
+        ChunkSender(workspace, workspace.place_in(workspace.open_store()), Meter()).send_all(chunks[:2])
+    inodes = {path: path.stat().st_ino for path in node.store.rglob("chunk-*")}
+    assert len(inodes) == 2
+    upload(node)
+    assert {path: path.stat().st_ino for path in inodes} == inodes
+    assert files_in(node) == EVERYTHING
+
+
+def test_a_journaled_chunk_without_a_planned_file_is_sent_again(node: Node) -> None:
+    workspace = node.workspace()
+    with workspace.journal as journal:
+        take_place(workspace)
+        chunks = plan_chunks(workspace, shards_by_collection(workspace, (COLLECTION,)))
+        begin_packing(journal, chunks)
+        ChunkSender(workspace, workspace.place_in(workspace.open_store()), Meter()).send_all(chunks[:1])
+        (record,) = sent_of(journal).values()
+        short = {"number": record.number, "stored_bytes": record.stored_bytes, "sha256": record.sha256, "parts": []}
+        journal.append("chunk", collection=COLLECTION, number=record.number, record=short)
+    upload(node)
+    assert files_in(node) == EVERYTHING
+
+
+def test_what_was_frozen_before_the_machine_started_anew_is_frozen_again(
+    node: Node, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """It was never synced. Once all of it was, it is believed for good."""
+    workspace = node.workspace()
+    with workspace.journal:
+        _thaw_unsynced(workspace)
+        assert len(fates(workspace.journal, "shard")) == len(SHARDS)
+        boot = node.base / "boot"
+        boot.write_text("another\n")
+        monkeypatch.setattr(durability, "BOOT_ID", boot)
+        _thaw_unsynced(workspace)
+        assert fates(workspace.journal, "shard") == {}
+        assert not (workspace.directory / FROZEN).exists()
+    workspace = node.workspace()
+    with workspace.journal:
+        assert fates(workspace.journal, "shard") == {}

@@ -9,7 +9,7 @@ from tests.azure_server import AzureServer
 from tests.storage.contract import MIB, BucketContract, StoreContract, blocks, read
 
 from weaviate_backup.api.location import AzureLocation, LocationSpec
-from weaviate_backup.storage.azure import AzureStore, block_bytes, blocks_in_flight
+from weaviate_backup.storage.azure import AzureStore, part_rules
 from weaviate_backup.storage.factory import open_store
 from weaviate_backup.storage.object_store import ObjectStore
 
@@ -53,16 +53,18 @@ class TestAzure(StoreContract, BucketContract):
         assert [block.size for block in committed] == [4 * MIB, 4 * MIB, MIB]
         assert uncommitted == []
 
-    def test_a_blob_has_room_for_terabytes(self) -> None:
-        for wanted_mib, least_bytes in ((None, 1 << 40), (1, 300 << 30), (40, 10 << 40), (4000, 150 << 40)):
-            sizes = [block_bytes(wanted_mib, number) for number in range(50_000)]
+    def test_a_blob_has_room_for_terabytes(self, location: AzureLocation) -> None:
+        for wanted_mib, least_bytes in ((None, 900 << 30), (1, 300 << 30), (40, 1 << 40), (4000, 150 << 40)):
+            rules = part_rules(location.model_copy(update={"block_size_mib": wanted_mib, "concurrency": None}))
+            sizes = [rules.growing(number) for number in range(rules.most_parts)]
             assert sum(sizes) > least_bytes
-            assert max(sizes) <= 4000 * MIB
+            assert max(sizes) <= max(rules.first_bytes, rules.in_flight_bytes)
+            assert rules.equal(150 << 40)(0) * rules.most_parts >= 150 << 40
 
     def test_blocks_in_flight_are_bounded_by_their_bytes(self, location: AzureLocation) -> None:
         for size_mib, told, expected in ((None, None, 3), (12, None, 2), (40, None, 1), (1, None, 24), (40, 5, 5)):
             asked = location.model_copy(update={"block_size_mib": size_mib, "concurrency": told})
-            assert blocks_in_flight(asked) == expected
+            assert part_rules(asked).senders == expected
 
     def test_blocks_of_a_dead_process_are_no_object_and_in_nobodys_way(
         self, store: ObjectStore, client: ContainerClient

@@ -76,7 +76,7 @@ class ChunkSender:
         sending = _Sending(chunk, self._workspace, self._meter, self._computing)
         key = keys.chunk(self._workspace.backup_id, self._workspace.node, chunk.collection, chunk.number)
         try:
-            self._store.put(key, sending.blocks, if_absent=True)
+            self._store.put(key, sending.blocks, if_absent=True, at_most_bytes=sending.at_most_bytes)
         except ObjectExists:
             self._adopt(key, sending)
         record = sending.writer.record
@@ -94,7 +94,7 @@ class ChunkSender:
             return
         refuse_committed(self._store, self._workspace.backup_id)
         self._store.delete([key])
-        self._store.put(key, sending.blocks, if_absent=True)
+        self._store.put(key, sending.blocks, if_absent=True, at_most_bytes=sending.at_most_bytes)
 
 
 class _Sending:
@@ -105,6 +105,7 @@ class _Sending:
         self._frozen = workspace.directory / FROZEN
         self._meter = meter
         self._counted_bytes = 0
+        self.at_most_bytes = chunk.at_most_bytes
         self.writer = ChunkWriter(chunk, open_source=self._open, level=workspace.backup.compression_level)
 
     def blocks(self) -> Iterator[bytes]:

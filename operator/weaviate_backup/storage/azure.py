@@ -12,7 +12,6 @@ import weakref
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from datetime import datetime
-from functools import partial
 from typing import Any, BinaryIO, TypeVar
 from urllib.parse import urlsplit
 
@@ -25,20 +24,31 @@ from weaviate_backup.api.location import AzureLocation
 from weaviate_backup.core.credential_reach import NOBODY, Reach, TrustedHosts
 from weaviate_backup.errors import BackupError, ObjectExists, Permanent, Transient
 from weaviate_backup.storage.authority import kept_as_file
-from weaviate_backup.storage.azure_access import new_container
-from weaviate_backup.storage.azure_failures import classify, holds_secret
+from weaviate_backup.storage.azure_access import is_of_agents, new_container
+from weaviate_backup.storage.azure_failures import classify, holds_secret, is_of_identity
+from weaviate_backup.storage.beginning import OF_PROCESS, Beginning
 from weaviate_backup.storage.bodies import PiecewiseBody
 from weaviate_backup.storage.connections import body_of
 from weaviate_backup.storage.object_store import MakeBlocks, ObjectInfo, exists, key_prefix, lock_unsupported
 from weaviate_backup.storage.pages import next_page
-from weaviate_backup.storage.parts import Part, cut, joined, patiently, send_parts
+from weaviate_backup.storage.parts import (
+    ROOM_BYTES,
+    OutOfParts,
+    Part,
+    PartBytes,
+    PartRules,
+    Room,
+    cut,
+    patiently,
+    send_parts,
+)
 from weaviate_backup.storage.patience import USUAL, Patience
 
 USUAL_BLOCK_BYTES = 8 << 20
 USUAL_BYTES_IN_FLIGHT = 24 << 20
 """Of one object, when the location says nothing of its concurrency."""
 BLOCKS_PER_SIZE = 10_000
-"""After so many blocks their size doubles, up to what Azure takes: a blob has at most 50,000."""
+MOST_BLOCKS = 50_000
 LARGEST_BLOCK_BYTES = 4000 << 20
 DELETE_BATCH = 256
 LIST_PAGE = 1000
@@ -60,14 +70,18 @@ class AzureStore:
         ca_pem: bytes | None = None,
         patience: Patience = USUAL,
         trusted: TrustedHosts = NOBODY,
+        beginning: Beginning = OF_PROCESS,
     ) -> None:
         self._location, self._patience = location, patience
+        self._beginning, self._of_agents = beginning, is_of_agents(credentials)
         self._prefix = key_prefix(location.path)
+        self._rules = part_rules(location)
+        self._room = Room(max(ROOM_BYTES, self._rules.in_flight_bytes + self._rules.first_bytes))
         ca_file = kept_as_file(ca_pem, owner=self) if ca_pem else None
         self._container = new_container(
             location,
             credentials,
-            whole_bytes=block_bytes(location.block_size_mib, 0),
+            whole_bytes=self._rules.first_bytes,
             ca_file=ca_file,
             patience=patience,
             reach=Reach("azure", trusted, own_authority=ca_pem is not None),
@@ -75,22 +89,39 @@ class AzureStore:
         weakref.finalize(self, self._container.close)
         self._options = _object_options(location)
 
-    def put(self, key: str, make_blocks: MakeBlocks, *, if_absent: bool = False) -> ObjectInfo:
-        parts = cut(make_blocks(), partial(block_bytes, self._location.block_size_mib))
-        first = next(parts, [])
-        second = next(parts, None)
-        if second is None:
-            content = joined(first)
-            answer = self._ask(
-                key,
-                lambda: self._blob(key).upload_blob(
-                    content, overwrite=not if_absent, validate_content=True, **self._options
-                ),
-            )
-            return ObjectInfo(key, len(content), answer.get("etag"))
-        if if_absent and exists(self, key):
-            raise ObjectExists(key)  # before the bytes go up; the condition at the end decides
-        return self._put_blocks(key, itertools.chain((first, second), parts), if_absent=if_absent)
+    def put(
+        self, key: str, make_blocks: MakeBlocks, *, if_absent: bool = False, at_most_bytes: int | None = None
+    ) -> ObjectInfo:
+        known_bytes = at_most_bytes
+        while True:
+            part_bytes = self._rules.growing if known_bytes is None else self._rules.equal(known_bytes)
+            try:
+                return self._put(key, make_blocks, part_bytes, if_absent=if_absent)
+            except OutOfParts as end:
+                known_bytes = self._rules.beyond(end)
+
+    def _put(self, key: str, make_blocks: MakeBlocks, part_bytes: PartBytes, *, if_absent: bool) -> ObjectInfo:
+        parts = cut(make_blocks(), part_bytes, self._room, most_parts=self._rules.most_parts)
+        first = next(parts)
+        try:
+            if first.is_last and first.size_bytes <= self._rules.first_bytes:
+                return self._put_whole(key, first, if_absent=if_absent)
+            if if_absent and exists(self, key):
+                raise ObjectExists(key)  # before the bytes go up; the condition at the end decides
+            return self._put_blocks(key, itertools.chain((first,), parts), if_absent=if_absent)
+        finally:
+            first.clear()
+
+    def _put_whole(self, key: str, whole: Part, *, if_absent: bool) -> ObjectInfo:
+        content = b"".join(whole.pieces)
+        whole.pieces.clear()
+        answer = self._ask(
+            key,
+            lambda: self._blob(key).upload_blob(
+                content, overwrite=not if_absent, validate_content=True, **self._options
+            ),
+        )
+        return ObjectInfo(key, len(content), answer.get("etag"))
 
     @contextmanager
     def open(self, key: str, *, start: int = 0, length: int | None = None) -> Iterator[BinaryIO]:
@@ -160,11 +191,13 @@ class AzureStore:
 
         def send(number: int, part: Part) -> BlobBlock:
             name = f"{put}-{number:06}"
-            request = lambda: blob.stage_block(name, PiecewiseBody(part), validate_content=True)  # noqa: E731
+            request = lambda: blob.stage_block(name, PiecewiseBody(part.pieces), validate_content=True)  # noqa: E731
             patiently(lambda: self._ask(key, request), self._patience)
             return BlobBlock(block_id=name)
 
-        blocks, size_bytes = send_parts(parts, send, in_flight=blocks_in_flight(self._location))
+        blocks, size_bytes = send_parts(
+            parts, send, in_flight_bytes=self._rules.in_flight_bytes, senders=self._rules.senders
+        )
         condition = {"match_condition": MatchConditions.IfMissing} if if_absent else {}
         answer = self._ask(key, lambda: blob.commit_block_list(list(blocks), **condition, **self._options))
         return ObjectInfo(key, size_bytes, str(answer.get("etag")))
@@ -179,7 +212,8 @@ class AzureStore:
             raise self._failure(error, key) from (None if holds_secret(error) else error)
 
     def _failure(self, error: Exception, key: str) -> BackupError:
-        return classify(error, key=key, location=self._location)
+        failure = classify(error, key=key, location=self._location)
+        return self._beginning.judge(failure) if self._of_agents and is_of_identity(error) else failure
 
 
 class _Begun(Exception):
@@ -208,17 +242,17 @@ def _begun(blob: Any, wanted: Mapping[str, int | None]) -> requests.Response:
     raise Transient("StoreUnavailable", "the store gave no answer that holds an object")
 
 
-def block_bytes(wanted_mib: int | None, number: int) -> int:
-    """Size of the block of that number, counted from 0."""
-    size_bytes = USUAL_BLOCK_BYTES if wanted_mib is None else wanted_mib << 20
-    return min(size_bytes << (number // BLOCKS_PER_SIZE), LARGEST_BLOCK_BYTES)
-
-
-def blocks_in_flight(location: AzureLocation) -> int:
-    """Of one object."""
-    if location.concurrency is not None:
-        return location.concurrency
-    return max(1, USUAL_BYTES_IN_FLIGHT // block_bytes(location.block_size_mib, 0))
+def part_rules(location: AzureLocation) -> PartRules:
+    """Blocks as the location wants them."""
+    first_bytes = USUAL_BLOCK_BYTES if location.block_size_mib is None else location.block_size_mib << 20
+    in_flight_bytes = USUAL_BYTES_IN_FLIGHT if location.concurrency is None else location.concurrency * first_bytes
+    return PartRules(
+        first_bytes=first_bytes,
+        in_flight_bytes=in_flight_bytes,
+        parts_per_size=BLOCKS_PER_SIZE,
+        most_parts=MOST_BLOCKS,
+        largest_bytes=LARGEST_BLOCK_BYTES,
+    )
 
 
 def _object_options(location: AzureLocation) -> dict[str, Any]:

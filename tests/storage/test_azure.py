@@ -1,14 +1,20 @@
 """The Azure store keeps the contract on a real server, and does what its location asks."""
 
 import itertools
+import re
 from collections.abc import Iterator
+from urllib.parse import urlsplit
 
 import pytest
 from azure.storage.blob import ContainerClient
 from tests.azure_server import AzureServer
 from tests.storage.contract import MIB, BucketContract, StoreContract, blocks, read
+from tests.storage.dialects import AZURE
+from tests.storage.faults import Answer, Request
+from tests.storage.faulty_line import faulty_line
 
 from weaviate_backup.api.location import AzureLocation, LocationSpec
+from weaviate_backup.errors import Permanent
 from weaviate_backup.storage.azure import AzureStore, part_rules
 from weaviate_backup.storage.factory import open_store
 from weaviate_backup.storage.object_store import ObjectStore
@@ -104,3 +110,64 @@ def test_a_connection_string_comes_before_account_and_key(azure_server: AzureSer
     }
     AzureStore(location, credentials=credentials).check()
     AzureStore(location.model_copy(update={"endpoint": None}), credentials=credentials).check()
+
+
+def to_batches(request: Request) -> bool:
+    return request.method == "POST" and "comp=batch" in request.path
+
+
+def each_refused(status: str, code: str, count: int) -> Answer:
+    """A batch that was taken, of whose requests none was."""
+    parts = "".join(
+        f"--b\r\nContent-Type: application/http\r\nContent-ID: {number}\r\n\r\nHTTP/1.1 {status}\r\n"
+        f"x-ms-error-code: {code}\r\nx-ms-version: 2024-08-04\r\nContent-Length: 0\r\n\r\n\r\n"
+        for number in range(count)
+    )
+    return Answer(202, f"{parts}--b--".encode(), (("Content-Type", "multipart/mixed; boundary=b"),))
+
+
+@pytest.mark.parametrize(
+    "answer",
+    [
+        AZURE.refuse(403, "AuthenticationFailed"),
+        AZURE.refuse(403, "AuthorizationPermissionMismatch"),
+        AZURE.refuse(401, "NoAuthenticationInformation"),
+        AZURE.refuse(400, "InvalidInput"),
+        AZURE.refuse(501, "NotImplemented"),
+        each_refused("401 Unauthorized", "NoAuthenticationInformation", 3),
+        each_refused("403 Forbidden", "AuthorizationFailure", 3),
+    ],
+    ids=["signature", "permission", "token", "input", "unknown", "each without a token", "each forbidden"],
+)
+def test_blobs_are_deleted_singly_by_who_may_send_no_batches(
+    azure_server: AzureServer, location: AzureLocation, answer: Answer
+) -> None:
+    with faulty_line(urlsplit(azure_server.endpoint).netloc) as line:
+        endpoint = re.sub(r"[\w.]+:\d+", line.address, location.endpoint or "")
+        behind = LocationSpec(azure=location.model_copy(update={"endpoint": endpoint}))
+        store = open_store(behind, credentials=azure_server.credentials)
+        line.fail(to_batches, answer, times=None)
+        for _ in range(2):
+            for key in ("a", "b", "kept"):
+                store.put(key, lambda: blocks(b"1"))
+            store.delete(["a", "b", "never there"])
+            assert [each.key for each in store.list("")] == ["kept"]
+        assert sum(map(to_batches, line.requests)) == 1, "asked once"
+        batches = open_store(behind, credentials=azure_server.credentials)
+        line.heal()
+        batches.delete(["kept"])
+        assert list(map(to_batches, line.requests)) == [True], "another store is asked anew"
+
+
+def test_a_batch_of_which_some_are_refused_is_no_refusal_of_batches(
+    azure_server: AzureServer, location: AzureLocation, client: ContainerClient
+) -> None:
+    """A lease, or a policy that keeps blobs."""
+    store = open_store(LocationSpec(azure=location), credentials=azure_server.credentials)
+    for key in ("a", "b"):
+        store.put(key, lambda: blocks(b"1"))
+    lease = client.get_blob_client("prod/a/a").acquire_lease()
+    with pytest.raises(Permanent, match=r"DeleteIncomplete: 1 objects could not be deleted, first prod/a/a \(412\)"):
+        store.delete(["a", "b"])
+    assert [each.key for each in store.list("")] == ["a"]
+    lease.release()

@@ -7,9 +7,11 @@ week, or as soon as a blob of that name is made. MD5 is sent with every block, a
 
 import io
 import itertools
+import logging
 import secrets
 import weakref
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
 from datetime import datetime
 from typing import Any, BinaryIO, TypeVar
@@ -17,7 +19,7 @@ from urllib.parse import urlsplit
 
 import requests
 from azure.core import MatchConditions
-from azure.core.exceptions import AzureError
+from azure.core.exceptions import AzureError, HttpResponseError
 from azure.storage.blob import BlobBlock, ContentSettings, StandardBlobTier
 
 from weaviate_backup.api.location import AzureLocation
@@ -55,8 +57,14 @@ LIST_PAGE = 1000
 FOLDER = "hdi_isfolder"
 """Metadata of what is a folder in a hierarchical namespace."""
 DELETED = frozenset({200, 202, 404})
+DENIED = frozenset({400, 401, 403, 405, 501})
+"""Answers to a batch, or to each in it, that single requests may not get."""
+BATCH_REFUSALS = frozenset({"AccessDenied", "InvalidCredentials", "StoreRefused", "OperationUnsupported"})
+DELETING = 16
+"""Requests at once, where each blob needs one of its own."""
 
 T = TypeVar("T")
+log = logging.getLogger(__name__)
 
 
 class AzureStore:
@@ -88,6 +96,7 @@ class AzureStore:
         )
         weakref.finalize(self, self._container.close)
         self._options = _object_options(location)
+        self._in_batches = True
 
     def put(
         self, key: str, make_blocks: MakeBlocks, *, if_absent: bool = False, at_most_bytes: int | None = None
@@ -152,12 +161,10 @@ class AzureStore:
         refused: list[tuple[str, int]] = []
         for at in range(0, len(names), DELETE_BATCH):
             batch = names[at : at + DELETE_BATCH]
-            answers = self._ask("", lambda batch=batch: self._delete_batch(batch))  # type: ignore[misc]
-            if len(answers) < len(batch):  # the batch was refused as a whole
-                answers = (answers or (0,))[:1] * len(batch)
+            answers = self._delete_some(batch)
             refused += [(name, status) for name, status in zip(batch, answers, strict=True) if status not in DELETED]
         if refused:
-            kind = Permanent if {status for _, status in refused} <= {400, 403, 409, 412} else Transient
+            kind = Permanent if {status for _, status in refused} <= {400, 401, 403, 409, 412} else Transient
             name, status = refused[0]
             raise kind("DeleteIncomplete", f"{len(refused)} objects could not be deleted, first {name} ({status})")
 
@@ -178,12 +185,50 @@ class AzureStore:
         )
         self._ask("", lambda: next(found.by_page(), None))
 
+    def _delete_some(self, names: Sequence[str]) -> tuple[int, ...]:
+        """What was answered for each. Azure refuses a batch to some credentials that may delete: a signature of the
+        container, a token. When it does so, as a whole or to each in it, they are deleted singly; from then on, when
+        that works."""
+        if self._in_batches:
+            refusal: Permanent | None = None
+            try:
+                answers = self._ask("", lambda: self._delete_batch(names)) or (0,)
+            except Permanent as error:
+                if error.reason not in BATCH_REFUSALS:
+                    raise
+                refusal = error
+            else:
+                if not set(answers) <= DENIED:
+                    return answers if len(answers) == len(names) else answers[:1] * len(names)
+            first = self._delete_singly(names[:1])
+            if set(first) <= DENIED:
+                if refusal is not None:
+                    raise refusal
+                return first * len(names)
+            log.warning("the store takes no deletion of many blobs by one request: each is deleted by its own")
+            self._in_batches = False
+            return first + self._delete_singly(names[1:])
+        return self._delete_singly(names)
+
     def _delete_batch(self, names: Sequence[str]) -> tuple[int, ...]:
         """What was answered for each. The client forgets that an account may be named in the path of the endpoint."""
         path = urlsplit(self._container.url).path.strip("/").rpartition("/")[0]
         prefix: dict[str, Any] = {"url_prepend": path} if path else {}
         answers = self._container.delete_blobs(*names, delete_snapshots="include", raise_on_any_failure=False, **prefix)
         return tuple(int(answer.status_code) for answer in answers)
+
+    def _delete_singly(self, names: Sequence[str]) -> tuple[int, ...]:
+        def delete(name: str) -> int:
+            try:
+                self._container.get_blob_client(name).delete_blob(delete_snapshots="include")
+            except HttpResponseError as error:
+                if error.status_code is None:
+                    raise
+                return error.status_code
+            return min(DELETED)
+
+        with ThreadPoolExecutor(DELETING, thread_name_prefix="delete") as pool:
+            return self._ask("", lambda: tuple(pool.map(delete, names)))
 
     def _put_blocks(self, key: str, parts: Iterator[Part], *, if_absent: bool) -> ObjectInfo:
         blob = self._blob(key)

@@ -120,7 +120,7 @@ def test_a_room_is_first_come_first_served() -> None:
         room.take(size_bytes)
         order.append(name)
 
-    threads = [threading.Thread(target=take, args=each) for each in (("large", 8), ("small", 2))]
+    threads = [threading.Thread(target=take, args=each, daemon=True) for each in (("large", 8), ("small", 2))]
     for thread in threads:
         thread.start()
         time.sleep(0.05)

@@ -23,16 +23,18 @@ from tests.s3_server import ACCESS_KEY, SECRET_KEY, S3Server
 from tests.storage.authority import Authority
 from tests.storage.contract import blocks, read
 
+from weaviate_backup.agent.probe import PATIENCE
 from weaviate_backup.api.location import LocationSpec
 from weaviate_backup.core.credential_reach import TrustedHosts
 from weaviate_backup.errors import BackupError, Permanent, Transient
 from weaviate_backup.storage import beginning
-from weaviate_backup.storage.beginning import WAITED_SECONDS, Beginning, NotYet
+from weaviate_backup.storage.beginning import Beginning, NotYet
 from weaviate_backup.storage.factory import open_store
-from weaviate_backup.storage.patience import Patience
+from weaviate_backup.storage.patience import USUAL, Patience
 from weaviate_backup.storage.retry import Retrying
 
 LOOPBACK = TrustedHosts.parse("127.0.0.1,127.0.0.2")
+WAITED_SECONDS = USUAL.identity_seconds
 HASTY = Patience(attempts=2, first_wait_seconds=0.01, longest_wait_seconds=0.01)
 """Of any other failure; waits for an identity are as short."""
 
@@ -162,9 +164,9 @@ def test_nobody_who_gives_keys_is_missing_credentials(
     seen = list[BackupError]()
     judge = Beginning.judge
 
-    def later(self: Beginning, failure: BackupError) -> BackupError:
+    def later(self: Beginning, failure: BackupError, *, within_seconds: float) -> BackupError:
         clock.now += 20
-        seen.append(judge(self, failure))
+        seen.append(judge(self, failure, within_seconds=within_seconds))
         return seen[-1]
 
     monkeypatch.setattr(Beginning, "judge", later)
@@ -232,9 +234,9 @@ def test_a_metadata_server_that_never_comes_is_told_after_the_first_minute(
         monkeypatch.setattr(google_metadata.ping, "__defaults__", (0.2, 1))
         judge = Beginning.judge
 
-        def later(self: Beginning, failure: BackupError) -> BackupError:
+        def later(self: Beginning, failure: BackupError, *, within_seconds: float) -> BackupError:
             clock.now += 20
-            return judge(self, failure)
+            return judge(self, failure, within_seconds=within_seconds)
 
         monkeypatch.setattr(Beginning, "judge", later)
     with pytest.raises(Permanent, match=r"CredentialsMissing: no credentials: .*spec\.serviceAccountName") as caught:
@@ -313,10 +315,11 @@ def test_the_first_minute_ends_by_a_clock_that_nobody_sets(clock: Clock) -> None
     failure = Permanent("CredentialsMissing", "none")
     since = Beginning(clock)
     clock.now += WAITED_SECONDS - 0.1
-    early = since.judge(failure)
+    early = since.judge(failure, within_seconds=WAITED_SECONDS)
     assert isinstance(early, NotYet)
     assert (early.reason, early.retry_after_seconds) == ("CredentialsMissing", 0.01)
     clock.now += 0.2
-    assert since.judge(failure) is failure
+    assert since.judge(failure, within_seconds=WAITED_SECONDS) is failure
     assert 60 <= WAITED_SECONDS <= 120
+    assert PATIENCE.identity_seconds < 20, "a probe says what is wrong within half a minute"
     assert Beginning()._clock is time.monotonic

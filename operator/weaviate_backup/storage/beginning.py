@@ -9,15 +9,12 @@ from collections.abc import Callable
 
 from weaviate_backup.errors import BackupError, Transient
 
-WAITED_SECONDS = 75.0
-"""Google says that metadata can be out of reach for some seconds, node agents that hand out roles start within a
-minute."""
 PAUSE_SECONDS = 3.0
 
 
 class NotYet(Transient):
-    """An identity that may come. It ends by itself: after the first minute the same failure is `Permanent`, so it is
-    asked for again as often as that takes."""
+    """An identity that may come. It ends by itself: after that time the same failure is another one, so it is asked for
+    again as often as that takes."""
 
 
 class Beginning:
@@ -27,13 +24,13 @@ class Beginning:
         self._clock = clock
         self._began = clock()
 
-    def judge(self, failure: BackupError) -> BackupError:
+    def judge(self, failure: BackupError, *, within_seconds: float) -> BackupError:
         """Of an identity that could not be had: the failure itself, or that it is waited for."""
-        if self._clock() - self._began >= WAITED_SECONDS:
+        if self._clock() - self._began >= within_seconds:
             return failure
         return NotYet(
             failure.reason,
-            f"{failure.message} (it may not be there yet: this process waits for it {WAITED_SECONDS:g} s)",
+            f"{failure.message} (it may not be there yet: this process waits for it {within_seconds:g} s)",
             retry_after_seconds=PAUSE_SECONDS,
         )
 

@@ -247,7 +247,9 @@ class GcsStore:
 
     def _failure(self, error: Exception, key: str) -> BackupError:
         failure = classify(error, key=key, location=self._location)
-        return self._beginning.judge(failure) if self._of_agents and is_of_identity(error) else failure
+        if not self._of_agents or not is_of_identity(error):
+            return failure
+        return self._beginning.judge(failure, within_seconds=self._patience.identity_seconds)
 
 
 def _head(blocks: Iterator[bytes]) -> list[bytes]:

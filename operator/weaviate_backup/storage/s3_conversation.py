@@ -94,7 +94,7 @@ class Conversation:
         if not self._of_agents or not is_of_identity(error):
             return failure
         self._client = None  # one that found no credentials when it was made never looks again
-        return self._beginning.judge(failure)
+        return self._beginning.judge(failure, within_seconds=self.patience.identity_seconds)
 
     def _ask_by_host(self, key: str, request: Callable[["S3Client"], T], refusal: Permanent) -> T:
         """One thread after the other. It stays so unless nobody answers there, or with the same refusal."""

@@ -27,6 +27,7 @@ from weaviate_backup.agent.probe import PATIENCE
 from weaviate_backup.api.location import LocationSpec
 from weaviate_backup.core.credential_reach import TrustedHosts
 from weaviate_backup.errors import BackupError, Permanent, Transient
+from weaviate_backup.plugin.location_access import AT_A_TERMINAL
 from weaviate_backup.storage import beginning
 from weaviate_backup.storage.beginning import Beginning, NotYet
 from weaviate_backup.storage.factory import open_store
@@ -322,4 +323,5 @@ def test_the_first_minute_ends_by_a_clock_that_nobody_sets(clock: Clock) -> None
     assert since.judge(failure, within_seconds=WAITED_SECONDS) is failure
     assert 60 <= WAITED_SECONDS <= 120
     assert PATIENCE.identity_seconds < 20, "a probe says what is wrong within half a minute"
+    assert AT_A_TERMINAL.identity_seconds == 0
     assert Beginning()._clock is time.monotonic

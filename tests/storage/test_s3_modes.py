@@ -5,6 +5,7 @@ import hashlib
 import itertools
 import logging
 import re
+import time
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -400,3 +401,15 @@ def test_what_a_store_says_of_wrong_credentials_is_kept(s3_server: S3Server, lin
     line.fail(lambda _: True, said(403, "SignatureDoesNotMatch", "The key or the method is wrong."), times=None)
     with pytest.raises(Permanent, match=r"InvalidCredentials: .*The key or the method is wrong; .*spec\.s3\.region"):
         opened(location, s3_server).check()
+
+
+def test_a_refusal_of_many_words_is_read_as_far_as_anybody_would(
+    s3_server: S3Server, line: Line, location: S3Location
+) -> None:
+    """What the words of a refusal are searched for takes no time that they could stretch."""
+    line.fail(S3.is_verb(Verb.COMPLETE), said(500, "InternalError", "part same " * 300_000), times=None)
+    store = S3Store(location, credentials=s3_server.credentials, patience=PATIENT, rules=SMALL_PARTS)
+    started = time.monotonic()
+    with pytest.raises(Transient, match="StoreUnavailable"):
+        store.put("k", lambda: blocks(bytes(24 * MIB), MIB))
+    assert time.monotonic() - started < 30

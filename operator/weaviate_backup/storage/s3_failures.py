@@ -40,12 +40,14 @@ _PARTS_REFUSED = re.compile(r"parts? .*(same|equal|uniform) (length|size)", re.I
 _REGION = re.compile(r"\bregion\b", re.IGNORECASE)
 TOKENS = frozenset({"AssumeRoleWithWebIdentity", "AssumeRole", "GetRoleCredentials"})
 """Operations of the service that gives tokens, not of a store."""
+LONGEST_WORDS = 1000
+"""Of a refusal that is searched: expressions take longer the more there is, some by its square."""
 PASSING_OF_TOKENS = frozenset({"IDPCommunicationError", "RequestTimeout"})
 
 
 @dataclass(frozen=True)
 class Refusal:
-    """What a store itself said: its code and, whole, its message."""
+    """What a store itself said, as far as anybody would read it."""
 
     code: str = ""
     message: str = ""
@@ -71,7 +73,7 @@ def refusal_of(error: BaseException) -> Refusal:
     if not isinstance(found, botocore.exceptions.ClientError):
         return Refusal()
     said = found.response.get("Error", {})
-    return Refusal(str(said.get("Code", "")), str(said.get("Message", "")))
+    return Refusal(str(said.get("Code", ""))[:LONGEST_WORDS], str(said.get("Message", ""))[:LONGEST_WORDS])
 
 
 def classify(error: Exception, *, key: str, location: S3Location) -> BackupError:

@@ -45,16 +45,19 @@ def running_s3_server(
     key: Path | None = None,
     users: Path | None = None,
     versions: Path | None = None,
+    domain: str | None = None,
 ) -> Iterator[S3Server]:
     """Starts it and waits until it takes connections; buckets are folders of `directory`. With a certificate: TLS.
 
-    With directories for them, it has users beside the one who may do everything, and keeps versions of objects."""
+    With directories for them, it has users beside the one who may do everything, and keeps versions of objects. With a
+    domain, buckets are hosts below it, and paths hold keys alone."""
     directory.mkdir(parents=True, exist_ok=True)
     if users is not None:
         users.mkdir()
     port = free_port()
     secured = ["--cert", str(certificate), "--key", str(key)] if certificate else []
     secured += ["--iam-dir", str(users)] if users else []
+    secured += ["--virtual-domain", domain] if domain else []
     command = [str(program("versitygw")), "--port", f"127.0.0.1:{port}", *secured, "posix"]
     if versions is not None:
         versions.mkdir()

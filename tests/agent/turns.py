@@ -77,9 +77,11 @@ class SharedStore:
         self._store = store
         self._program = program
 
-    def put(self, key: str, make_blocks: MakeBlocks, *, if_absent: bool = False) -> ObjectInfo:
+    def put(
+        self, key: str, make_blocks: MakeBlocks, *, if_absent: bool = False, at_most_bytes: int | None = None
+    ) -> ObjectInfo:
         self._program.pause()
-        return self._store.put(key, make_blocks, if_absent=if_absent)
+        return self._store.put(key, make_blocks, if_absent=if_absent, at_most_bytes=at_most_bytes)
 
     def open(self, key: str, *, start: int = 0, length: int | None = None) -> AbstractContextManager[BinaryIO]:
         self._program.pause()

@@ -2,6 +2,7 @@
 
 import hashlib
 import io
+import random
 import tarfile
 from collections.abc import Mapping
 from typing import BinaryIO
@@ -88,6 +89,16 @@ def test_a_second_run_starts_from_zero() -> None:
     first = b"".join(writer.blocks())
     assert b"".join(writer.blocks()) == first
     assert len(writer.record.parts) == 1
+
+
+@pytest.mark.parametrize("level", sorted(LEVELS))
+def test_a_chunk_is_no_larger_than_was_foretold(level: str) -> None:
+    """Neither many tiny files with long names, nor what cannot be compressed."""
+    tiny = {f"article/s{number}/{'n' * 240}/{'m' * 240}-{number}": b"x" for number in range(50)}
+    for contents in (tiny, {"article/s/a": random.Random(1).randbytes(3 << 20)}, {"article/s/a": b""}):
+        (chunk,) = plan(contents, target_bytes=1 << 40, split_bytes=None)
+        stored, _ = write(chunk, contents, level)
+        assert len(stored) <= chunk.at_most_bytes <= chunk.source_bytes * 1.02 + (len(contents) + 1) * (17 << 10)
 
 
 def test_shards_start_with_the_three_files_weaviate_expects() -> None:

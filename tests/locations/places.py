@@ -82,8 +82,8 @@ def servers(directory: Path) -> Iterator[Servers]:
         s3 = enter(running_s3_server(directory / "s3" / "data", users=directory / "users"))
         s3.make_bucket(BUCKET)
         allow_reading(s3)
-        paths = {"certificate": directory / "tls.crt", "key": directory / "tls.key"}
-        tls = enter(running_s3_server(directory / "tls" / "data", **paths))
+        crt, private = directory / "tls.crt", directory / "tls.key"
+        tls = enter(running_s3_server(directory / "tls" / "data", certificate=crt, key=private))
         tls.make_bucket(BUCKET)
         gcs, azure = enter(running_gcs_server(directory)), enter(running_azure_server(directory))
         gcs.make_bucket(BUCKET)

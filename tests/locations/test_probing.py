@@ -98,7 +98,9 @@ async def ended(agent: Agent) -> None:
 class Heedless(FilesystemStore):
     """Takes conditions and ignores them, as some stores do."""
 
-    def put(self, key: str, make_blocks: MakeBlocks, *, if_absent: bool = False) -> ObjectInfo:
+    def put(
+        self, key: str, make_blocks: MakeBlocks, *, if_absent: bool = False, at_most_bytes: int | None = None
+    ) -> ObjectInfo:
         return super().put(key, make_blocks)
 
 

@@ -75,10 +75,17 @@ class Header:
 
 
 @dataclass(frozen=True)
+class Headers:
+    """Headers of the true answer, by name: what they say instead, whether they were there or not; None: missing."""
+
+    said: Mapping[str, str | None]
+
+
+@dataclass(frozen=True)
 class Edit:
     """The body of the true answer says something else."""
 
     edit: Callable[[bytes], bytes]
 
 
-Fault = Answer | HangUp | Silence | Drip | Flip | Header | Edit
+Fault = Answer | HangUp | Silence | Drip | Flip | Header | Headers | Edit

@@ -17,7 +17,7 @@ from dataclasses import dataclass, field
 import aiohttp
 import yarl
 from aiohttp import web
-from tests.storage.faults import Answer, Drip, Edit, Fault, Flip, HangUp, Header, Moment, Request, Silence
+from tests.storage.faults import Answer, Drip, Edit, Fault, Flip, HangUp, Header, Headers, Moment, Request, Silence
 
 BLOCK_BYTES = 64 << 10
 RECEIVE_BYTES = 256 << 10
@@ -199,6 +199,11 @@ class _Exchange:
             del response.headers[self._fault.name]
             if self._fault.value is not None:
                 response.headers[self._fault.name] = self._fault.value
+        if isinstance(self._fault, Headers):
+            for name, said in self._fault.said.items():
+                response.headers.popall(name, None)
+                if said is not None:
+                    response.headers[name] = said
         if isinstance(self._fault, Edit):
             content = self._fault.edit(await answer.read())
             return web.Response(status=answer.status, headers=_without_length(response.headers), body=content)

@@ -1,15 +1,21 @@
 """The Azure store keeps the contract on a real server, and does what its location asks."""
 
 import itertools
+import re
 from collections.abc import Iterator
+from urllib.parse import urlsplit
 
 import pytest
 from azure.storage.blob import ContainerClient
 from tests.azure_server import AzureServer
 from tests.storage.contract import MIB, BucketContract, StoreContract, blocks, read
+from tests.storage.dialects import AZURE
+from tests.storage.faults import Answer, Request
+from tests.storage.faulty_line import faulty_line
 
 from weaviate_backup.api.location import AzureLocation, LocationSpec
-from weaviate_backup.storage.azure import AzureStore, block_bytes, blocks_in_flight
+from weaviate_backup.errors import Permanent
+from weaviate_backup.storage.azure import AzureStore, part_rules
 from weaviate_backup.storage.factory import open_store
 from weaviate_backup.storage.object_store import ObjectStore
 
@@ -53,16 +59,18 @@ class TestAzure(StoreContract, BucketContract):
         assert [block.size for block in committed] == [4 * MIB, 4 * MIB, MIB]
         assert uncommitted == []
 
-    def test_a_blob_has_room_for_terabytes(self) -> None:
-        for wanted_mib, least_bytes in ((None, 1 << 40), (1, 300 << 30), (40, 10 << 40), (4000, 150 << 40)):
-            sizes = [block_bytes(wanted_mib, number) for number in range(50_000)]
+    def test_a_blob_has_room_for_terabytes(self, location: AzureLocation) -> None:
+        for wanted_mib, least_bytes in ((None, 900 << 30), (1, 300 << 30), (40, 1 << 40), (4000, 150 << 40)):
+            rules = part_rules(location.model_copy(update={"block_size_mib": wanted_mib, "concurrency": None}))
+            sizes = [rules.growing(number) for number in range(rules.most_parts)]
             assert sum(sizes) > least_bytes
-            assert max(sizes) <= 4000 * MIB
+            assert max(sizes) <= max(rules.first_bytes, rules.in_flight_bytes)
+            assert rules.equal(150 << 40)(0) * rules.most_parts >= 150 << 40
 
     def test_blocks_in_flight_are_bounded_by_their_bytes(self, location: AzureLocation) -> None:
         for size_mib, told, expected in ((None, None, 3), (12, None, 2), (40, None, 1), (1, None, 24), (40, 5, 5)):
             asked = location.model_copy(update={"block_size_mib": size_mib, "concurrency": told})
-            assert blocks_in_flight(asked) == expected
+            assert part_rules(asked).senders == expected
 
     def test_blocks_of_a_dead_process_are_no_object_and_in_nobodys_way(
         self, store: ObjectStore, client: ContainerClient
@@ -102,3 +110,64 @@ def test_a_connection_string_comes_before_account_and_key(azure_server: AzureSer
     }
     AzureStore(location, credentials=credentials).check()
     AzureStore(location.model_copy(update={"endpoint": None}), credentials=credentials).check()
+
+
+def to_batches(request: Request) -> bool:
+    return request.method == "POST" and "comp=batch" in request.path
+
+
+def each_refused(status: str, code: str, count: int) -> Answer:
+    """A batch that was taken, of whose requests none was."""
+    parts = "".join(
+        f"--b\r\nContent-Type: application/http\r\nContent-ID: {number}\r\n\r\nHTTP/1.1 {status}\r\n"
+        f"x-ms-error-code: {code}\r\nx-ms-version: 2024-08-04\r\nContent-Length: 0\r\n\r\n\r\n"
+        for number in range(count)
+    )
+    return Answer(202, f"{parts}--b--".encode(), (("Content-Type", "multipart/mixed; boundary=b"),))
+
+
+@pytest.mark.parametrize(
+    "answer",
+    [
+        AZURE.refuse(403, "AuthenticationFailed"),
+        AZURE.refuse(403, "AuthorizationPermissionMismatch"),
+        AZURE.refuse(401, "NoAuthenticationInformation"),
+        AZURE.refuse(400, "InvalidInput"),
+        AZURE.refuse(501, "NotImplemented"),
+        each_refused("401 Unauthorized", "NoAuthenticationInformation", 3),
+        each_refused("403 Forbidden", "AuthorizationFailure", 3),
+    ],
+    ids=["signature", "permission", "token", "input", "unknown", "each without a token", "each forbidden"],
+)
+def test_blobs_are_deleted_singly_by_who_may_send_no_batches(
+    azure_server: AzureServer, location: AzureLocation, answer: Answer
+) -> None:
+    with faulty_line(urlsplit(azure_server.endpoint).netloc) as line:
+        endpoint = re.sub(r"[\w.]+:\d+", line.address, location.endpoint or "")
+        behind = LocationSpec(azure=location.model_copy(update={"endpoint": endpoint}))
+        store = open_store(behind, credentials=azure_server.credentials)
+        line.fail(to_batches, answer, times=None)
+        for _ in range(2):
+            for key in ("a", "b", "kept"):
+                store.put(key, lambda: blocks(b"1"))
+            store.delete(["a", "b", "never there"])
+            assert [each.key for each in store.list("")] == ["kept"]
+        assert sum(map(to_batches, line.requests)) == 1, "asked once"
+        batches = open_store(behind, credentials=azure_server.credentials)
+        line.heal()
+        batches.delete(["kept"])
+        assert list(map(to_batches, line.requests)) == [True], "another store is asked anew"
+
+
+def test_a_batch_of_which_some_are_refused_is_no_refusal_of_batches(
+    azure_server: AzureServer, location: AzureLocation, client: ContainerClient
+) -> None:
+    """A lease, or a policy that keeps blobs."""
+    store = open_store(LocationSpec(azure=location), credentials=azure_server.credentials)
+    for key in ("a", "b"):
+        store.put(key, lambda: blocks(b"1"))
+    lease = client.get_blob_client("prod/a/a").acquire_lease()
+    with pytest.raises(Permanent, match=r"DeleteIncomplete: 1 objects could not be deleted, first prod/a/a \(412\)"):
+        store.delete(["a", "b"])
+    assert [each.key for each in store.list("")] == ["a"]
+    lease.release()

@@ -235,7 +235,7 @@ def test_a_customers_key_stays_wherever_the_client_library_goes(authority: Autho
         def turn(request: Any, **_: Any) -> None:
             request.url = f"{second.url}/there"
 
-        store._client.meta.events.register("before-sign.s3", turn)
+        store._store._client_now().meta.events.register("before-sign.s3", turn)
         with pytest.raises(Permanent, match=r"LocationInvalid: the store's address 'http://127\.0\.0\.1' is not https"):
             used(store)
         assert first.sent == second.sent == []

@@ -11,7 +11,7 @@ from typing import Any
 import pytest
 import urllib3.util.connection
 from tests.storage.contract import MIB, blocks, read
-from tests.storage.dialects import S3, Verb
+from tests.storage.dialects import AZURE, S3, Verb
 from tests.storage.faults import Answer, Drip, Edit, Fault, Flip, HangUp, Header, Moment, Silence
 from tests.storage.faulty_stores import PATIENT, READ_SECONDS, SLOW_READ_SECONDS, TRIALS, Trial, nth
 
@@ -182,7 +182,9 @@ def test_a_deletion_that_is_forbidden_is_final(trial: Trial) -> None:
     trial.line.fail(trial.dialect.is_verb(Verb.DELETE), trial.dialect.refuse(403, "AccessDenied"), times=None)
     with pytest.raises(Permanent, match=r"AccessDenied|DeleteIncomplete"):
         trial.store.delete([key])
-    assert trial.line.used == 1
+    assert trial.line.used == (
+        2 if trial.dialect is AZURE else 1
+    )  # Azure refuses some a batch alone: one is tried singly
     assert read(trial.truth, key) == b"1"
 
 

@@ -192,7 +192,7 @@ def test_write_once_on_a_store_without_conditions(
         with pytest.raises(ObjectExists):
             store.put(key, lambda: blocks(b"2"), if_absent=True)
         assert read(store, key) == bytes(size_bytes)
-    assert caplog.text.count("does not know If-None-Match") == 1
+    assert caplog.text.count("does not take If-None-Match") == 1
 
 
 @pytest.mark.parametrize(

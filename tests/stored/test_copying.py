@@ -8,6 +8,7 @@ import time
 from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
+from typing import Any
 
 import pytest
 from tests.agent.foreign_backup import COLLECTION, ForeignBackup, chain
@@ -16,6 +17,8 @@ from tests.stored.conftest import BIG, Bucket, contents, copied, directory_store
 from tests.stored.own_backup import own_backup
 
 from weaviate_backup.errors import Permanent
+from weaviate_backup.storage.filesystem import FilesystemStore
+from weaviate_backup.storage.object_store import MakeBlocks, ObjectInfo
 from weaviate_backup.stored.copying import Copied, copy_backup, plan_copies
 from weaviate_backup.stored.passage import CopyOptions, Passage, Verification
 
@@ -59,6 +62,24 @@ def test_objects_are_read_back_unless_the_store_is_trusted(
     copy_backup(Passage(directory_store(own.root), bucket.store, options), "nightly")
     read = {each.path for each in bucket.line.requests if reads("/chunk-")(each)}
     assert len(read) == (2 * (len(BIG) + 1) if options.verification is Verification.READ_BACK else 0)
+
+
+def test_the_target_is_told_how_large_an_object_is(
+    own: ForeignBackup, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """So that a store which wants parts of one size gets them, and none are larger than need be."""
+    told, put = dict[str, int | None](), FilesystemStore.put
+
+    def remembered(store: FilesystemStore, key: str, make: MakeBlocks, **wishes: Any) -> ObjectInfo:
+        told[key] = wishes["at_most_bytes"]
+        return put(store, key, make, **wishes)
+
+    monkeypatch.setattr(FilesystemStore, "put", remembered)
+    copied(own.root, tmp_path / "target")
+    sizes = {key: len(content) for key, content in contents(own.root).items()}
+    assert {key: size for key, size in told.items() if not key.endswith(MARKER)} == {
+        key: size for key, size in sizes.items() if not key.endswith(MARKER)
+    }
 
 
 def test_again_sends_nothing(own: ForeignBackup, tmp_path: Path) -> None:

@@ -74,7 +74,7 @@ class ChunkSender:
         sending = _Sending(chunk, self._workspace, self._meter, self._computing)
         key = keys.chunk(self._workspace.backup_id, self._workspace.node, chunk.collection, chunk.number)
         try:
-            self._store.put(key, sending.blocks, if_absent=True)
+            self._store.put(key, sending.blocks, if_absent=True, at_most_bytes=sending.at_most_bytes)
         except ObjectExists:
             self._adopt(key, sending)
         record = sending.writer.record
@@ -90,7 +90,7 @@ class ChunkSender:
         if hash_object(self._store, key, Meter()) == (record.stored_bytes, record.sha256):
             log.info("%s is there already and is what it should be", key)
             return
-        self._place.replace(key, sending.blocks)
+        self._place.replace(key, sending.blocks, at_most_bytes=sending.at_most_bytes)
 
 
 class _Sending:
@@ -101,6 +101,7 @@ class _Sending:
         self._frozen = workspace.directory / FROZEN
         self._meter = meter
         self._counted_bytes = 0
+        self.at_most_bytes = chunk.at_most_bytes
         self.writer = ChunkWriter(chunk, open_source=self._open, level=workspace.backup.compression_level)
 
     def blocks(self) -> Iterator[bytes]:

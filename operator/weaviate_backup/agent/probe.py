@@ -29,7 +29,14 @@ from weaviate_backup.stored.meter import Meter
 from weaviate_backup.stored.storing import read_small
 
 PROBE_PREFIX = ".weaviate-backup-probe"
-PATIENCE = Patience(read_seconds=15, attempts=3, longest_wait_seconds=2, check_seconds=6, check_read_seconds=8)
+PATIENCE = Patience(
+    read_seconds=15,
+    attempts=3,
+    longest_wait_seconds=2,
+    check_seconds=6,
+    check_read_seconds=8,
+    identity_seconds=15,
+)
 """What is wrong is said within half a minute; a location that stumbles is tried again anyway."""
 PATIENCE_WITH_PARTS = replace(PATIENCE, read_seconds=USUAL.read_seconds)
 """Of a store that answered before: on a slow line, MiB that are sent already must arrive before it can answer."""

@@ -22,6 +22,10 @@ class SourceFile:
     mode: int = 0o644
 
 
+FRAMING_BYTES = 16 << 10
+"""Of a file in a tar: its header, the extended one of a long name, and what fills the last block."""
+
+
 @dataclass(frozen=True)
 class ChunkPart:
     """`length_bytes` of a file from `offset` on; the whole file unless it is split."""
@@ -53,6 +57,12 @@ class PlannedChunk:
     @property
     def source_bytes(self) -> int:
         return sum(part.length_bytes for part in self.parts)
+
+    @property
+    def at_most_bytes(self) -> int:
+        """A bound of the object's size: with what tar adds to each file, and compression to what it cannot compress."""
+        archive_bytes = self.source_bytes + FRAMING_BYTES * (len(self.parts) + 1)
+        return archive_bytes + archive_bytes // 64
 
 
 def pack(

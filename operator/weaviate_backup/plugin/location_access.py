@@ -6,7 +6,7 @@ Credentials stay in memory and are shown nowhere.
 import base64
 import binascii
 from collections.abc import Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
@@ -23,6 +23,10 @@ from weaviate_backup.errors import Permanent, excerpt
 from weaviate_backup.kube import BACKUPS, LOCATIONS, SECRETS, Kube
 from weaviate_backup.storage.factory import open_store
 from weaviate_backup.storage.object_store import ObjectStore
+from weaviate_backup.storage.patience import USUAL
+
+AT_A_TERMINAL = replace(USUAL, identity_seconds=0)
+"""A person's identity is there, or missing."""
 
 
 @dataclass(frozen=True)
@@ -55,6 +59,7 @@ class LocationAccess:
             ca_pem=self.ca_pem,
             filesystem_root=self.directory,
             trusted=trusted,
+            patience=AT_A_TERMINAL,
         )
 
 

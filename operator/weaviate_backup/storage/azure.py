@@ -7,46 +7,64 @@ week, or as soon as a blob of that name is made. MD5 is sent with every block, a
 
 import io
 import itertools
+import logging
 import secrets
 import weakref
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
 from datetime import datetime
-from functools import partial
 from typing import Any, BinaryIO, TypeVar
 from urllib.parse import urlsplit
 
 import requests
 from azure.core import MatchConditions
-from azure.core.exceptions import AzureError
+from azure.core.exceptions import AzureError, HttpResponseError
 from azure.storage.blob import BlobBlock, ContentSettings, StandardBlobTier
 
 from weaviate_backup.api.location import AzureLocation
 from weaviate_backup.core.credential_reach import NOBODY, Reach, TrustedHosts
 from weaviate_backup.errors import BackupError, ObjectExists, Permanent, Transient
 from weaviate_backup.storage.authority import kept_as_file
-from weaviate_backup.storage.azure_access import new_container
-from weaviate_backup.storage.azure_failures import classify, holds_secret
+from weaviate_backup.storage.azure_access import is_of_agents, new_container
+from weaviate_backup.storage.azure_failures import classify, holds_secret, is_of_identity
+from weaviate_backup.storage.beginning import OF_PROCESS, Beginning
 from weaviate_backup.storage.bodies import PiecewiseBody
 from weaviate_backup.storage.connections import body_of
 from weaviate_backup.storage.object_store import MakeBlocks, ObjectInfo, exists, key_prefix, lock_unsupported
 from weaviate_backup.storage.pages import next_page
-from weaviate_backup.storage.parts import Part, cut, joined, patiently, send_parts
+from weaviate_backup.storage.parts import (
+    ROOM_BYTES,
+    OutOfParts,
+    Part,
+    PartBytes,
+    PartRules,
+    Room,
+    cut,
+    patiently,
+    send_parts,
+)
 from weaviate_backup.storage.patience import USUAL, Patience
 
 USUAL_BLOCK_BYTES = 8 << 20
 USUAL_BYTES_IN_FLIGHT = 24 << 20
 """Of one object, when the location says nothing of its concurrency."""
 BLOCKS_PER_SIZE = 10_000
-"""After so many blocks their size doubles, up to what Azure takes: a blob has at most 50,000."""
+MOST_BLOCKS = 50_000
 LARGEST_BLOCK_BYTES = 4000 << 20
 DELETE_BATCH = 256
 LIST_PAGE = 1000
 FOLDER = "hdi_isfolder"
 """Metadata of what is a folder in a hierarchical namespace."""
 DELETED = frozenset({200, 202, 404})
+DENIED = frozenset({400, 401, 403, 405, 501})
+"""Answers to a batch, or to each in it, that single requests may not get."""
+BATCH_REFUSALS = frozenset({"AccessDenied", "InvalidCredentials", "StoreRefused", "OperationUnsupported"})
+DELETING = 16
+"""Requests at once, where each blob needs one of its own."""
 
 T = TypeVar("T")
+log = logging.getLogger(__name__)
 
 
 class AzureStore:
@@ -60,37 +78,59 @@ class AzureStore:
         ca_pem: bytes | None = None,
         patience: Patience = USUAL,
         trusted: TrustedHosts = NOBODY,
+        beginning: Beginning = OF_PROCESS,
     ) -> None:
         self._location, self._patience = location, patience
+        self._beginning, self._of_agents = beginning, is_of_agents(credentials)
         self._prefix = key_prefix(location.path)
+        self._rules = part_rules(location)
+        self._room = Room(max(ROOM_BYTES, self._rules.in_flight_bytes + self._rules.first_bytes))
         ca_file = kept_as_file(ca_pem, owner=self) if ca_pem else None
         self._container = new_container(
             location,
             credentials,
-            whole_bytes=block_bytes(location.block_size_mib, 0),
+            whole_bytes=self._rules.first_bytes,
             ca_file=ca_file,
             patience=patience,
             reach=Reach("azure", trusted, own_authority=ca_pem is not None),
         )
         weakref.finalize(self, self._container.close)
         self._options = _object_options(location)
+        self._in_batches = True
 
-    def put(self, key: str, make_blocks: MakeBlocks, *, if_absent: bool = False) -> ObjectInfo:
-        parts = cut(make_blocks(), partial(block_bytes, self._location.block_size_mib))
-        first = next(parts, [])
-        second = next(parts, None)
-        if second is None:
-            content = joined(first)
-            answer = self._ask(
-                key,
-                lambda: self._blob(key).upload_blob(
-                    content, overwrite=not if_absent, validate_content=True, **self._options
-                ),
-            )
-            return ObjectInfo(key, len(content), answer.get("etag"))
-        if if_absent and exists(self, key):
-            raise ObjectExists(key)  # before the bytes go up; the condition at the end decides
-        return self._put_blocks(key, itertools.chain((first, second), parts), if_absent=if_absent)
+    def put(
+        self, key: str, make_blocks: MakeBlocks, *, if_absent: bool = False, at_most_bytes: int | None = None
+    ) -> ObjectInfo:
+        known_bytes = at_most_bytes
+        while True:
+            part_bytes = self._rules.growing if known_bytes is None else self._rules.equal(known_bytes)
+            try:
+                return self._put(key, make_blocks, part_bytes, if_absent=if_absent)
+            except OutOfParts as end:
+                known_bytes = self._rules.beyond(end)
+
+    def _put(self, key: str, make_blocks: MakeBlocks, part_bytes: PartBytes, *, if_absent: bool) -> ObjectInfo:
+        parts = cut(make_blocks(), part_bytes, self._room, most_parts=self._rules.most_parts)
+        first = next(parts)
+        try:
+            if first.is_last and first.size_bytes <= self._rules.first_bytes:
+                return self._put_whole(key, first, if_absent=if_absent)
+            if if_absent and exists(self, key):
+                raise ObjectExists(key)  # before the bytes go up; the condition at the end decides
+            return self._put_blocks(key, itertools.chain((first,), parts), if_absent=if_absent)
+        finally:
+            first.clear()
+
+    def _put_whole(self, key: str, whole: Part, *, if_absent: bool) -> ObjectInfo:
+        content = b"".join(whole.pieces)
+        whole.pieces.clear()
+        answer = self._ask(
+            key,
+            lambda: self._blob(key).upload_blob(
+                content, overwrite=not if_absent, validate_content=True, **self._options
+            ),
+        )
+        return ObjectInfo(key, len(content), answer.get("etag"))
 
     @contextmanager
     def open(self, key: str, *, start: int = 0, length: int | None = None) -> Iterator[BinaryIO]:
@@ -121,12 +161,10 @@ class AzureStore:
         refused: list[tuple[str, int]] = []
         for at in range(0, len(names), DELETE_BATCH):
             batch = names[at : at + DELETE_BATCH]
-            answers = self._ask("", lambda batch=batch: self._delete_batch(batch))  # type: ignore[misc]
-            if len(answers) < len(batch):  # the batch was refused as a whole
-                answers = (answers or (0,))[:1] * len(batch)
+            answers = self._delete_some(batch)
             refused += [(name, status) for name, status in zip(batch, answers, strict=True) if status not in DELETED]
         if refused:
-            kind = Permanent if {status for _, status in refused} <= {400, 403, 409, 412} else Transient
+            kind = Permanent if {status for _, status in refused} <= {400, 401, 403, 409, 412} else Transient
             name, status = refused[0]
             raise kind("DeleteIncomplete", f"{len(refused)} objects could not be deleted, first {name} ({status})")
 
@@ -147,6 +185,31 @@ class AzureStore:
         )
         self._ask("", lambda: next(found.by_page(), None))
 
+    def _delete_some(self, names: Sequence[str]) -> tuple[int, ...]:
+        """What was answered for each. Azure refuses a batch to some credentials that may delete: a signature of the
+        container, a token. When it does so, as a whole or to each in it, they are deleted singly; from then on, when
+        that works."""
+        if self._in_batches:
+            refusal: Permanent | None = None
+            try:
+                answers = self._ask("", lambda: self._delete_batch(names)) or (0,)
+            except Permanent as error:
+                if error.reason not in BATCH_REFUSALS:
+                    raise
+                refusal = error
+            else:
+                if not set(answers) <= DENIED:
+                    return answers if len(answers) == len(names) else answers[:1] * len(names)
+            first = self._delete_singly(names[:1])
+            if set(first) <= DENIED:
+                if refusal is not None:
+                    raise refusal
+                return first * len(names)
+            log.warning("the store takes no deletion of many blobs by one request: each is deleted by its own")
+            self._in_batches = False
+            return first + self._delete_singly(names[1:])
+        return self._delete_singly(names)
+
     def _delete_batch(self, names: Sequence[str]) -> tuple[int, ...]:
         """What was answered for each. The client forgets that an account may be named in the path of the endpoint."""
         path = urlsplit(self._container.url).path.strip("/").rpartition("/")[0]
@@ -154,17 +217,32 @@ class AzureStore:
         answers = self._container.delete_blobs(*names, delete_snapshots="include", raise_on_any_failure=False, **prefix)
         return tuple(int(answer.status_code) for answer in answers)
 
+    def _delete_singly(self, names: Sequence[str]) -> tuple[int, ...]:
+        def delete(name: str) -> int:
+            try:
+                self._container.get_blob_client(name).delete_blob(delete_snapshots="include")
+            except HttpResponseError as error:
+                if error.status_code is None:
+                    raise
+                return error.status_code
+            return min(DELETED)
+
+        with ThreadPoolExecutor(DELETING, thread_name_prefix="delete") as pool:
+            return self._ask("", lambda: tuple(pool.map(delete, names)))
+
     def _put_blocks(self, key: str, parts: Iterator[Part], *, if_absent: bool) -> ObjectInfo:
         blob = self._blob(key)
         put = secrets.token_hex(8)  # blocks of another writer of the same blob have other names, of the same length
 
         def send(number: int, part: Part) -> BlobBlock:
             name = f"{put}-{number:06}"
-            request = lambda: blob.stage_block(name, PiecewiseBody(part), validate_content=True)  # noqa: E731
+            request = lambda: blob.stage_block(name, PiecewiseBody(part.pieces), validate_content=True)  # noqa: E731
             patiently(lambda: self._ask(key, request), self._patience)
             return BlobBlock(block_id=name)
 
-        blocks, size_bytes = send_parts(parts, send, in_flight=blocks_in_flight(self._location))
+        blocks, size_bytes = send_parts(
+            parts, send, in_flight_bytes=self._rules.in_flight_bytes, senders=self._rules.senders
+        )
         condition = {"match_condition": MatchConditions.IfMissing} if if_absent else {}
         answer = self._ask(key, lambda: blob.commit_block_list(list(blocks), **condition, **self._options))
         return ObjectInfo(key, size_bytes, str(answer.get("etag")))
@@ -179,7 +257,10 @@ class AzureStore:
             raise self._failure(error, key) from (None if holds_secret(error) else error)
 
     def _failure(self, error: Exception, key: str) -> BackupError:
-        return classify(error, key=key, location=self._location)
+        failure = classify(error, key=key, location=self._location)
+        if not self._of_agents or not is_of_identity(error):
+            return failure
+        return self._beginning.judge(failure, within_seconds=self._patience.identity_seconds)
 
 
 class _Begun(Exception):
@@ -208,17 +289,17 @@ def _begun(blob: Any, wanted: Mapping[str, int | None]) -> requests.Response:
     raise Transient("StoreUnavailable", "the store gave no answer that holds an object")
 
 
-def block_bytes(wanted_mib: int | None, number: int) -> int:
-    """Size of the block of that number, counted from 0."""
-    size_bytes = USUAL_BLOCK_BYTES if wanted_mib is None else wanted_mib << 20
-    return min(size_bytes << (number // BLOCKS_PER_SIZE), LARGEST_BLOCK_BYTES)
-
-
-def blocks_in_flight(location: AzureLocation) -> int:
-    """Of one object."""
-    if location.concurrency is not None:
-        return location.concurrency
-    return max(1, USUAL_BYTES_IN_FLIGHT // block_bytes(location.block_size_mib, 0))
+def part_rules(location: AzureLocation) -> PartRules:
+    """Blocks as the location wants them."""
+    first_bytes = USUAL_BLOCK_BYTES if location.block_size_mib is None else location.block_size_mib << 20
+    in_flight_bytes = USUAL_BYTES_IN_FLIGHT if location.concurrency is None else location.concurrency * first_bytes
+    return PartRules(
+        first_bytes=first_bytes,
+        in_flight_bytes=in_flight_bytes,
+        parts_per_size=BLOCKS_PER_SIZE,
+        most_parts=MOST_BLOCKS,
+        largest_bytes=LARGEST_BLOCK_BYTES,
+    )
 
 
 def _object_options(location: AzureLocation) -> dict[str, Any]:

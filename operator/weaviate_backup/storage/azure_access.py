@@ -74,6 +74,11 @@ def new_container(
     return ContainerClient(url, location.container, credential=credential, **options)
 
 
+def is_of_agents(secret: Mapping[str, str]) -> bool:
+    """No credentials are named, so that the agents' own identity is used."""
+    return not any(secret.get(name, "").strip() for name in (CONNECTION_STRING, KEY))
+
+
 def _transport(ca_file: str | None, patience: Patience, reach: Reach) -> RequestsTransport:
     session = requests.Session()
     prepare(session, ca_file, reach)

@@ -4,6 +4,7 @@ Every message names the field of the location, its value and the cure. What the 
 never passed on, because the address in it may carry a shared access signature.
 """
 
+import re
 from typing import Any
 
 from azure.core.exceptions import (
@@ -26,19 +27,36 @@ NO_CONTAINER = frozenset({"ContainerNotFound", "ContainerBeingDeleted", "Contain
 TAKEN = frozenset({"BlobAlreadyExists", "ConditionNotMet"})
 LOST_RACE = frozenset({"InvalidBlockList", "InvalidBlobOrBlock", "BlobBeingRehydrated"})
 """Another writer of the same blob was first, and with its end our blocks were gone."""
+_TOKENS = re.compile(r"/oauth2/|/metadata/identity/")
+"""In the address of who gives tokens."""
 
 
 def classify(error: Exception, *, key: str, location: AzureLocation) -> BackupError:
     """Never raises. Chain the result to `error` unless `holds_secret(error)`."""
-    if isinstance(error, ClientAuthenticationError) and error.status_code is None:
-        return Permanent(
-            "InvalidCredentials",
-            "no token for the agents' identity: check spec.serviceAccountName and its workload identity, or set "
-            "spec.azure.credentialsSecretRef",
-        )
+    if is_of_identity(error):
+        return _of_identity(error)
     if isinstance(error, HttpResponseError) and error.status_code is not None:
         return _of_answer(error, key, location)
     return _of_line(error, location)
+
+
+def is_of_identity(error: Exception) -> bool:
+    """It came up while a token was wanted, and no store was asked."""
+    if not isinstance(error, ClientAuthenticationError):
+        return False
+    request: Any = getattr(error.response, "request", None)
+    return error.status_code is None or _TOKENS.search(str(getattr(request, "url", ""))) is not None
+
+
+def _of_identity(error: Exception) -> BackupError:
+    status = getattr(error, "status_code", None) or 0
+    if status >= 500 or status in (408, 429):
+        return Transient("TokenUnavailable", f"the server that gives tokens is busy ({status})")
+    return Permanent(
+        "InvalidCredentials",
+        "no token for the agents' identity: check spec.serviceAccountName and its workload identity, or set "
+        "spec.azure.credentialsSecretRef",
+    )
 
 
 def holds_secret(error: Exception) -> bool:

@@ -8,6 +8,7 @@ from weaviate_backup.api.location import CREDENTIAL_KEYS, LocationSpec
 from weaviate_backup.core.credential_reach import NOBODY, TrustedHosts
 from weaviate_backup.errors import Permanent
 from weaviate_backup.storage.authority import certificates_in
+from weaviate_backup.storage.beginning import OF_PROCESS, Beginning
 from weaviate_backup.storage.object_store import ObjectStore
 from weaviate_backup.storage.patience import USUAL, Patience
 from weaviate_backup.storage.retry import Retrying
@@ -21,15 +22,23 @@ def open_store(
     filesystem_root: Path | None = None,
     patience: Patience = USUAL,
     trusted: TrustedHosts = NOBODY,
+    beginning: Beginning = OF_PROCESS,
 ) -> Retrying:
     """The location's store, with retries. `credentials` are the keys of its Secret; empty: the SDK's own chain. They go
-    to the provider's own hosts and to `trusted` ones alone, if they are not only signed with."""
+    to the provider's own hosts and to `trusted` ones alone, if they are not only signed with. An identity that is not
+    there yet is waited for, as `beginning` says."""
     _refuse_empty_secret(location, credentials)
     ca_pem = None if ca_pem is None else certificates_in(ca_pem, kind=location.kind)
     store = _open(
         location,
         filesystem_root,
-        {"credentials": credentials, "ca_pem": ca_pem, "patience": patience, "trusted": trusted},
+        {
+            "credentials": credentials,
+            "ca_pem": ca_pem,
+            "patience": patience,
+            "trusted": trusted,
+            "beginning": beginning,
+        },
     )
     return Retrying(store, patience=patience)
 

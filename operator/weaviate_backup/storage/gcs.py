@@ -27,9 +27,10 @@ from weaviate_backup.api.location import GcsLocation
 from weaviate_backup.core.credential_reach import NOBODY, Reach, TrustedHosts
 from weaviate_backup.errors import BackupError, ObjectExists, ObjectNotFound, Permanent, Transient
 from weaviate_backup.storage.authority import kept_as_file
+from weaviate_backup.storage.beginning import OF_PROCESS, Beginning
 from weaviate_backup.storage.connections import body_of
-from weaviate_backup.storage.gcs_access import endpoint_of, new_session
-from weaviate_backup.storage.gcs_failures import answer_failure, classify, no_bucket
+from weaviate_backup.storage.gcs_access import endpoint_of, is_of_surroundings, new_session
+from weaviate_backup.storage.gcs_failures import answer_failure, classify, is_of_identity, no_bucket
 from weaviate_backup.storage.gcs_upload import Upload
 from weaviate_backup.storage.object_store import MakeBlocks, ObjectInfo, exists, key_prefix, lock_unsupported
 from weaviate_backup.storage.pages import next_page
@@ -62,8 +63,10 @@ class GcsStore:
         ca_pem: bytes | None = None,
         patience: Patience = USUAL,
         trusted: TrustedHosts = NOBODY,
+        beginning: Beginning = OF_PROCESS,
     ) -> None:
         self._location, self._patience = location, patience
+        self._beginning, self._of_agents = beginning, is_of_surroundings(location, credentials)
         self._prefix = key_prefix(location.path)
         ca_file = kept_as_file(ca_pem, owner=self) if ca_pem else None
         reach = Reach("gcs", trusted, own_authority=ca_pem is not None)
@@ -78,7 +81,10 @@ class GcsStore:
         self._bucket = self._client.bucket(location.bucket)
         self._timeout = (patience.read_seconds, patience.read_seconds)  # the first counts while a request is sent, too
 
-    def put(self, key: str, make_blocks: MakeBlocks, *, if_absent: bool = False) -> ObjectInfo:
+    def put(
+        self, key: str, make_blocks: MakeBlocks, *, if_absent: bool = False, at_most_bytes: int | None = None
+    ) -> ObjectInfo:
+        del at_most_bytes  # nothing is cut
         blocks = make_blocks()
         head = _head(blocks)
         if sum(map(len, head)) <= SMALL_BYTES:
@@ -240,7 +246,10 @@ class GcsStore:
             raise no_bucket(self._location) from error
 
     def _failure(self, error: Exception, key: str) -> BackupError:
-        return classify(error, key=key, location=self._location)
+        failure = classify(error, key=key, location=self._location)
+        if not self._of_agents or not is_of_identity(error):
+            return failure
+        return self._beginning.judge(failure, within_seconds=self._patience.identity_seconds)
 
 
 def _head(blocks: Iterator[bytes]) -> list[bytes]:

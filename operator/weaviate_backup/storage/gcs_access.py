@@ -28,6 +28,7 @@ SCOPES = ("https://www.googleapis.com/auth/devstorage.read_write",)
 CREDENTIALS_KEY = "GOOGLE_APPLICATION_CREDENTIALS"
 _AuthorizedSession: Any = AuthorizedSession  # neither is annotated
 _AnonymousCredentials: Any = AnonymousCredentials
+_Credentials: Any = Credentials
 _SECRET = f"{CREDENTIALS_KEY} in the Secret of spec.gcs.credentialsSecretRef"
 _LOADERS: dict[str, Callable[..., Any]] = {
     "service_account": service_account.Credentials.from_service_account_info,
@@ -57,8 +58,8 @@ def new_session(
 def _credentials(location: GcsLocation, secret: Mapping[str, str], reach: Reach) -> Credentials:
     if not location.use_auth:
         return cast(Credentials, _AnonymousCredentials())
-    if location.credentials_secret_ref is None and CREDENTIALS_KEY not in secret:
-        return _of_surroundings()
+    if is_of_surroundings(location, secret):
+        return cast(Credentials, _Surroundings())
     given = secret.get(CREDENTIALS_KEY, "").strip()
     if not given:
         raise Permanent("CredentialsMissing", f"there is no {_SECRET}; add that key, with a service account's JSON")
@@ -90,13 +91,21 @@ def _parsed(given: str) -> dict[str, Any]:
     return info
 
 
-def _of_surroundings() -> Credentials:
-    """Workload identity of the pod's service account, or the node's own."""
-    try:
-        return google.auth.default(scopes=SCOPES)[0]
-    except google.auth.exceptions.DefaultCredentialsError as error:
-        raise Permanent(
-            "CredentialsMissing",
-            f"no credentials: set spec.gcs.credentialsSecretRef ({CREDENTIALS_KEY}), give the agents an identity with "
-            "spec.serviceAccountName, or set spec.gcs.useAuth to false",
-        ) from error
+class _Surroundings(_Credentials):  # type: ignore[misc]  # it is Any
+    """Workload identity of the pod's service account, or the node's own: looked for when a token is wanted, and again
+    until it is found, since a new pod may not have it yet."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self._found: Any = None
+
+    def refresh(self, request: Any) -> None:
+        if self._found is None:
+            self._found = google.auth.default(scopes=SCOPES)[0]
+        self._found.refresh(request)
+        self.token, self.expiry = self._found.token, self._found.expiry
+
+
+def is_of_surroundings(location: GcsLocation, secret: Mapping[str, str]) -> bool:
+    """No credentials are named, so that the agents' own identity is used."""
+    return location.use_auth and location.credentials_secret_ref is None and CREDENTIALS_KEY not in secret

@@ -32,6 +32,12 @@ def classify(  # noqa: PLR0911 (a table of failures)
         )
     if isinstance(error, google.auth.exceptions.RefreshError):
         return _of_token(error)
+    if isinstance(error, google.auth.exceptions.DefaultCredentialsError):
+        return Permanent(
+            "CredentialsMissing",
+            "no credentials: set spec.gcs.credentialsSecretRef (GOOGLE_APPLICATION_CREDENTIALS), give the agents an "
+            "identity with spec.serviceAccountName, or set spec.gcs.useAuth to false",
+        )
     if isinstance(error, google.auth.exceptions.GoogleAuthError):
         return Permanent("InvalidCredentials", "the store wants other credentials; check spec.gcs.credentialsSecretRef")
     if isinstance(error, requests.exceptions.SSLError | ssl.SSLError) or _is_authority_file(error):
@@ -42,6 +48,11 @@ def classify(  # noqa: PLR0911 (a table of failures)
     if isinstance(error, requests.exceptions.InvalidURL | requests.exceptions.InvalidSchema):
         return Permanent("LocationInvalid", f"spec.gcs.endpoint {location.endpoint!r} is no URL of a server")
     return _of_line(error, location)
+
+
+def is_of_identity(error: Exception) -> bool:
+    """It came up while a token was wanted, and no store was asked."""
+    return isinstance(error, google.auth.exceptions.GoogleAuthError)
 
 
 def no_bucket(location: GcsLocation) -> Permanent:
@@ -55,7 +66,7 @@ def answer_failure(response: requests.Response, *, key: str, location: GcsLocati
 
 
 def _of_token(error: google.auth.exceptions.RefreshError) -> BackupError:
-    if getattr(error, "retryable", False):
+    if getattr(error, "retryable", False) or isinstance(error.__cause__, google.auth.exceptions.TransportError):
         return Transient("TokenUnavailable", "the server that gives tokens is busy")
     said = str(error.args[0]) if error.args else ""
     code = said.partition(":")[0] if len(said) < 200 else ""

@@ -28,11 +28,17 @@ class ObjectInfo:
 class ObjectStore(Protocol):
     """A bucket, container or directory under one prefix."""
 
-    def put(self, key: str, make_blocks: MakeBlocks, *, if_absent: bool = False) -> ObjectInfo:
+    def put(
+        self, key: str, make_blocks: MakeBlocks, *, if_absent: bool = False, at_most_bytes: int | None = None
+    ) -> ObjectInfo:
         """Store the blocks under `key`, streamed with bounded memory, all or nothing; parts go up in parallel.
 
         A failed put leaves no object and no unfinished multipart upload. With `if_absent` an existing object is never
         overwritten (`ObjectExists`), by a conditional put where the store can. Blocks may be of any size.
+
+        `at_most_bytes` is what the caller knows of the size of all of them: stores that cut objects then cut them into
+        parts of one size, no larger than need be. An object that is larger all the same is stored, after it was begun
+        again.
         """
         ...
 

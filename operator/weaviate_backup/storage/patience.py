@@ -10,6 +10,9 @@ class Patience:
 
     A check begins no attempt after `check_seconds`, waits `connect_seconds` for a connection and `check_read_seconds`
     for an answer: it tells soon that a store is out of reach, and outlasts a short stumble.
+
+    An identity that a new process does not have is waited for until it is `identity_seconds` old: Google says that
+    metadata can be out of reach in a pod's first seconds, and who hands out roles on a new node starts within a minute.
     """
 
     connect_seconds: float = 5
@@ -19,6 +22,7 @@ class Patience:
     longest_wait_seconds: float = 20
     check_seconds: float = 10
     check_read_seconds: float = 10
+    identity_seconds: float = 75
 
 
 USUAL = Patience()

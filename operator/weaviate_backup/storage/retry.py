@@ -1,7 +1,8 @@
 """The one retry loop of the conversation with a store. Itself a store, so it can be stacked on any.
 
-It asks nothing but whether a failure was `Transient`. A put starts again from zero through its factory; a read that
-breaks in the middle goes on from where it was. Everything else is passed through.
+It asks nothing but whether a failure was `Transient`, and whether it is of an identity that is still to come. A put
+starts again from zero through its factory; a read that breaks in the middle goes on from where it was. Everything else
+is passed through.
 
 A write-once put whose answer was lost finds its own object when it is repeated: an object that is there after a failed
 attempt, and holds the very bytes, is a success; any other is `ObjectExists`.
@@ -16,10 +17,12 @@ from typing import BinaryIO, TypeVar, cast
 
 from tenacity import RetryCallState, retry_if_exception_type, stop_after_attempt, stop_before_delay
 from tenacity import Retrying as Attempts
+from tenacity.stop import stop_base
 from tenacity.wait import wait_random_exponential
 
 from weaviate_backup.answers import understood
 from weaviate_backup.errors import ObjectExists, Transient
+from weaviate_backup.storage.beginning import NotYet
 from weaviate_backup.storage.object_store import MakeBlocks, ObjectInfo, ObjectStore
 from weaviate_backup.storage.patience import USUAL, Patience
 
@@ -35,12 +38,12 @@ class Retrying:
         stop = stop_after_attempt(patience.attempts)
         self._attempts = Attempts(
             retry=retry_if_exception_type(Transient),
-            stop=stop,
+            stop=_unless_awaited(stop),
             wait=_waits(patience),
             before_sleep=_say,
             reraise=True,
         )
-        self._checking = self._attempts.copy(stop=stop | stop_before_delay(patience.check_seconds))
+        self._checking = self._attempts.copy(stop=_unless_awaited(stop | stop_before_delay(patience.check_seconds)))
 
     def _call(self, function: Callable[[], T]) -> T:
         return self._attempts.copy()(function)
@@ -54,13 +57,15 @@ class Retrying:
 
         return self._call(asked)
 
-    def put(self, key: str, make_blocks: MakeBlocks, *, if_absent: bool = False) -> ObjectInfo:
+    def put(
+        self, key: str, make_blocks: MakeBlocks, *, if_absent: bool = False, at_most_bytes: int | None = None
+    ) -> ObjectInfo:
         unanswered = False
 
         def attempt() -> ObjectInfo:
             nonlocal unanswered
             try:
-                return self._store.put(key, make_blocks, if_absent=if_absent)
+                return self._store.put(key, make_blocks, if_absent=if_absent, at_most_bytes=at_most_bytes)
             except ObjectExists:
                 if unanswered and self._holds(key, make_blocks()):
                     return self._store.stat(key)
@@ -179,6 +184,16 @@ class _ResumingStream(io.RawIOBase):
         entered, self._entered, self._stream = self._entered, None, None
         if entered is not None:
             entered.__exit__(None, None, None)
+
+
+def _unless_awaited(stop: stop_base) -> Callable[[RetryCallState], bool]:
+    """An identity that may come is asked for until it is there, or missing for good: that is at most a minute."""
+
+    def ends(state: RetryCallState) -> bool:
+        failure = state.outcome.exception() if state.outcome else None
+        return not isinstance(failure, NotYet) and stop(state)
+
+    return ends
 
 
 def _waits(patience: Patience) -> Callable[[RetryCallState], float]:

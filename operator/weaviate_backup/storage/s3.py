@@ -1,53 +1,56 @@
 """S3 and what speaks its protocol, through boto3: one client for all verbs, its own retries off.
 
-An object of at most one part goes up in one request, a larger one as a multipart upload with a few parts in flight, so
-memory is their number times their size. Sizes are not known beforehand: parts grow, so that the 10,000 allowed hold
-terabytes.
+An object of at most one part goes up in one request, a larger one as a multipart upload with a few parts in flight.
+Memory is a number of bytes, whatever an object's size: `parts` says how. A bound of the size, where the caller knows
+one, makes parts of one size, so large that the 10,000 allowed reach it. Else parts grow, and an object that is larger
+than these reach, or a store that refuses unequal ones, makes the object begin again with parts of one size.
+
 A CRC32 goes with every part, which the store verifies, and with the end of an upload go those of all parts, as AWS asks
 of one that was begun with checksums. The signature covers the request but not its body, with or without TLS: that would
-be one more SHA-256 on both sides, and what counts is what is read back.
+be one more SHA-256 on both sides, and what counts is what is read back. What stores do not take of all this is found
+out by `s3_dialect`.
 """
 
 import io
-import itertools
-import logging
-from collections.abc import Callable, Iterable, Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
-from contextlib import contextmanager, suppress
-from datetime import UTC, datetime
+from contextlib import contextmanager
+from datetime import datetime
 from functools import partial
-from typing import TYPE_CHECKING, Any, BinaryIO, TypeVar
+from itertools import chain
+from typing import Any, BinaryIO
 
-import botocore.exceptions
-
-from weaviate_backup.answers import understood
 from weaviate_backup.api.location import S3Location
 from weaviate_backup.core.credential_reach import NOBODY, Reach, TrustedHosts
-from weaviate_backup.errors import ObjectExists, ObjectNotFound, Permanent, Transient
+from weaviate_backup.errors import BackupError, ObjectExists, ObjectNotFound, Permanent, Transient
 from weaviate_backup.storage.authority import kept_as_file
+from weaviate_backup.storage.beginning import OF_PROCESS, Beginning
 from weaviate_backup.storage.bodies import PiecewiseBody, exact_body
-from weaviate_backup.storage.object_store import MakeBlocks, ObjectInfo, exists, key_prefix
-from weaviate_backup.storage.parts import Part, cut, joined, patiently, send_parts
+from weaviate_backup.storage.object_store import MakeBlocks, ObjectInfo
+from weaviate_backup.storage.parts import ROOM_BYTES, OutOfParts, Part, PartBytes, PartRules, Room, cut
 from weaviate_backup.storage.patience import USUAL, Patience
-from weaviate_backup.storage.s3_client import crc32_of, key_options, new_client, new_session, object_options
-from weaviate_backup.storage.s3_failures import classify, code_of, no_store
-
-if TYPE_CHECKING:
-    from mypy_boto3_s3.type_defs import ObjectLockRetentionTypeDef
+from weaviate_backup.storage.s3_client import key_options, object_options
+from weaviate_backup.storage.s3_conversation import Conversation
+from weaviate_backup.storage.s3_dialect import Feature, Features
+from weaviate_backup.storage.s3_failures import no_store
+from weaviate_backup.storage.s3_lock import ObjectLocks
+from weaviate_backup.storage.s3_upload import ChecksumsRefused, UnequalParts, Uploads, checksum_options
 
 PART_BYTES = 8 << 20
-PARTS_PER_SIZE = 1000
-"""After so many parts their size doubles: 10,000 parts then hold 8 TiB."""
-PARTS_IN_FLIGHT = 4
+RULES = PartRules(
+    first_bytes=PART_BYTES,
+    in_flight_bytes=4 * PART_BYTES,
+    parts_per_size=1000,
+    most_parts=10_000,
+    largest_bytes=5 << 30,
+)
+"""10,000 parts of the first size reach 78 GiB, those that grow 273 GiB, the largest 48 TiB."""
 DELETE_BATCH = 1000
 LIST_PAGE = 1000
-LOCKS_AT_ONCE = 16
-NO_OBJECT = ".weaviate-backup-no-object"
-"""A key that nobody writes."""
-NEVER = datetime(1970, 1, 1, tzinfo=UTC)
-
-T = TypeVar("T")
-log = logging.getLogger(__name__)
+DELETING = 16
+"""Requests at once, where each object needs one of its own."""
+Refused = list[tuple[str, str]]
+"""Keys that could not be deleted, and why."""
 
 
 class S3Store:
@@ -61,45 +64,79 @@ class S3Store:
         ca_pem: bytes | None = None,
         patience: Patience = USUAL,
         trusted: TrustedHosts = NOBODY,
+        beginning: Beginning = OF_PROCESS,
+        rules: PartRules = RULES,
     ) -> None:
-        self._location, self._patience = location, patience
-        self._prefix = key_prefix(location.path)
-        ca_file = kept_as_file(ca_pem, owner=self) if ca_pem else None
-        reach = Reach("s3", trusted, own_authority=ca_pem is not None)
-        self._make_client = partial(new_client, new_session(credentials), location, ca_file, reach)
-        try:
-            self._client = self._make_client(connect_seconds=patience.read_seconds, read_seconds=patience.read_seconds)
-        except (botocore.exceptions.BotoCoreError, ValueError) as error:
-            raise self._failure(error, "") from error
+        self._store = Conversation(
+            location,
+            credentials=credentials,
+            ca_file=kept_as_file(ca_pem, owner=self) if ca_pem else None,
+            reach=Reach("s3", trusted, own_authority=ca_pem is not None),
+            patience=patience,
+            beginning=beginning,
+        )
         self._options = object_options(location)
         self._key_options = key_options(location, credentials)
-        self._conditional = True
+        self._rules, self._room = rules, Room(ROOM_BYTES)
+        self._unknown_bytes = 0
+        """The most that an object had whose size nobody had told, and which had to begin again."""
+        self._locks = ObjectLocks(self._store, key_options=self._key_options)
+        self._uploads = Uploads(self._store, rules, options=self._options, key_options=self._key_options)
 
-    def put(self, key: str, make_blocks: MakeBlocks, *, if_absent: bool = False) -> ObjectInfo:
-        parts = cut(make_blocks(), lambda number: PART_BYTES << (number // PARTS_PER_SIZE))
-        first = next(parts, [])
-        second = next(parts, None)
-        condition: dict[str, Any] = {"IfNoneMatch": "*"} if if_absent else {}
-        if second is None:
-            if if_absent and not self._conditional and exists(self, key):
-                raise ObjectExists(key)
-            checksum, content = crc32_of(first), joined(first)
-            answer = self._on_condition(
-                key,
-                condition,
-                lambda condition: self._client.put_object(
-                    **self._named(key),
-                    Body=content,
-                    ChecksumCRC32=checksum,
-                    **self._options,
-                    **self._key_options,
-                    **condition,
-                ),
-            )
-            return ObjectInfo(key, len(content), answer.get("ETag"))
-        if if_absent and exists(self, key):
-            raise ObjectExists(key)  # before the bytes go up; the condition at the end decides
-        return self._put_parts(key, itertools.chain((first, second), parts), condition)
+    def put(
+        self, key: str, make_blocks: MakeBlocks, *, if_absent: bool = False, at_most_bytes: int | None = None
+    ) -> ObjectInfo:
+        condition: Features = frozenset({Feature.CONDITION}) if if_absent else frozenset()
+        checksums: Features = frozenset({Feature.CHECKSUM})
+        known_bytes, lacking = at_most_bytes, set[Feature]()
+        while True:
+            try:
+                put = self._put(key, make_blocks, condition, self._part_bytes(known_bytes), checksums - lacking)
+            except OutOfParts as end:
+                known_bytes = self._unknown_bytes = max(self._unknown_bytes, self._rules.beyond(end))
+            except UnequalParts as refused:
+                known_bytes = refused.size_bytes
+                self._unknown_bytes = max(self._unknown_bytes, known_bytes)
+                lacking.add(Feature.UNEQUAL_PARTS)
+            except ChecksumsRefused:
+                lacking.add(Feature.CHECKSUM)
+            else:
+                self._store.dialect.note(*lacking)
+                return put
+
+    def _part_bytes(self, known_bytes: int | None) -> PartBytes:
+        """Of one size as soon as something is known of the object, or of the store."""
+        if known_bytes is None and not self._store.dialect.lacks(Feature.UNEQUAL_PARTS):
+            return self._rules.growing
+        return self._rules.equal(self._unknown_bytes if known_bytes is None else known_bytes)
+
+    def _put(
+        self, key: str, make_blocks: MakeBlocks, condition: Features, part_bytes: PartBytes, checksums: Features
+    ) -> ObjectInfo:
+        parts = cut(make_blocks(), part_bytes, self._room, most_parts=self._rules.most_parts)
+        first = next(parts)
+        try:
+            if first.is_last:
+                return self._put_whole(key, first, condition | checksums)
+            if condition and self._uploads.is_there(key):
+                raise ObjectExists(key)  # before the bytes go up; the condition at the end decides
+            return self._uploads.put(key, chain((first,), parts), condition, checksums=checksums)
+        finally:
+            first.clear()
+
+    def _put_whole(self, key: str, whole: Part, wanted: Features) -> ObjectInfo:
+        options = {**self._store.named(key), **self._options, **self._key_options}
+
+        def request(uses: Features) -> ObjectInfo:
+            told = {**checksum_options(whole, uses), **self._uploads.condition(key, wanted, uses)}
+
+            def put(client: Any) -> Any:
+                return client.put_object(**options, **told, Body=PiecewiseBody(whole.pieces))
+
+            answer = self._store.ask(key, put)
+            return ObjectInfo(key, whole.size_bytes, answer.get("ETag"))
+
+        return self._store.dialect.speak(wanted, request)
 
     @contextmanager
     def open(self, key: str, *, start: int = 0, length: int | None = None) -> Iterator[BinaryIO]:
@@ -109,212 +146,92 @@ class S3Store:
         wanted: dict[str, Any] = {}
         if start or length is not None:
             wanted["Range"] = f"bytes={start}-" if length is None else f"bytes={start}-{start + length - 1}"
-        answer = self._ask(key, lambda: self._client.get_object(**self._named(key), **self._key_options, **wanted))
+        answer = self._store.ask(
+            key, lambda client: client.get_object(**self._store.named(key), **self._key_options, **wanted)
+        )
         body, found_bytes = answer["Body"], answer.get("ContentLength")
         try:
-            failure = partial(self._failure, key=key)
+            failure = partial(self._store.failure, key=key)
             yield exact_body(body.read, found_bytes, failure, key=key, start=start, length=length)
         finally:
             body.close()
 
     def stat(self, key: str) -> ObjectInfo:
-        answer = self._ask(key, lambda: self._client.head_object(**self._named(key), **self._key_options))
+        answer = self._store.ask(key, lambda client: client.head_object(**self._store.named(key), **self._key_options))
         return ObjectInfo(key, answer["ContentLength"], answer.get("ETag"))
 
     def list(self, prefix: str) -> Iterator[ObjectInfo]:
+        own = self._store.prefix
         token: dict[str, Any] = {}
         while True:
-            answer = self._ask(
+            answer = self._store.ask(
                 "",
-                lambda token=token: self._client.list_objects_v2(  # type: ignore[misc]
-                    Bucket=self._location.bucket, Prefix=self._prefix + prefix, MaxKeys=LIST_PAGE, **token
+                lambda client, token=token: client.list_objects_v2(  # type: ignore[misc]
+                    Bucket=self._store.bucket, Prefix=own + prefix, MaxKeys=LIST_PAGE, **token
                 ),
             )
             for found in answer.get("Contents", ()):
-                yield ObjectInfo(found["Key"].removeprefix(self._prefix), found["Size"], found.get("ETag"))
+                yield ObjectInfo(found["Key"].removeprefix(own), found["Size"], found.get("ETag"))
             if not answer.get("IsTruncated"):
                 return
             token = {"ContinuationToken": answer["NextContinuationToken"]}
 
     def delete(self, keys: Iterable[str]) -> None:
-        wanted = [self._key(key) for key in keys]
-        refused: list[str] = []
-        codes: set[str] = set()
+        wanted = tuple(keys)
+        refused: list[tuple[str, str]] = []
         for at in range(0, len(wanted), DELETE_BATCH):
             batch = wanted[at : at + DELETE_BATCH]
-            answer = self._ask(
-                "",
-                lambda batch=batch: self._client.delete_objects(  # type: ignore[misc]
-                    Bucket=self._location.bucket,
-                    Delete={"Objects": [{"Key": key} for key in batch], "Quiet": True},
+            refused += self._store.dialect.speak(
+                frozenset({Feature.BATCH_DELETION}),
+                lambda uses, batch=batch: (  # type: ignore[misc]
+                    self._delete_together(batch) if Feature.BATCH_DELETION in uses else self._delete_singly(batch)
                 ),
             )
-            errors = [each for each in answer.get("Errors", ()) if each.get("Code") != "NoSuchKey"]
-            refused += [f"{each.get('Key')} ({each.get('Code')})" for each in errors]
-            codes |= {str(each.get("Code")) for each in errors}
         if refused:
-            said = f"{len(refused)} objects could not be deleted, first {refused[0]}"
-            if codes == {"AccessDenied"}:
+            said = f"{len(refused)} objects could not be deleted, first {' ('.join(refused[0])})"
+            if {code for _, code in refused} == {"AccessDenied"}:
                 raise Permanent("AccessDenied", f"{said}; the identity needs to delete objects")
             raise Transient("DeleteIncomplete", said)
 
+    def _delete_together(self, keys: Sequence[str]) -> Refused:
+        objects = [{"Key": self._store.prefix + key} for key in keys]
+        answer = self._store.ask(
+            "",
+            lambda client: client.delete_objects(
+                Bucket=self._store.bucket,
+                Delete={"Objects": objects, "Quiet": True},  # type: ignore[typeddict-item]
+            ),
+        )
+        found = [(str(each.get("Key")), str(each.get("Code"))) for each in answer.get("Errors", ())]
+        return [each for each in found if each[1] != "NoSuchKey"]
+
+    def _delete_singly(self, keys: Sequence[str]) -> Refused:
+        """Raises only when none could be."""
+
+        def delete(key: str) -> BackupError | None:
+            try:
+                self._store.ask(key, lambda client: client.delete_object(**self._store.named(key)))
+            except ObjectNotFound:
+                return None
+            except BackupError as error:
+                return error
+            return None
+
+        with ThreadPoolExecutor(DELETING, thread_name_prefix="delete") as pool:
+            failed = [(key, error) for key, error in zip(keys, pool.map(delete, keys), strict=True) if error]
+        if failed and len(failed) == len(keys):
+            raise failed[0][1]
+        return [(key, error.reason) for key, error in failed]
+
     def lock(self, keys: Iterable[str], until: datetime) -> None:
-        wanted = self._location.object_lock
-        if wanted is None:
-            raise Permanent("ObjectLockUnsupported", "spec.s3.objectLock says nothing of how objects are to be kept")
-        retention: ObjectLockRetentionTypeDef = {"Mode": wanted.mode.value, "RetainUntilDate": until}
-        names = tuple(keys)
-        if not names:
-            self._check_lock(retention)
-        with ThreadPoolExecutor(LOCKS_AT_ONCE, thread_name_prefix="lock") as pool:
-            for _ in pool.map(lambda key: self._lock(key, retention, until), names):
-                pass
-
-    def _lock(self, key: str, retention: "ObjectLockRetentionTypeDef", until: datetime) -> None:
-        """An object that the bucket's own rule keeps longer already may refuse a shorter time."""
-        try:
-            self._retain(key, retention)
-        except Permanent as error:
-            if error.reason != "AccessDenied" or self._kept_until(key) < until:
-                raise
-
-    def _retain(self, key: str, retention: "ObjectLockRetentionTypeDef") -> None:
-        """Made again by itself: a store that is busy once must not have thousands of others asked anew."""
-        request = lambda: self._client.put_object_retention(**self._named(key), Retention=retention)  # noqa: E731
-        patiently(lambda: self._ask(key, request), self._patience)
-
-    def _kept_until(self, key: str) -> datetime:
-        answer = self._ask(key, lambda: self._client.head_object(**self._named(key), **self._key_options))
-        return answer.get("ObjectLockRetainUntilDate") or NEVER
-
-    def _check_lock(self, retention: "ObjectLockRetentionTypeDef") -> None:
-        """Does the bucket have it, and may we? Asked of an object that is not there, since a locked one would stay."""
-        bucket = self._location.bucket
-        try:
-            self._ask(bucket, lambda: self._client.get_object_lock_configuration(Bucket=bucket))
-        except Permanent as error:
-            if error.reason == "AccessDenied":
-                raise
-            raise Permanent(
-                "ObjectLockUnsupported",
-                f"spec.s3.objectLock: bucket {bucket!r} has no Object Lock ({error.reason}); enable it there, which "
-                "also needs versioning, or leave objectLock away",
-            ) from error
-        with suppress(ObjectNotFound):
-            self._retain(NO_OBJECT, retention)
+        self._locks.lock(tuple(keys), until)
 
     def check(self) -> None:
-        patience = self._patience
-        client = self._make_client(connect_seconds=patience.connect_seconds, read_seconds=patience.check_read_seconds)
-        try:
-            answer = self._ask(
-                "", lambda: client.list_objects_v2(Bucket=self._location.bucket, Prefix=self._prefix, MaxKeys=1)
-            )
-        finally:
-            client.close()
+        answer = self._store.check(
+            lambda client: client.list_objects_v2(Bucket=self._store.bucket, Prefix=self._store.prefix, MaxKeys=1)
+        )
         if "Name" not in answer and "KeyCount" not in answer:
-            raise no_store(self._location)
+            raise no_store(self._store.location)
 
     def abort_unfinished(self, prefix: str) -> int:
-        """Those of processes that died: what a living put gives up, it aborts itself."""
-        return sum(self._abort(key, upload) for key, upload in self._unfinished(prefix))
-
-    def _unfinished(self, prefix: str) -> Iterator[tuple[str, str]]:
-        """Key and identifier of every upload below the prefix."""
-        at = dict[str, Any]()
-        while True:
-            answer = self._ask(
-                "",
-                lambda at=at: self._client.list_multipart_uploads(  # type: ignore[misc]
-                    Bucket=self._location.bucket, Prefix=self._prefix + prefix, **at
-                ),
-            )
-            for found in answer.get("Uploads", ()):
-                yield found["Key"].removeprefix(self._prefix), found["UploadId"]
-            if not answer.get("IsTruncated"):
-                return
-            at = {"KeyMarker": answer["NextKeyMarker"], "UploadIdMarker": answer["NextUploadIdMarker"]}
-
-    def _named(self, key: str) -> dict[str, Any]:
-        return {"Bucket": self._location.bucket, "Key": self._key(key)}
-
-    def _key(self, key: str) -> str:
-        return self._prefix + key
-
-    def _on_condition(self, key: str, condition: Mapping[str, Any], request: Callable[[Mapping[str, Any]], T]) -> T:
-        """A write-once request. A store without conditional writes is asked whether the object exists, which leaves a
-        window between the question and the write; it is said once."""
-        try:
-            return self._ask(key, lambda: request(condition if self._conditional else {}))
-        except Permanent as error:
-            if not condition or not self._conditional or error.reason != "OperationUnsupported":
-                raise
-            self._conditional = False
-            log.warning("the store does not know If-None-Match: write-once is kept by looking before writing")
-        if exists(self, key):
-            raise ObjectExists(key)
-        return self._ask(key, lambda: request({}))
-
-    def _put_parts(self, key: str, parts: Iterator[Part], condition: Mapping[str, Any]) -> ObjectInfo:
-        named, upload = self._named(key), self._start(key)
-
-        def send(number: int, part: Part) -> dict[str, Any]:
-            checksum = crc32_of(part)
-            told: dict[str, Any] = {**named, "UploadId": upload, "PartNumber": number, "ChecksumCRC32": checksum}
-            told |= self._key_options
-            request = lambda: self._client.upload_part(**{**told, "Body": PiecewiseBody(part)})  # noqa: E731
-            answer = patiently(lambda: self._ask(key, request), self._patience)
-            seen = {"ChecksumCRC32": checksum} if "ChecksumCRC32" in answer else {}  # else the store knows none
-            with understood(key):
-                return {"PartNumber": number, "ETag": answer["ETag"], **seen}
-
-        try:
-            done, size_bytes = send_parts(parts, send, in_flight=PARTS_IN_FLIGHT)
-            whole = {**named, "UploadId": upload, "MultipartUpload": {"Parts": done}, **self._key_options}
-            answer = self._on_condition(
-                key, condition, lambda condition: self._client.complete_multipart_upload(**whole, **condition)
-            )
-        except BaseException:
-            self._abort(key, upload)
-            raise
-        return ObjectInfo(key, size_bytes, answer.get("ETag"))
-
-    def _start(self, key: str) -> str:
-        """An upload's identifier. A start whose answer was lost may have made one that nobody knows."""
-        options = {**self._named(key), "ChecksumAlgorithm": "CRC32", **self._options, **self._key_options}
-        try:
-            answer = self._ask(key, lambda: self._client.create_multipart_upload(**options))
-            with understood(key):
-                return str(answer["UploadId"])
-        except Transient:
-            with suppress(Transient):  # the store stumbles; what stays is left to `abort_unfinished`
-                for found, upload in self._unfinished(key):
-                    if found == key:
-                        self._abort(key, upload)
-            raise
-
-    def _abort(self, key: str, upload: str) -> bool:
-        """Parts that stay are paid for and never listed, so a busy store is asked again."""
-
-        def abort() -> None:
-            try:
-                self._client.abort_multipart_upload(**self._named(key), UploadId=upload)
-            except botocore.exceptions.ClientError as error:
-                if code_of(error) != "NoSuchUpload":
-                    raise
-
-        try:
-            patiently(lambda: self._ask(key, abort), self._patience)
-        except (Transient, Permanent) as failure:
-            log.warning("an unfinished upload of %s stays in the store: %s", key, failure)
-            return False
-        return True
-
-    def _ask(self, key: str, request: Callable[[], T]) -> T:
-        try:
-            return request()
-        except (botocore.exceptions.ClientError, botocore.exceptions.BotoCoreError) as error:
-            raise self._failure(error, key) from error
-
-    def _failure(self, error: Exception, key: str) -> Exception:
-        return classify(error, key=key, location=self._location)
+        return self._uploads.abort_unfinished(prefix)

@@ -5,7 +5,11 @@ A customer's key goes with each request that touches content (SSE-C): the store 
 
 import base64
 import binascii
+import hashlib
+import ipaddress
+import re
 from collections.abc import Iterable, Mapping
+from enum import StrEnum
 from functools import partial
 from typing import TYPE_CHECKING, Any
 from urllib.parse import urlencode
@@ -32,6 +36,47 @@ NEVER_EMPTY = frozenset(
     {"ListObjectsV2", "DeleteObjects", "CreateMultipartUpload", "CompleteMultipartUpload", "ListMultipartUploads"}
 )
 """Operations whose answer is a document."""
+DIGESTED = ("DeleteObjects", "PutObjectRetention")
+"""Operations that must carry a digest of their body. All stores know Content-MD5; boto3 would send a CRC32, which
+stores of before 2025 do not take for one."""
+_NAMED_BY_HOST = re.compile(r"(?!.+\.vpce\.)(.+\.)?(amazonaws\.com(\.cn)?|storage\.googleapis\.com|aliyuncs\.com)")
+"""Where Weaviate's own client names buckets by host; private links of AWS take paths, too."""
+
+
+class Addressing(StrEnum):
+    """Where a request names the bucket; the values are botocore's."""
+
+    PATH = "path"
+    HOST = "virtual"
+    EITHER = "auto"
+
+
+def first_addressing(location: S3Location) -> Addressing:
+    """As Weaviate's own client does. Most self-hosted stores know paths only, and their buckets have no host names."""
+    if location.force_path_style:
+        return Addressing.PATH
+    if location.endpoint is None:
+        return Addressing.EITHER
+    named = _NAMED_BY_HOST.fullmatch(_bare_host(location)) and _has_hosts(location)
+    return Addressing.HOST if named else Addressing.PATH
+
+
+def may_name_by_host(location: S3Location, tried: Addressing) -> bool:
+    """Whether that is left to try where a store refuses paths, and the location does not forbid it."""
+    return tried is Addressing.PATH and not location.force_path_style and _has_hosts(location)
+
+
+def _bare_host(location: S3Location) -> str:
+    return re.sub(r":[0-9]+\Z", "", location.host or "")
+
+
+def _has_hosts(location: S3Location) -> bool:
+    """Whether a bucket can be part of the host's name; with TLS a certificate covers one name more, not two."""
+    try:
+        ipaddress.ip_address(_bare_host(location).strip("[]"))
+    except ValueError:
+        return not (location.secure and "." in location.bucket)
+    return False
 
 
 def new_session(credentials: Mapping[str, str]) -> boto3.session.Session:
@@ -57,12 +102,12 @@ def new_client(
     ca_file: str | None,
     reach: Reach,
     *,
+    addressing: Addressing,
     connect_seconds: float,
     read_seconds: float,
 ) -> "S3Client":
     """A client that never tries again by itself."""
     endpoint = f"{'https' if location.secure else 'http'}://{location.host}" if location.endpoint else None
-    path_style = location.force_path_style or location.endpoint is not None
     config = botocore.config.Config(  # type: ignore[call-arg]  # an option that the stubs do not know
         region_name=location.region or DEFAULT_REGION,
         retries={"mode": "standard", "total_max_attempts": 1},
@@ -70,16 +115,27 @@ def new_client(
         read_timeout=read_seconds,
         max_pool_connections=CONNECTIONS,
         ignore_configured_endpoint_urls=True,  # the location says where it is, not a variable of the environment
-        s3={"addressing_style": "path" if path_style else "auto", "payload_signing_enabled": False},
+        request_checksum_calculation="when_required",  # we say which, or none where a store takes none
+        response_checksum_validation="when_required",  # what is read has hashes of ours
+        s3={"addressing_style": addressing.value, "payload_signing_enabled": False},
     )
     client = session.client("s3", endpoint_url=endpoint, config=config, verify=ca_file)
     if takes_customer_key(location):
         reach.check(Credential.CUSTOMER_KEY, client.meta.endpoint_url, field="spec.s3.endpoint")
     client.meta.events.register("before-send.s3", partial(_keep_within, reach))
+    for operation in DIGESTED:
+        client.meta.events.register(f"request-created.s3.{operation}", _digest)
     client.meta.events.register("before-parse.s3", _refuse_cut_document)
     session_of_client: Any = client._endpoint.http_session  # type: ignore[attr-defined]  # no hook sees an answer first
     client.meta.events.register("before-send.s3", partial(_send, session_of_client))
     return client
+
+
+def _digest(request: Any, **_: Any) -> None:
+    """Before it is signed."""
+    for name in [name for name in request.headers if name.lower().startswith(("x-amz-checksum-", "x-amz-sdk-"))]:
+        del request.headers[name]
+    request.headers["Content-MD5"] = md5_of((memoryview(request.data),))
 
 
 def _keep_within(reach: Reach, request: Any, **_: Any) -> None:
@@ -128,6 +184,14 @@ def crc32_of(content: Iterable[memoryview]) -> str:
     for piece in content:
         checksum = isal_zlib.crc32(piece, checksum)
     return base64.b64encode(checksum.to_bytes(4, "big")).decode()
+
+
+def md5_of(content: Iterable[memoryview]) -> str:
+    """As a request carries it. No secret hangs on it: a store compares what arrived with it."""
+    digest = hashlib.md5(usedforsecurity=False)
+    for piece in content:
+        digest.update(piece)
+    return base64.b64encode(digest.digest()).decode()
 
 
 def object_options(location: S3Location) -> dict[str, Any]:

@@ -3,6 +3,8 @@
 Every message names the field of the location, its value and the cure; none holds a key.
 """
 
+import re
+from dataclasses import dataclass
 from typing import Any
 
 import botocore.exceptions
@@ -31,22 +33,55 @@ LOST_ON_THE_WAY = frozenset(
 """What arrived is not what was sent, or an upload is not as it was left: starting again helps."""
 
 
-def code_of(error: Exception) -> str:
-    if isinstance(error, botocore.exceptions.ClientError):
-        return str(error.response.get("Error", {}).get("Code", ""))
-    return ""
+PATH_REFUSED = frozenset({"SecondLevelDomainForbidden", "PathStyleDomainForbidden", "VirtualHostDomainRequired"})
+"""Of Alibaba's OSS, Tencent's COS and Huawei's OBS."""
+_PATH_REFUSED = re.compile(r"virtual[- ]?host|path[- ]style|third level domain", re.IGNORECASE)
+_PARTS_REFUSED = re.compile(r"parts? .*(same|equal|uniform) (length|size)", re.IGNORECASE)
+_REGION = re.compile(r"\bregion\b", re.IGNORECASE)
+TOKENS = frozenset({"AssumeRoleWithWebIdentity", "AssumeRole", "GetRoleCredentials"})
+"""Operations of the service that gives tokens, not of a store."""
+LONGEST_WORDS = 1000
+"""Of a refusal that is searched: expressions take longer the more there is, some by its square."""
+PASSING_OF_TOKENS = frozenset({"IDPCommunicationError", "RequestTimeout"})
+
+
+@dataclass(frozen=True)
+class Refusal:
+    """What a store itself said, as far as anybody would read it."""
+
+    code: str = ""
+    message: str = ""
+
+    @property
+    def words(self) -> str:
+        return f"{self.code} {self.message}"
+
+    @property
+    def is_of_path(self) -> bool:
+        """The bucket must be named by the host."""
+        return self.code in PATH_REFUSED or _PATH_REFUSED.search(self.message) is not None
+
+    @property
+    def is_of_parts(self) -> bool:
+        """An upload's parts are not what they should be: one is gone, or they are not of one size."""
+        return self.code == "InvalidPart" or _PARTS_REFUSED.search(self.message) is not None
+
+
+def refusal_of(error: BaseException) -> Refusal:
+    """Of a client's error, or of ours that was made from one."""
+    found = error if isinstance(error, botocore.exceptions.ClientError) else error.__cause__
+    if not isinstance(found, botocore.exceptions.ClientError):
+        return Refusal()
+    said = found.response.get("Error", {})
+    return Refusal(str(said.get("Code", ""))[:LONGEST_WORDS], str(said.get("Message", ""))[:LONGEST_WORDS])
 
 
 def classify(error: Exception, *, key: str, location: S3Location) -> BackupError:
     """Never raises; chain the result to `error`."""
+    if is_of_identity(error):
+        return _of_identity(error)
     if isinstance(error, botocore.exceptions.ClientError):
         return _of_answer(dict(error.response), key, location)
-    if isinstance(error, botocore.exceptions.NoCredentialsError | botocore.exceptions.PartialCredentialsError):
-        return Permanent(
-            "CredentialsMissing",
-            "no credentials: set spec.s3.credentialsSecretRef (AWS_ACCESS_KEY_ID and AWS_SECRET_ACCESS_KEY), or give "
-            "the agents an identity with spec.serviceAccountName",
-        )
     if isinstance(error, botocore.exceptions.SSLError):
         return Permanent(
             "CertificateRefused",
@@ -57,6 +92,43 @@ def classify(error: Exception, *, key: str, location: S3Location) -> BackupError
     ):
         return Permanent("LocationInvalid", f"spec.s3: {excerpt(str(error), 160)}")
     return _of_line(error, location)
+
+
+def is_of_identity(error: Exception) -> bool:
+    """It came up while credentials were looked for, and no store was asked."""
+    without = (
+        botocore.exceptions.NoCredentialsError,
+        botocore.exceptions.PartialCredentialsError,
+        botocore.exceptions.CredentialRetrievalError,
+        botocore.exceptions.MetadataRetrievalError,
+    )
+    of_tokens = isinstance(error, botocore.exceptions.ClientError) and error.operation_name in TOKENS
+    return of_tokens or isinstance(error, without)
+
+
+def _of_identity(error: Exception) -> BackupError:
+    said = refusal_of(error)
+    if isinstance(error, botocore.exceptions.NoCredentialsError | botocore.exceptions.PartialCredentialsError):
+        return Permanent(
+            "CredentialsMissing",
+            "no credentials: set spec.s3.credentialsSecretRef (AWS_ACCESS_KEY_ID and AWS_SECRET_ACCESS_KEY), or give "
+            "the agents an identity with spec.serviceAccountName",
+        )
+    if not isinstance(error, botocore.exceptions.ClientError):
+        return Transient(
+            "TokenUnavailable",
+            "the agents' identity (spec.serviceAccountName, or the node's) gives no credentials now: "
+            f"{type(error).__name__}; check NetworkPolicies to the server that gives them",
+        )
+    response: dict[str, Any] = dict(error.response)
+    status = int(response.get("ResponseMetadata", {}).get("HTTPStatusCode", 0))
+    if said.code in PASSING_OF_TOKENS or said.code in THROTTLING or status >= 500 or status == 429:
+        return Transient("TokenUnavailable", f"the server that gives tokens is busy: {said.code or status}")
+    return Permanent(
+        "InvalidCredentials",
+        f"no token for the agents' identity (spec.serviceAccountName): {said.code}, {excerpt(said.message, 120)}; "
+        "check the role that the service account names, and whom that role trusts",
+    )
 
 
 def _where(location: S3Location) -> str:
@@ -106,11 +178,8 @@ def _of_answer(  # noqa: PLR0911 (a table of answers)
     status, code = int(meta.get("HTTPStatusCode", 0)), str(response.get("Error", {}).get("Code", ""))
     said = excerpt(str(response.get("Error", {}).get("Message", "")), 120)
     what = f"spec.s3.bucket {location.bucket!r}" + (f", {key}" if key else "")
-    if code in BAD_CREDENTIALS:
-        return Permanent(
-            "InvalidCredentials",
-            f"the store refuses the credentials of spec.s3.credentialsSecretRef: {code}; mend the Secret",
-        )
+    if error := _of_access(Refusal(code, said), status, what, location):
+        return error
     if code == "NoSuchBucket" or (status == 404 and not key):
         return Permanent(
             "BucketNotFound", f"spec.s3.bucket {location.bucket!r} does not exist; create it or name another"
@@ -133,16 +202,38 @@ def _of_answer(  # noqa: PLR0911 (a table of answers)
             f"{what}: {said.rstrip('.') or 'forbidden'}; the identity needs to get, put, list and delete objects and "
             "abort uploads",
         )
-    if code in OTHER_REGION or status == 301:
-        return Permanent(
-            "RegionWrong",
-            f"spec.s3.region {location.region or DEFAULT_REGION!r} is not the one of bucket {location.bucket!r}"
-            + (f" ({said.rstrip('.')})" if said else "")
-            + "; set it to the bucket's",
-        )
     if code in THROTTLING or status == 429:
         wished = retry_after_seconds(str(meta.get("HTTPHeaders", {}).get("retry-after", "")))
         return Transient("Throttled", f"{what}: {said or code}", retry_after_seconds=wished)
     if status >= 500 or status == 408 or code in LOST_ON_THE_WAY:
         return Transient("StoreUnavailable", f"{what}: {code} {said}".rstrip())
     return Permanent("StoreRefused", f"{what}: {code} {said}".rstrip())
+
+
+def _of_access(said: Refusal, status: int, what: str, location: S3Location) -> Permanent | None:
+    """Where a bucket is and who asks, which some stores say of the signature, as a region is part of it."""
+    code, words = said.code, said.message.rstrip(".")
+    if code in OTHER_REGION or status == 301 or (code in BAD_CREDENTIALS and _REGION.search(words)):
+        used = repr(location.region) if location.region else f"{DEFAULT_REGION!r} (none is set)"
+        return Permanent(
+            "RegionWrong",
+            f"spec.s3.region {used} is not the one of bucket {location.bucket!r}"
+            + (f" ({words})" if words else "")
+            + "; set it to the bucket's",
+        )
+    if said.is_of_path:
+        return Permanent(
+            "EndpointWrong",
+            f"{what}: {code}, {words}; name the store's own host in spec.s3.endpoint, not an address, leave "
+            "forcePathStyle false, and use a bucket without dots",
+        )
+    if code in BAD_CREDENTIALS:
+        unset = code == "SignatureDoesNotMatch" and location.endpoint is not None and not location.region
+        cure = f", or set spec.s3.region if the store has another than {DEFAULT_REGION}" if unset else ""
+        return Permanent(
+            "InvalidCredentials",
+            f"the store refuses the credentials of spec.s3.credentialsSecretRef: {code}"
+            + (f", {words}" if words else "")
+            + f"; mend the Secret{cure}",
+        )
+    return None

@@ -84,10 +84,10 @@ class ClaimedPlace:
             if read_document(self.store, key) != content:
                 self.replace(key, lambda: iter((content,)))
 
-    def replace(self, key: str, make_blocks: MakeBlocks) -> None:
+    def replace(self, key: str, make_blocks: MakeBlocks, *, at_most_bytes: int | None = None) -> None:
         """Put an object in the place of one that an earlier attempt of this operation left."""
         self.delete([key])
-        self.store.put(key, make_blocks, if_absent=True)
+        self.store.put(key, make_blocks, if_absent=True, at_most_bytes=at_most_bytes)
 
     def delete(self, names: Collection[str]) -> None:
         """Delete objects that an earlier attempt of this operation left, if any."""

@@ -74,7 +74,7 @@ class Passage:
         sending = _Sending(self, wanted)
         try:
             with blaming(TARGET):
-                self.target.put(wanted.key, sending.make_blocks, if_absent=True)
+                self.target.put(wanted.key, sending.make_blocks, if_absent=True, at_most_bytes=wanted.size_bytes)
         except ObjectExists:  # another copy of the same backup runs, or an answer was lost and the put was repeated
             sending.take_back()
             self.compare(wanted)

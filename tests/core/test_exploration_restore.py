@@ -292,8 +292,8 @@ def _time_passes(model: Model) -> Model:
     for name in NODES:
         agent, node = model.agent(name), remembered.get(name)
         unasked = not agent.reachable or (node is not None and node.silent_since is not None)
-        if agent.pod is AgentPhase.RUNNING and unasked and agent.running is None:
-            model = model.with_agent(name, _ended(agent, AgentPhase.ENDED))  # what is under way goes on
+        if agent.pod is AgentPhase.RUNNING and unasked and agent.running is not Step.APPLY:
+            model = model.with_agent(name, _ended(agent, AgentPhase.ENDED))  # at its end; what was done stays
     nodes = tuple(
         replace(node, silent_since=LONG_AGO if node.silent_since else None, retry_at=None) for node in model.state.nodes
     )

@@ -52,12 +52,17 @@ async def end_of_lease(workspace: Workspace) -> None:
 
 
 async def sweep(workspace: Workspace, raft: RaftClient) -> None:
-    """Clear the server and the volume of dead operations before a new one uses them."""
+    """Clear the server and the volume of dead operations before a new one uses them. One whose replay cannot be
+    completed, of a tenant that sleeps by now, stays for a later one: it harms nobody."""
     collections = frozenset(await raft.class_names())
     for dead in await in_thread(find_dead, workspace.data_root, workspace.uid, datetime.now(UTC)):
         await let_go(workspace, dead.uid, cuts_left_over(dead.records))
         directory = operation_directory(workspace.data_root, dead.uid)
-        await complete_replays(workspace, directory, replays_left_over(dead.records))
+        try:
+            await complete_replays(workspace, directory, replays_left_over(dead.records))
+        except BackupError as error:
+            log.warning("what operation %s left behind stays: %s", dead.uid, error)
+            continue
         await in_thread(remove_operation, workspace.data_root, dead.uid, dead.records, collections=collections)
         log.info("removed what operation %s left behind", dead.uid)
 

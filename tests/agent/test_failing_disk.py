@@ -2,7 +2,8 @@
 knows all that was synced, believes nothing that was not, and what it completes is whole."""
 
 import json
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from pathlib import Path
 
 import pytest
@@ -53,11 +54,27 @@ def refuse_less_than_whole(node: Node) -> None:
     assert keys.claim("nightly") in listed
 
 
+@contextmanager
+def telling(monkeypatch: pytest.MonkeyPatch) -> Iterator[list[str]]:
+    """Every record that was said to be synced."""
+    told: list[str] = []
+    append = Journal.append
+
+    def then_tell(self: Journal, kind: str, *, sync: bool = True, **fields: object) -> None:
+        append(self, kind, sync=sync, **fields)
+        if sync:
+            told.append(json.dumps({"kind": kind, **fields}, sort_keys=True))
+
+    with monkeypatch.context() as patched:
+        patched.setattr(Journal, "append", then_tell)
+        yield told
+
+
 def at_each_call(base: Path, run: Callable[[Path, int | None], int]) -> int:
     """Once without a failure, to know how many calls there are, then with one at each."""
     calls = run(base / "sound", None)
     assert 10 < calls < MANY
-    for number in range(1, calls + 1):
+    for number in range(1, calls + 2):  # the last one: right behind its end
         run(base / str(number), number)
     return calls
 
@@ -69,17 +86,8 @@ def synced_records(journal: Path) -> list[str]:
 def test_an_upload_outlasts_a_loss_of_power_at_any_call(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     def run(base: Path, fails_at: int | None) -> int:
         node, upload = uploading(base)
-        told: list[str] = []
-        append = Journal.append
-
-        def telling(self: Journal, kind: str, *, sync: bool = True, **fields: object) -> None:
-            append(self, kind, sync=sync, **fields)
-            if sync:
-                told.append(json.dumps({"kind": kind, **fields}, sort_keys=True))
-
         disk = FailingDisk(node.data, fails_at=fails_at)
-        with monkeypatch.context() as patched, disk.below(patched):
-            patched.setattr(Journal, "append", telling)
+        with telling(monkeypatch) as told, disk.below(monkeypatch):
             try:
                 upload()
             except PowerLost:
@@ -102,7 +110,7 @@ def test_an_upload_outlasts_a_disk_that_fills_at_any_call(
     def run(base: Path, fails_at: int | None) -> int:
         node, upload = uploading(base)
         disk = FailingDisk(node.data, fails_at=fails_at, full=True)
-        with disk.below(monkeypatch):
+        with telling(monkeypatch) as told, disk.below(monkeypatch):
             try:
                 workspace = node.workspace()
             except OSError:
@@ -118,6 +126,7 @@ def test_an_upload_outlasts_a_disk_that_fills_at_any_call(
                         assert fails_at is not None
                         disk.heal()
             disk.heal()
+            assert set(told) <= set(synced_records(node.directory / JOURNAL)), f"lost with call {fails_at}"
             upload()
         refuse_less_than_whole(node)
         return disk.calls
@@ -150,8 +159,10 @@ def downloading(base: Path) -> tuple[Path, Callable[[], dict[str, int]]]:
     return data, download
 
 
-@pytest.mark.parametrize("full", [False, True], ids=["power", "space"])
-def test_a_download_outlasts_it_too(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, full: bool) -> None:
+@pytest.mark.parametrize(
+    ("full", "lucky"), [(False, ""), (False, JOURNAL), (True, "")], ids=["power", "power, but the journal", "space"]
+)
+def test_a_download_outlasts_it_too(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, full: bool, lucky: str) -> None:
     expected: dict[str, int] = {}
 
     def run(base: Path, fails_at: int | None) -> int:
@@ -169,7 +180,7 @@ def test_a_download_outlasts_it_too(tmp_path: Path, monkeypatch: pytest.MonkeyPa
             expected.update(found)
         elif not full:
             boot.write_text("another")
-            disk.after_power_loss()
+            disk.after_power_loss(lucky=lucky)
         found = download()
         assert found == expected
         assert all(found.values())

@@ -10,6 +10,8 @@ from tests.agent.hand_frozen import COLLECTION, Node, shard_of
 
 from weaviate_backup.agent import durability
 from weaviate_backup.agent.chunk_sender import ChunkSender, sent_of
+from weaviate_backup.agent.commit import _commit
+from weaviate_backup.agent.discard import _discard
 from weaviate_backup.agent.freeze import _thaw_unsynced, take_place
 from weaviate_backup.agent.journal import fates
 from weaviate_backup.agent.upload import _upload, begin_packing, plan_chunks, shards_by_collection
@@ -84,6 +86,30 @@ def test_a_frozen_set_that_changed_is_not_sent(node: Node, change: Callable[[Pat
     with pytest.raises(Permanent, match=r"FrozenSetLost: the frozen files of Article/s3 were 4 of .* bytes, and are"):
         upload(node)
     assert list(stored(node)) == ["nightly/operation.json"]
+
+
+def test_without_its_claim_an_operation_writes_nothing(node: Node) -> None:
+    """Somebody deleted it, or put another in its place."""
+    workspace = node.workspace()
+    with workspace.journal:
+        take_place(workspace)
+        claim = node.store / "nightly" / "operation.json"
+        others = claim.read_bytes().replace(UID.encode(), b"another")
+        for content, reason in ((None, "ClaimLost"), (others, "BackupExists")):
+            claim.unlink()
+            if content is not None:
+                claim.write_bytes(content)
+            before = stored(node)
+            for act in (
+                lambda: _upload(workspace, (COLLECTION,), Meter()),
+                lambda: _commit(workspace, {node.name: "0" * 64}, Meter()),
+                lambda: _discard(workspace, Meter()),
+            ):
+                with pytest.raises(Permanent) as refused:
+                    act()
+                assert refused.value.reason == reason
+            assert stored(node) == before
+            claim.touch()
 
 
 def test_another_packing_begins_anew_and_nothing_of_the_first_stays(node: Node) -> None:

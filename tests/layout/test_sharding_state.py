@@ -51,6 +51,15 @@ def test_one_active_replica_makes_a_tenant_active() -> None:
     assert statuses_of(physical, held, {"n0": {"t": "COLD"}, "n1": {"t": "COLD"}}) == {"t": "COLD"}
 
 
+def test_a_replica_that_holds_nothing_is_not_restored_as_an_empty_one() -> None:
+    """It would answer for the tenant, too."""
+    physical = {"t": {"belongsToNodes": ["n0", "n1"], "status": "HOT"}}
+    for of_n1 in ({}, {"t": "FROZEN"}):
+        seen = {"n0": {"t": "HOT"}, "n1": of_n1}
+        restored = as_cut({"physical": physical}, {"n0": {"t"}, "n1": set()}, seen)
+        assert restored["physical"] == {"t": {"belongsToNodes": ["n0"], "status": "HOT"}}
+
+
 def test_one_that_was_written_to_while_it_was_cut_is_active() -> None:
     """Of backups whose descriptors have statuses as they were read."""
     physical = {"t": {"belongsToNodes": ["n0"], "status": "COLD"}}

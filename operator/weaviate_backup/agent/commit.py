@@ -36,7 +36,7 @@ from weaviate_backup.layout.manifests import (
     decode_backup_manifest,
     encode_backup_manifest,
 )
-from weaviate_backup.layout.sharding_state import COVERED_STATUSES, nodes_of
+from weaviate_backup.layout.sharding_state import COVERED_STATUSES, nodes_of, placed_on
 from weaviate_backup.layout.signatures import sign, signer_of
 from weaviate_backup.storage.object_store import ObjectStore
 from weaviate_backup.stored.claiming import ClaimedPlace
@@ -209,13 +209,13 @@ def _check_shards(leader: str, descriptors: Mapping[str, NodeDescriptor], conten
 
 
 def _without_vanished(seen: dict[str, Any], own: Mapping[str, Any], node: str) -> dict[str, Any]:
-    there = own.get("physical") or {}
-    physical = {
-        shard: placed
-        for shard, placed in (seen.get("physical") or {}).items()
-        if node not in nodes_of(placed)
-        or (there.get(shard) or {"status": "GONE"}).get("status", "") in COVERED_STATUSES
-    }
+    there, physical = own.get("physical") or {}, {}
+    for shard, placed in (seen.get("physical") or {}).items():
+        here = there.get(shard, {})
+        if node not in nodes_of(placed) or (node in nodes_of(here) and here.get("status", "") in COVERED_STATUSES):
+            physical[shard] = placed
+        elif others := [each for each in nodes_of(placed) if each != node]:
+            physical[shard] = placed_on(placed, others)
     return {**seen, "physical": physical}
 
 

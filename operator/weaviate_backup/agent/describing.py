@@ -18,7 +18,7 @@ from weaviate_backup.layout.compression import LEVELS
 from weaviate_backup.layout.descriptors import ClassDescriptor, NodeDescriptor, ShardDescriptor
 from weaviate_backup.layout.manifests import ChunkLine, NodeHeader, NodeManifest, ShardRecord, StoredDocument
 from weaviate_backup.layout.packing import PlannedChunk
-from weaviate_backup.layout.sharding_state import nodes_of
+from weaviate_backup.layout.sharding_state import nodes_of, placed_on
 from weaviate_backup.weaviate.inactive_tenants import DRIVER as INACTIVE_DRIVER
 
 GONE, OFFLOADED = "gone", "offloaded"
@@ -47,6 +47,9 @@ def describe_node(
     A collection without shards here is named by the leader, and by all if it has tenants: what became of those since
     the leader saw them only their own node knows.
     """
+    fates_of: dict[str, dict[str, Record]] = defaultdict(dict)
+    for (collection, shard), record in fates.items():
+        fates_of[collection][shard] = record
     by_collection: dict[str, list[PlannedChunk]] = defaultdict(list)
     for chunk in chunks:
         by_collection[chunk.collection].append(chunk)
@@ -58,7 +61,7 @@ def describe_node(
             node=node,
             shards=shards.get(name, ()),
             chunks=by_collection[name],
-            fates={shard: record for (collection, shard), record in fates.items() if collection == name},
+            fates=fates_of.get(name, {}),
         )
         for name in sorted(schemas)
         if leading or shards.get(name) or schemas[name]["state"].get("partitioningEnabled")
@@ -108,7 +111,7 @@ def _describe_class(
 def state_as_cut(state: Mapping[str, Any], fates: Mapping[str, Record], *, node: str) -> dict[str, Any]:
     """The sharding state with this node's tenants as they were when they were cut, whatever they were when it was read.
 
-    One that was deleted before its only replica was cut is left out: a restore would make it again, empty. One that was
+    One that was deleted before its replica here was cut is not here: a restore would make it again, empty. One that was
     offloaded since is brought back offloaded; one that woke, active, since only so its late writes are replayed.
     """
     if not state.get("partitioningEnabled"):
@@ -120,8 +123,8 @@ def state_as_cut(state: Mapping[str, Any], fates: Mapping[str, Record], *, node:
             physical[name] = shard
         elif fate["kind"] != GONE:
             physical[name] = {**shard, "status": _status_at_cut(fate)}
-        elif set(nodes_of(shard)) != {node}:
-            physical[name] = shard
+        elif others := [each for each in nodes_of(shard) if each != node]:
+            physical[name] = placed_on(shard, others)
     return {**state, "physical": physical}
 
 

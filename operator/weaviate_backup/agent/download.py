@@ -20,7 +20,7 @@ from weaviate_backup.agent.workspace import RESTORE, Workspace
 from weaviate_backup.beneath import Held, Place
 from weaviate_backup.core.session import StepCommand
 from weaviate_backup.errors import Permanent
-from weaviate_backup.layout.sharding_state import COVERED_STATUSES, nodes_of
+from weaviate_backup.layout.sharding_state import OFFLOADED, nodes_of
 from weaviate_backup.stored.backup_reading import BackupReader
 from weaviate_backup.stored.meter import Meter
 from weaviate_backup.stored.parallel import each_in_parallel
@@ -91,9 +91,7 @@ def unnamed_shards(reader: BackupReader, source: str, collection: str, wanted: W
     """Shards that the node holds, and that the restored sharding state does not place on it."""
     physical = reader.restored_class(collection).state.get("physical") or {}
     named = {
-        name
-        for name, shard in physical.items()
-        if source in nodes_of(shard) and shard.get("status", "") in COVERED_STATUSES
+        name for name, shard in physical.items() if source in nodes_of(shard) and shard.get("status", "") != OFFLOADED
     }
     held = {PurePosixPath(path).parts[1] for path in wanted.names}
     return sorted(held - named)

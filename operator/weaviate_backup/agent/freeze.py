@@ -148,10 +148,19 @@ async def _refuse_made_anew(raft: RaftClient, name: str, before: dict[str, Any])
 
 def summarize(workspace: Workspace, names: Iterable[str], frozen: dict[str, FrozenCollection]) -> Frozen:
     """The result, from the journal's records of the shards."""
-    records = frozen_shards(workspace.journal, frozen)
-    tenants = [each.shards for each in frozen.values() if each.shards.multi_tenant]
+    records, since = frozen_shards(workspace.journal, frozen), fates(workspace.journal, "gone", "offloaded")
+    tenants = [
+        [status for shard, status in each.shards.statuses.items() if (each.name, shard) not in since]
+        for each in frozen.values()
+        if each.shards.multi_tenant
+    ]
     offloaded = [
         f"{each.name}/{tenant}" for each in frozen.values() for tenant in each.shards.of(TenantStatus.OFFLOADED)
+    ]
+    offloaded += [
+        f"{collection}/{shard}"
+        for (collection, shard), record in since.items()
+        if record["kind"] == "offloaded" and collection in frozen
     ]
     return Frozen(
         collections=tuple(sorted(frozen)),
@@ -160,8 +169,8 @@ def summarize(workspace: Workspace, names: Iterable[str], frozen: dict[str, Froz
         bytes_total=sum(record["bytes"] for record in records.values()),
         files_total=sum(record["files"] for record in records.values()),
         longest_halt_seconds=max((record["halt_seconds"] for record in records.values()), default=0.0),
-        tenants_active=sum(len(each.of(TenantStatus.ACTIVE)) for each in tenants),
-        tenants_inactive=sum(len(each.of(TenantStatus.INACTIVE)) for each in tenants),
+        tenants_active=sum(each.count(TenantStatus.ACTIVE) for each in tenants),
+        tenants_inactive=sum(each.count(TenantStatus.INACTIVE) for each in tenants),
         tenants_offloaded=len(offloaded),
         tenants_offloaded_names=tuple(sorted(offloaded)[:NAMES_LIMIT]),
         access=count_access(kept_access(workspace)),

@@ -1,4 +1,6 @@
-"""Take a cut into the frozen set: hard links to sealed files, synced copies of the others. Synchronous.
+"""Take a cut into the frozen set: hard links to sealed files, copies of the others. Synchronous.
+
+Nothing is synced here, where tenants are many: the whole file system is, once, before anything of it is believed.
 
 A shard's directory appears under its name only when it is whole. Files are never changed here, only linked and copied,
 so Weaviate's own data cannot be harmed.
@@ -33,7 +35,6 @@ def take_cut(cut: ShardCut, target: Place, *, check: Callable[[], None]) -> tupl
                 raise Transient("CutIncomplete", f"{what} lost {file.path!r} while it was frozen") from error
     target.remove_tree()
     partial.rename_to(target)
-    target.parent.sync()
     return total_bytes, len(cut.files)
 
 
@@ -42,4 +43,4 @@ def _take_file(held: Held, file: ShardFile, destination: Place) -> int:
     if linked_bytes is not None:
         return linked_bytes
     destination.parent.make_directory()
-    return file.source.copy_to(destination)
+    return file.source.copy_to(destination, durable=False)

@@ -7,7 +7,7 @@ is what a backup goes on from.
 import logging
 from datetime import UTC, datetime
 
-from weaviate_backup.agent.journal import CUTS, REPLAYS, cuts_left_over, replays_left_over
+from weaviate_backup.agent.journal import CUTS, REPLAYS, Record, cuts_left_over, replays_left_over
 from weaviate_backup.agent.probe import remove_marks
 from weaviate_backup.agent.sweep import find_dead, remove_operation
 from weaviate_backup.agent.tasks import in_thread
@@ -30,7 +30,7 @@ async def release(workspace: Workspace, command: StepCommand, meter: Meter) -> N
         return
     journal = workspace.journal
     await let_go(workspace, workspace.uid, cuts_left_over(journal.of(*CUTS)))
-    await complete_replays(workspace, workspace.directory, replays_left_over(journal.of(*REPLAYS)))
+    await complete_replays(workspace, workspace.uid, [*journal.of("placed", *REPLAYS)])
     records = [*journal.of("placed")]
     if command.keep_placed and records:
         log.warning("what was placed stays until the next operation: whoever applies it may still be at work")
@@ -57,9 +57,8 @@ async def sweep(workspace: Workspace, raft: RaftClient) -> None:
     collections = frozenset(await raft.class_names())
     for dead in await in_thread(find_dead, workspace.data_root, workspace.uid, datetime.now(UTC)):
         await let_go(workspace, dead.uid, cuts_left_over(dead.records))
-        directory = operation_directory(workspace.data_root, dead.uid)
         try:
-            await complete_replays(workspace, directory, replays_left_over(dead.records))
+            await complete_replays(workspace, dead.uid, dead.records)
         except BackupError as error:
             log.warning("what operation %s left behind stays: %s", dead.uid, error)
             continue
@@ -93,18 +92,27 @@ async def let_go(workspace: Workspace, operation_uid: str, cuts: list[tuple[str,
         raise failed
 
 
-async def complete_replays(workspace: Workspace, directory: Place, replays: list[tuple[str, str]]) -> None:
-    """Of late writes that were being replayed when their agent died: what it deleted is put there again. `directory`:
-    of the operation that had begun. A collection that is gone needs nothing."""
-    if not replays:
-        return
-    async with RaftClient(workspace.weaviate.host, workspace.weaviate.raft_port) as raft:
-        there = frozenset(await raft.class_names())
-    for collection, shard in replays:
-        captured = directory / LATE / collection / shard
-        if collection in there and captured.is_file():
-            await replay_late_writes(workspace, captured, collection=collection, shard=shard)
-            log.info("completed the replay of late writes in %s/%s", collection, shard)
+async def complete_replays(workspace: Workspace, operation_uid: str, records: list[Record]) -> None:
+    """Of late writes that were being replayed when their agent died: what it deleted is put there again.
+
+    Only into the very shards that the operation placed: a collection of that name which was made since is another.
+    """
+    placed = {record["collection"]: record for record in records if record["kind"] == "placed"}
+    for collection, shard in replays_left_over(records):
+        captured = operation_directory(workspace.data_root, operation_uid) / LATE / collection / shard
+        record = placed.get(collection)
+        if record is None or not captured.is_file() or not is_still_there(workspace.data_root, record, shard):
+            log.info("%s/%s is not what was restored any more: its late writes are not replayed", collection, shard)
+            continue
+        await replay_late_writes(workspace, captured, collection=collection, shard=shard)
+        log.info("completed the replay of late writes in %s/%s", collection, shard)
+
+
+def is_still_there(data_root: Place, record: Record, shard: str) -> bool:
+    """Whether the collection's and the shard's directory are those that were placed."""
+    directory = data_root / record["collection"].lower()
+    inodes = [status.st_ino if (status := each.look()) else None for each in (directory, directory / shard)]
+    return inodes == [record["data_inode"], record["shards"].get(shard)]
 
 
 async def replay_late_writes(workspace: Workspace, captured: Place, *, collection: str, shard: str) -> int:

@@ -6,6 +6,7 @@ waited for beside the others, and none of them takes the place of one that could
 """
 
 import asyncio
+import contextlib
 import logging
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
@@ -18,7 +19,7 @@ from weaviate_backup.agent.linking import take_cut
 from weaviate_backup.agent.tasks import in_thread, together
 from weaviate_backup.agent.workspace import FROZEN, Workspace
 from weaviate_backup.beneath import Place
-from weaviate_backup.errors import Permanent, Transient
+from weaviate_backup.errors import BackupError, Permanent, Transient
 from weaviate_backup.layout.definitions import made_anew, no_longer
 from weaviate_backup.stored.meter import Meter
 from weaviate_backup.weaviate.inactive_tenants import DRIVER, changes, cut_inactive, fingerprint_of
@@ -82,7 +83,7 @@ class ShardFreezer:
         self, collection: str, statuses: Mapping[str, TenantStatus], version: int, *, multi_tenant: bool
     ) -> None:
         """Every named shard, some at a time; those frozen before are left."""
-        pending = {shard: status for shard, status in statuses.items() if not self._has(collection, shard)}
+        pending = await in_thread(self._pending, collection, statuses)
         if multi_tenant:
             inactive = [shard for shard, status in pending.items() if status is TenantStatus.INACTIVE]
             for shard in await self._note_never_active(collection, inactive):
@@ -111,6 +112,14 @@ class ShardFreezer:
             for task in busy:
                 task.cancel()
             await asyncio.gather(*busy, return_exceptions=True)
+
+    def _pending(self, collection: str, statuses: Mapping[str, TenantStatus]) -> dict[str, TenantStatus]:
+        pending = {}
+        for shard, status in statuses.items():
+            self._meter.check()
+            if not self._has(collection, shard):
+                pending[shard] = status
+        return pending
 
     def _has(self, collection: str, shard: str) -> bool:
         """As the journal says, with all its files."""
@@ -155,7 +164,7 @@ class ShardFreezer:
 
     async def _look_again(self, turn: _Turn, contradiction: Permanent | None, *, multi_tenant: bool) -> bool:
         """What became of a shard that could not be frozen. True when nothing is left to do."""
-        found = await self._status_now(turn, exact=contradiction is not None or not multi_tenant)
+        found = await self._status_now(turn, exact=contradiction is not None, multi_tenant=multi_tenant)
         if found is None or found is TenantStatus.OFFLOADED:
             await self._forget(turn, "gone" if found is None else "offloaded")
             return True
@@ -223,8 +232,11 @@ class ShardFreezer:
         cut = await self._driver.cut(collection, shard, schema_version=version)
         try:
             total_bytes, _ = await in_thread(take_cut, cut, self._target(collection, shard), check=self._meter.check)
-        finally:
-            await asyncio.shield(self._driver.release(cut))
+        except BaseException:
+            with contextlib.suppress(BackupError):  # what ended it is the one to tell; the record of the cut stays
+                await asyncio.shield(self._driver.release(cut))
+            raise
+        await asyncio.shield(self._driver.release(cut))
         return cut, total_bytes
 
     async def _take_inactive(self, collection: str, shard: str) -> tuple[ShardCut, int]:
@@ -244,12 +256,15 @@ class ShardFreezer:
             raise Transient("TenantChanged", f"{what}, {len(changed)} files, first {changed[0]!r}")
         return cut, total_bytes
 
-    async def _status_now(self, turn: _Turn, *, exact: bool) -> TenantStatus | None:
+    async def _status_now(self, turn: _Turn, *, exact: bool, multi_tenant: bool) -> TenantStatus | None:
         """None when it was deleted. One that lives on elsewhere is in nobody's plan, so it is an error, as is one that
         cannot be deleted alone. Unless `exact`, one that is there is taken to be here still."""
-        if not exact:
+        if multi_tenant:
             statuses = await self._raft.tenant_statuses(turn.collection, (turn.shard,))
-            if turn.shard in statuses:
+            if turn.shard not in statuses:
+                await self._raft.collection(turn.collection)  # raises when it is gone as a whole
+                return None
+            if not exact:
                 return status_of({"status": statuses[turn.shard]})
         state, _ = await self._raft.sharding_state(turn.collection)
         local = local_shards(state, self._workspace.node, collection=turn.collection)

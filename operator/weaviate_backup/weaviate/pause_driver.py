@@ -24,7 +24,7 @@ from weaviate_backup.weaviate.locked_instant import InstantWatch, Lengths
 from weaviate_backup.weaviate.protocol import file_replication_pb2, file_replication_pb2_grpc
 from weaviate_backup.weaviate.rpc import ClusterCredentials, call_metadata, failure_of, open_channel, text_of
 from weaviate_backup.weaviate.shard_refusals import snapshot_failure
-from weaviate_backup.weaviate.shard_source import ShardCut, ShardFile, server_holds
+from weaviate_backup.weaviate.shard_source import GONE, ShardCut, ShardFile, server_holds
 
 DRIVER = "pause-file-activity"
 CALL_TIMEOUT_SECONDS = 1800.0
@@ -170,7 +170,7 @@ class PauseDriver:
                 await self._stub.ResumeFileActivity(request, timeout=RESUME_TIMEOUT_SECONDS, metadata=self._metadata)
             except grpc.aio.AioRpcError as error:
                 log.warning("resume of %s/%s at %s: %s", collection, shard, self._address, text_of(error))
-                if error.code() not in DEFINITE:
+                if error.code() not in GONE:
                     unanswered = failure_of(error, what=f"resume of {collection}/{shard}")
                     await asyncio.sleep(attempt)
                     continue

@@ -97,21 +97,19 @@ class RaftClient:
 
     async def tenant_statuses(self, collection: str, tenants: Collection[str]) -> dict[str, str]:
         """Status of those that exist, by name: much less than a whole sharding state, and not on which nodes they are.
-        `CollectionNotFound` when there is no such collection."""
+        None exist of a collection that is gone."""
 
         def take(answer: Json | None) -> dict[str, str]:
-            if answer is None:
-                raise _not_found(collection)
-            found = answer.get("TenantsActivityStatus") or {}
+            found = (answer or {}).get("TenantsActivityStatus") or {}
             return {str(tenant): str(status) for tenant, status in found.items() if tenant in tenants}
 
         arguments = {"Class": collection, "Tenants": sorted(tenants)}
         try:
             return await self._query(cluster_pb2.QUERY_KIND_TENANT_STATUSES, arguments, take)
         except Permanent as error:
-            if error.reason == "NotFound":
-                raise _not_found(collection) from error
-            raise
+            if error.reason != "NotFound":
+                raise
+            return {}
 
     async def snapshot(self, name: str, *, attempts: int = 5) -> tuple[Json, Json, int]:
         """Class and sharding state that belong together, and the version of the state.

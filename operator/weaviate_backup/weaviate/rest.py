@@ -220,6 +220,10 @@ class NodeClient:
             if "shard not found" not in error.message:
                 raise
             return False
+        except Permanent as error:  # 422 of a collection that is gone or a shard that loads, 418 in maintenance
+            if error.reason != "ServerRefused":
+                raise
+            raise Transient("ShardBusy", error.message) from error
         return True
 
     async def statistics(self) -> Json:

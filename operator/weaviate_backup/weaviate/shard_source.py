@@ -15,7 +15,6 @@ from weaviate_backup.errors import BackupError, Transient
 GONE = (
     grpc.StatusCode.INTERNAL,
     grpc.StatusCode.NOT_FOUND,
-    grpc.StatusCode.FAILED_PRECONDITION,
     grpc.StatusCode.UNIMPLEMENTED,
 )
 """How a server that was asked to forget says that it has nothing to forget: of no collection, shard or call."""

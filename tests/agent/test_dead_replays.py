@@ -1,0 +1,128 @@
+"""A restore that died while it replayed late writes, between its deletions and its puts: the next operation puts them
+back where they belong, and nowhere else, and nothing of it keeps that operation from the volume."""
+
+import json
+import os
+import uuid
+from collections.abc import AsyncIterator
+from pathlib import Path
+from typing import Any
+
+import pytest
+import pytest_asyncio
+from tests.agent.test_dead_captures import DEAD, LIVING, workspace_of
+from tests.places import place_of
+from tests.weaviate_server import WeaviateCluster, weaviate_cluster
+
+from weaviate_backup.agent.journal import JOURNAL
+from weaviate_backup.agent.release import sweep
+from weaviate_backup.agent.workspace import LATE
+from weaviate_backup.core.session import DATA_DIRECTORY
+from weaviate_backup.weaviate import late_writes
+from weaviate_backup.weaviate.protocol import file_replication_pb2_grpc
+from weaviate_backup.weaviate.raft import RaftClient
+from weaviate_backup.weaviate.rpc import open_channel
+from weaviate_backup.weaviate.shard_objects import objects_url, open_data_port
+from weaviate_backup.weaviate.write_capture import WriteCapture
+
+pytestmark = [pytest.mark.weaviate, pytest.mark.asyncio(loop_scope="session")]
+CLASS, TENANT = "Ten", "t1"
+OBJECT = str(uuid.UUID(int=7))
+DEFINITION = {"class": CLASS, "multiTenancyConfig": {"enabled": True}}
+
+
+@pytest_asyncio.fixture(scope="module", loop_scope="session")
+async def cluster(tmp_path_factory: pytest.TempPathFactory) -> AsyncIterator[WeaviateCluster]:
+    async with weaviate_cluster(tmp_path_factory.mktemp("replays")) as cluster:
+        yield cluster
+
+
+async def make(cluster: WeaviateCluster) -> None:
+    await cluster.create(DEFINITION)
+    await cluster.call("POST", f"/v1/schema/{CLASS}/tenants", [{"name": TENANT}])
+
+
+async def objects(cluster: WeaviateCluster) -> list[dict[str, Any]]:
+    return list((await cluster.call("GET", f"/v1/objects?class={CLASS}&tenant={TENANT}"))["objects"])
+
+
+def dead_directory(data_path: Path) -> Path:
+    """With a journal that says what was placed, as it lies there now, and that a replay was begun."""
+    directory = data_path / DATA_DIRECTORY / DEAD
+    (directory / LATE / CLASS).mkdir(parents=True)
+    placed = data_path / CLASS.lower()
+    lines = [
+        {"kind": "session", "order": {"lease_seconds": 1}},
+        {
+            "kind": "placed",
+            "collection": CLASS,
+            "inode": 1,
+            "data_inode": placed.stat().st_ino,
+            "shards": {TENANT: (placed / TENANT).stat().st_ino},
+            "files": 1,
+        },
+        {"kind": "replaying", "collection": CLASS, "shard": TENANT},
+    ]
+    (directory / JOURNAL).write_text("".join(json.dumps(line) + "\n" for line in lines))
+    os.utime(directory / JOURNAL, (1, 1))
+    return directory
+
+
+@pytest_asyncio.fixture(loop_scope="session")
+async def dead(cluster: WeaviateCluster) -> AsyncIterator[Path]:
+    """A write was captured, and its object deleted by the replay that died."""
+    node = cluster.nodes[0]
+    await make(cluster)
+    channel = open_channel(node.host, node.data_port)
+    capture = WriteCapture(file_replication_pb2_grpc.FileReplicationServiceStub(channel), (), address="test")
+    await capture.start(CLASS, TENANT, "wvb-dead-replay")
+    await cluster.insert([{"class": CLASS, "tenant": TENANT, "id": OBJECT, "vector": [1.0, 2.0]}])
+    directory = dead_directory(node.data_path)
+    late = place_of(node.data_path) / DATA_DIRECTORY / DEAD / LATE / CLASS
+    await capture.fetch(CLASS, TENANT, "wvb-dead-replay", late)
+    await channel.close()
+    captured = late / late_writes.LATE_WRITES
+    captured.rename_to(late / TENANT)
+    url = objects_url(node.host, node.data_port, collection=CLASS, shard=TENANT)
+    async with open_data_port(None, timeout_seconds=30) as port:
+        await late_writes._delete(port, url, list(late_writes.final_writes(late / TENANT)))
+    assert await objects(cluster) == []
+    yield directory
+    await cluster.call("DELETE", f"/v1/schema/{CLASS}")
+
+
+def is_there(path: Path) -> bool:
+    return path.exists()
+
+
+async def swept(cluster: WeaviateCluster, tmp_path: Path) -> None:
+    workspace = workspace_of(cluster, tmp_path, LIVING)
+    with workspace.journal:
+        async with RaftClient(workspace.weaviate.host, workspace.weaviate.raft_port) as raft:
+            await sweep(workspace, raft)
+
+
+async def test_the_next_operation_puts_them_back(cluster: WeaviateCluster, dead: Path, tmp_path: Path) -> None:
+    await swept(cluster, tmp_path)
+    assert [each["id"] for each in await objects(cluster)] == [OBJECT]
+    assert not is_there(dead)
+
+
+async def test_a_collection_of_that_name_that_was_made_since_is_another(
+    cluster: WeaviateCluster, dead: Path, tmp_path: Path
+) -> None:
+    await cluster.call("DELETE", f"/v1/schema/{CLASS}")
+    await make(cluster)
+    await swept(cluster, tmp_path)
+    assert await objects(cluster) == []
+    assert not is_there(dead)
+
+
+async def test_a_tenant_that_sleeps_by_now_keeps_nobody_from_the_volume(
+    cluster: WeaviateCluster, dead: Path, tmp_path: Path
+) -> None:
+    for status in ("COLD", "HOT"):
+        await cluster.call("PUT", f"/v1/schema/{CLASS}/tenants", [{"name": TENANT, "activityStatus": status}])
+        await swept(cluster, tmp_path)
+        assert is_there(dead) is (status == "COLD")
+    assert [each["id"] for each in await objects(cluster)] == [OBJECT]

@@ -13,6 +13,7 @@ from weaviate_backup.api.status import NodePhase
 from weaviate_backup.core.backup_machine import BackupDecision, BackupRequest, BackupState, BackupWorld, decide_backup
 from weaviate_backup.core.orders import (
     ABSENT,
+    LEASE_MARGIN_SECONDS,
     AgentPhase,
     AgentPod,
     Lease,
@@ -39,10 +40,11 @@ from weaviate_backup.core.session import (
     Verified,
 )
 from weaviate_backup.core.stepping import Agents
-from weaviate_backup.core.world import AT_WORK_SECONDS
+from weaviate_backup.core.world import AT_WORK_SECONDS, patience_of
 
 TIMEOUT_SECONDS = 3600
-PATIENCE_SECONDS = 990
+LEASE_SECONDS = BackupRequest(uid="", created_at=NOW, timeout_seconds=0).lease_seconds
+PATIENCE_SECONDS = patience_of(LEASE_SECONDS)
 IN_THE_WAY = Failure(reason="PodInTheWay", message="pod wvb-1 is somebody else's", transient=False)
 SILENT = Unreachable(reason="AgentUnreachable", message="no answer")
 RUNNING = AgentPod(phase=AgentPhase.RUNNING, created_at=NOW)
@@ -81,7 +83,11 @@ def backup(
     ("committer", "reason"), [(NODES[0], "CommitUnconfirmed"), (None, "PodInTheWay")], ids=["told", "not told"]
 )
 def test_a_backup_that_nobody_can_commit_any_more_ends(committer: str | None, reason: str) -> None:
-    ended = backup(agents(ABSENT, ALL), committer=committer)
+    """A pod that is not there may be a process that is: who was told to commit is silent for its lease before that."""
+    silent_since = NOW - timedelta(seconds=LEASE_SECONDS + LEASE_MARGIN_SECONDS + 1)
+    if committer:
+        assert backup(agents(ABSENT, ALL), committer=committer).state.phase is BackupPhase.FINALIZING
+    ended = backup(agents(ABSENT, ALL), committer=committer, silent_since=silent_since)
     assert (ended.state.phase, ended.state.reason) == (BackupPhase.ABORTING, reason)
     assert IN_THE_WAY.message in ended.state.message
 

@@ -8,6 +8,7 @@ import io
 import logging
 import os
 import threading
+import time
 from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import FIRST_EXCEPTION, ThreadPoolExecutor, wait
 from dataclasses import asdict
@@ -22,6 +23,9 @@ from weaviate_backup.layout.packing import ChunkPart, PlannedChunk
 from weaviate_backup.stored.claiming import ClaimedPlace
 from weaviate_backup.stored.meter import Meter
 from weaviate_backup.stored.storing import hash_object
+
+CLAIM_SECONDS = 60.0
+"""How often an upload asks whose the place is."""
 
 log = logging.getLogger(__name__)
 
@@ -48,6 +52,8 @@ class ChunkSender:
         self._store = place.store
         self._meter = meter
         self._computing = threading.Semaphore(workspace.workers)
+        self._looking = threading.Lock()
+        self._looked_at = time.monotonic()
         self._journaled = sent_of(workspace.journal)
 
     def send_all(self, chunks: Sequence[PlannedChunk]) -> dict[tuple[str, int], ChunkRecord]:
@@ -65,8 +71,17 @@ class ChunkSender:
             (chunk.collection, chunk.number): future.result() for chunk, future in zip(chunks, futures, strict=True)
         }
 
+    def _look_after_claim(self) -> None:
+        """An upload ends by itself where the place is not its operation's any more."""
+        with self._looking:
+            if time.monotonic() - self._looked_at < CLAIM_SECONDS:
+                return
+            self._looked_at = time.monotonic()
+        self._place.refuse_strangers()
+
     def _send(self, chunk: PlannedChunk) -> ChunkRecord:
         self._meter.check()
+        self._look_after_claim()
         record = self._journaled.get((chunk.collection, chunk.number))
         if record is not None and holds(record, chunk):
             self._meter.add(bytes_done=chunk.source_bytes, bytes_reused=chunk.source_bytes, files_done=len(chunk.parts))

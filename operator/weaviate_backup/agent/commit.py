@@ -18,7 +18,7 @@ from weaviate_backup.agent.verify import NodeContents, read_contents
 from weaviate_backup.agent.workspace import Workspace
 from weaviate_backup.answers import document_bounds
 from weaviate_backup.core.session import BackupOrder, Committed, StepCommand
-from weaviate_backup.errors import ObjectExists, Permanent
+from weaviate_backup.errors import ObjectExists, Permanent, Transient
 from weaviate_backup.layout import keys
 from weaviate_backup.layout.definitions import contradiction, made_anew
 from weaviate_backup.layout.descriptors import (
@@ -67,14 +67,14 @@ def _commit(workspace: Workspace, verified: Mapping[str, str], meter: Meter) -> 
     store, backup_id, signing_key = workspace.open_store(), workspace.backup_id, workspace.signing_key()
     place = workspace.place_in(store)
     place.refuse_strangers()
-    committed, known = is_committed(store, backup_id), _own_manifest(workspace, store)
+    committed, before = is_committed(store, backup_id), find_document(store, keys.manifest(backup_id))
+    known = _own_manifest(workspace, before)
     contents = {node: _checked_contents(workspace, store, node, sha256) for node, sha256 in sorted(verified.items())}
     budget = Budget()
     descriptors = {node: _descriptor(store, backup_id, each, budget) for node, each in contents.items()}
     meter.check()
-    on_top = {keys.claim(backup_id), keys.manifest(backup_id)}
+    on_top = {keys.claim(backup_id), keys.manifest(backup_id), keys.backup_config(backup_id)}
     on_top |= {keys.manifest_signature(backup_id)} if signing_key else set()
-    on_top |= {keys.backup_config(backup_id)} if committed else set()
     _check_objects(store, backup_id, contents, on_top=on_top)
     leader = _leader(workspace, descriptors)
     _check_definitions(leader, descriptors)
@@ -89,8 +89,9 @@ def _commit(workspace: Workspace, verified: Mapping[str, str], meter: Meter) -> 
         documents[keys.manifest_signature(backup_id)] = sign(signing_key, backup_id=backup_id, manifest_sha256=digest)
     meter.check()
     if not committed:
+        _put_manifest(workspace, place, content, before=before)
         _complete(workspace, place, meter, manifest=manifest, documents=documents, marker=marker)
-    _refuse_others(workspace, store, documents | {keys.backup_config(backup_id): marker})
+    _refuse_others(workspace, store, documents | {keys.backup_config(backup_id): marker}, before=before)
     return _result(
         manifest,
         content,
@@ -118,10 +119,38 @@ def _complete(
         store.put(keys.backup_config(workspace.backup_id), lambda: iter((marker,)), if_absent=True)
 
 
-def _refuse_others(workspace: Workspace, store: ObjectStore, documents: Mapping[str, bytes]) -> None:
-    """What lies there now is what we make of the verified objects, byte for byte."""
-    if any(find_document(store, key) != content for key, content in documents.items()):
-        raise _exists(workspace)
+def _refuse_others(
+    workspace: Workspace, store: ObjectStore, documents: Mapping[str, bytes], *, before: bytes | None
+) -> None:
+    """What lies there now is what we make of the verified objects, byte for byte. `before`: the manifest that we began
+    with; another one that names this operation appeared meanwhile."""
+    if all(find_document(store, key) == content for key, content in documents.items()):
+        return
+    key = keys.manifest(workspace.backup_id)
+    now = find_document(store, key)
+    if now not in (None, before, documents[key]) and _own_manifest(workspace, now) is not None:
+        raise _overlap(workspace)
+    raise _exists(workspace)
+
+
+def _put_manifest(workspace: Workspace, place: ClaimedPlace, content: bytes, *, before: bytes | None) -> None:
+    """A manifest that appeared since we began is of another agent of this operation, told to commit as we are: the next
+    attempt makes the same of it. It is never replaced, since a marker may already vouch for it."""
+    key = keys.manifest(workspace.backup_id)
+    try:
+        place.store.put(key, lambda: iter((content,)), if_absent=True)
+    except ObjectExists as error:
+        there = find_document(place.store, key)
+        if there == content:
+            return
+        if there != before:
+            raise _overlap(workspace) from error
+        place.replace(key, lambda: iter((content,)))
+
+
+def _overlap(workspace: Workspace) -> Transient:
+    message = f"another agent of this operation completes backup {workspace.backup_id!r} at the same time"
+    return Transient("CommitOverlaps", message)
 
 
 def _lock(workspace: Workspace, store: ObjectStore, manifest: BackupManifest) -> datetime | None:
@@ -129,13 +158,11 @@ def _lock(workspace: Workspace, store: ObjectStore, manifest: BackupManifest) ->
     return lock_backup(store, workspace.backup_id, days=days, completed_at=manifest.completed_at)
 
 
-def _own_manifest(workspace: Workspace, store: ObjectStore) -> BackupManifest | None:
+def _own_manifest(workspace: Workspace, content: bytes | None) -> BackupManifest | None:
     """What an earlier attempt of this operation wrote; another operation's is a refusal."""
-    key = keys.manifest(workspace.backup_id)
-    content = find_document(store, key)
     if content is None:
         return None
-    manifest = decode_backup_manifest(content, key=key)
+    manifest = decode_backup_manifest(content, key=keys.manifest(workspace.backup_id))
     if manifest.operation_uid != workspace.uid:
         raise _exists(workspace)
     return manifest

@@ -5,6 +5,8 @@ folder whatever its journal knows, and nothing once the claim is another's. The 
 done so: until then whoever still has something there finds that the place is ours.
 """
 
+from dataclasses import replace
+
 from weaviate_backup.agent.probe import PATIENCE
 from weaviate_backup.agent.tasks import in_thread
 from weaviate_backup.agent.workspace import Workspace
@@ -13,6 +15,9 @@ from weaviate_backup.layout import keys
 from weaviate_backup.stored.backup_reading import is_own_manifest
 from weaviate_backup.stored.meter import Meter
 from weaviate_backup.stored.storing import abort_unfinished, folder_of, refuse_committed
+
+DELETED_AT_ONCE = 1000
+"""Before each such batch the place is looked at again."""
 
 
 async def discard(workspace: Workspace, _: StepCommand, meter: Meter) -> None:
@@ -37,8 +42,11 @@ def _discard(workspace: Workspace, meter: Meter) -> None:
     folder = folder_of(backup_id, workspace.node)
     meter.check()
     abort_unfinished(store, folder)
-    store.delete([each.key for each in store.list(folder)])
+    left = [each.key for each in store.list(folder)]
+    for start in range(0, len(left), DELETED_AT_ONCE):
+        meter.check()
+        place.delete(left[start : start + DELETED_AT_ONCE])
 
 
 def _vacate(workspace: Workspace) -> None:
-    workspace.place_in(workspace.open_store(patience=PATIENCE)).leave()
+    workspace.place_in(workspace.open_store(patience=replace(PATIENCE, attempts=1))).leave()

@@ -89,7 +89,8 @@ def _thaw_unsynced(workspace: Workspace) -> None:
     """What an attempt froze before the machine started anew was never synced: all of it is frozen again."""
     boot = boot_id()
     if any(not boot or record.get("boot") != boot for record in fates(workspace.journal, "shard").values()):
-        (workspace.directory / FROZEN).remove_tree()
+        for name in (FROZEN, SCHEMA):
+            (workspace.directory / name).remove_tree()
         workspace.journal.append(THAWED)
 
 

@@ -93,6 +93,7 @@ def _write_documents(
     )
     content = encode_node_manifest(manifest)
     backup_id, node = workspace.backup_id, workspace.node
+    place.refuse_strangers()
     place.put_exactly(keys.node_manifest(backup_id, node), content)
     place.put_exactly(keys.node_descriptor(backup_id, node), described)
     return Uploaded(

@@ -95,21 +95,28 @@ def let_go(
 
 
 def give_back(nodes: Sequence[NodeState], *, agents: Agents, waited_seconds: float, now: datetime) -> LettingGo | None:
-    """The claim in the store goes last, when no node has anything under it: asked of one agent that answers.
+    """The claim in the store goes last, when every node has let go: asked of an agent that answers, then of another.
 
-    None: it is done, or cannot be, and the claim stays there with the name of this operation.
+    None: it is done, or cannot be, and the claim stays there with the name of this operation. So it is when an agent
+    is only unreachable: it may still write, and what it writes would be nobody's.
     """
-    asked = next((node for node in nodes if node.phase is not NodePhase.PENDING and agents.report(node.name)), None)
-    if asked is None or waited_seconds > LETTING_GO_SECONDS:
+    begun = [node for node in nodes if node.phase is not NodePhase.PENDING]
+    writing = any(node.name != STORE_WORKER and node.phase is not NodePhase.RELEASED for node in begun)
+    if writing or waited_seconds > LETTING_GO_SECONDS:
         return None
-    failed = _failed(agents, asked.name, Step.VACATE)
-    if failed is not None and asked.attempts >= VACATE_ATTEMPTS:
+    asked = next((node for node in begun if agents.report(node.name) and not _refused_to_vacate(node, agents)), None)
+    if asked is None:
         return None
     vacate = StepCommand(operation_uid=agents.operation_uid, step=Step.VACATE)
     step = advance(nodes, chains={asked.name: (vacate,)}, remembered=nodes, agents=agents, now=now)
-    if step.done or step.failure:
+    if step.done:
         return None
     return LettingGo(step.nodes, step.commands, False, min(step.look_again_seconds, 2.0))
+
+
+def _refused_to_vacate(node: NodeState, agents: Agents) -> bool:
+    failed = _failed(agents, node.name, Step.VACATE)
+    return failed is not None and (not failed.transient or node.attempts >= VACATE_ATTEMPTS)
 
 
 def given_up(nodes: Sequence[NodeState], why: Failure) -> tuple[NodeState, ...]:

@@ -140,10 +140,11 @@ def _aborting(request: BackupRequest, state: BackupState, world: BackupWorld, no
         if unconfirmed(run, sight):
             said = outcome_unconfirmed(state.outcome, conflict(state.reason, state.message), what="backup")
             state = replace(state, outcome=Outcome.FAILED, reason=said.reason, message=said.message)
-        elif sight is not None and sight.status is WeaviateStatus.SUCCESS and run is not None:
+            return enter(BackupPhase(state.outcome or Outcome.FAILED), state, now)
+        if sight is not None and sight.status is WeaviateStatus.SUCCESS and run is not None:
             said_of_it = "Weaviate had completed its own backup, which stays in the store and was not verified"
             state = replace(state, message=f"{state.message}; {said_of_it}")
-        return enter(BackupPhase(state.outcome or Outcome.FAILED), state, now)
+        return give_back_or_end(state, world, since, now)
     begun = sight is not None and sight.status is not None
     cancel = (CallServer(verb=ServerVerb.CANCEL, run=run),) if begun else ()
     return BackupDecision(state, cancel, ASK_AGAIN_SECONDS)

@@ -9,8 +9,10 @@ from datetime import datetime
 
 from weaviate_backup.api.status import NodePhase
 from weaviate_backup.core.orders import (
+    ABSENT,
     LEASE_MARGIN_SECONDS,
     STORE_WORKER,
+    AgentPhase,
     NodeState,
     PlannedBackup,
     conflict,
@@ -69,8 +71,9 @@ def signers_of(plan: PlannedBackup) -> tuple[str, ...]:
 
 
 def can_no_longer_commit(node: NodeState, agents: Agents, *, lease_seconds: int, now: datetime) -> bool:
-    """Its process is gone, or it was silent for so long that its lease ended it."""
+    """Its process is known to be gone, or it was silent for so long that its lease ended it. That its pod is not there
+    any more says nothing: a node that was lost goes on with it."""
     if agents.report(node.name):
         return False
     expired = seconds_since(node.silent_since, now) > lease_seconds + LEASE_MARGIN_SECONDS
-    return agents.gone(node.name) or expired
+    return agents.pods.get(node.name, ABSENT).phase is AgentPhase.ENDED or expired

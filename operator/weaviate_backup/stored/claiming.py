@@ -99,12 +99,22 @@ class ClaimedPlace:
     def leave(self) -> None:
         """Delete the claim, if it is ours and nothing else lies there: debris keeps the name of its owner.
 
-        Only when no agent of this operation may write any more: what came after would be nobody's.
+        Only when no agent of this operation may write any more: what came after would be nobody's. The store is one
+        that repeats nothing by itself.
         """
-        owner = self.owner()
-        if owner is None or owner.operation_uid != self.claim.operation_uid or self._first_but_claim() is not None:
-            return
-        self.store.delete([keys.claim(self.backup_id)])
+        failed: Transient | None = None
+        for _ in range(ROUNDS):
+            owner = self.owner()  # asked anew each time: what we deleted without an answer may be another's by now
+            if owner is None or owner.operation_uid != self.claim.operation_uid or self._first_but_claim() is not None:
+                return
+            try:
+                self.store.delete([keys.claim(self.backup_id)])
+            except Transient as error:
+                failed = error
+            else:
+                return
+        assert failed is not None
+        raise failed
 
     def _unclaimed(self, found: ObjectInfo) -> Permanent:
         if is_committed(self.store, self.backup_id):

@@ -13,6 +13,7 @@ from tests.agent.turns import Program, SharedStore
 
 from weaviate_backup.agent.commit import _commit
 from weaviate_backup.agent.freeze import take_place
+from weaviate_backup.agent.journal import Journal
 from weaviate_backup.agent.upload import _upload
 from weaviate_backup.agent.verify import _verify
 from weaviate_backup.agent.workspace import Workspace
@@ -41,9 +42,12 @@ class SharedWorkspace(Workspace):
 
 
 @contextmanager
-def opened(node: Node, program: Program | None = None) -> Iterator[Workspace]:
-    """The workspace of a node's agent, its journal closed afterwards."""
+def opened(node: Node, program: Program | None = None, *, beside: bool = False) -> Iterator[Workspace]:
+    """The workspace of a node's agent, its journal closed afterwards; or of another agent beside it, without one."""
     plain = node.workspace()
+    if beside:
+        plain.journal.close()
+        plain = Workspace(plain.settings, plain.order, Journal(None))
     with plain.journal:
         yield SharedWorkspace(plain.settings, plain.order, plain.journal, program=program) if program else plain
 

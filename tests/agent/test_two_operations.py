@@ -17,11 +17,13 @@ from tests.azure_server import running_azure_server
 from tests.gcs_server import running_gcs_server
 from tests.s3_server import running_s3_server
 
+from weaviate_backup.agent.commit import _commit
 from weaviate_backup.agent.discard import _discard, _vacate
 from weaviate_backup.agent.freeze import take_place
 from weaviate_backup.agent.upload import _upload
+from weaviate_backup.agent.verify import _verify
 from weaviate_backup.api.location import LocationSpec
-from weaviate_backup.errors import BackupError, Permanent
+from weaviate_backup.errors import BackupError, Permanent, Transient
 from weaviate_backup.layout import keys
 from weaviate_backup.stored.meter import Meter
 
@@ -30,6 +32,8 @@ SEEDS = range(20)
 RACES = int(os.environ.get("WVB_RACES", "6"))
 """With each kind of store."""
 BUCKET = "races"
+COMMIT_CALLS = 40
+"""At least as many as a commit makes."""
 
 
 def completing(node: Node) -> Program:
@@ -128,6 +132,35 @@ def test_both_nodes_of_one_that_gives_up_leave_nothing(tmp_path: Path) -> None:
         with opened(race.nodes[0]) as workspace:
             _vacate(workspace)
         assert race.left() == []
+
+
+def test_two_committers_of_one_operation_make_one_backup(tmp_path: Path) -> None:
+    """A pod was taken for its process: the first one commits still. None of them blames a stranger, and who is told
+    again completes what is there."""
+    overlaps = 0
+    for order in orders(COMMIT_CALLS, firsts=2):
+        race = Race(tmp_path)
+        node = race.nodes[0]
+        with opened(node) as workspace:
+            take_place(workspace)
+            _upload(workspace, (COLLECTION,), Meter())
+            verified = {node.name: _verify(workspace, node.name, Meter()).manifest_sha256}
+
+        def committing(program: Program, node: Node = node, verified: dict[str, str] = verified) -> None:
+            with opened(node, program, beside=True) as workspace:
+                _commit(workspace, verified, Meter())
+
+        programs = [Program(committing), Program(committing)]
+        take_turns(programs, order)
+        for program in programs:
+            assert program.error is None or isinstance(program.error, Transient), program.error
+        assert any(program.error is None for program in programs)
+        overlaps += any(program.error is not None for program in programs)
+        race.refuse_less_than_whole(0)
+        with opened(node, beside=True) as workspace:
+            _commit(workspace, verified, Meter())
+        race.refuse_less_than_whole(0)
+    assert overlaps > 0
 
 
 def complete_at_once(node: Node, start: threading.Barrier) -> BackupError | None:

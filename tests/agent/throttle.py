@@ -1,6 +1,7 @@
 """A slow line to a store that counts what is sent: so that a test can kill an agent in the middle of an upload."""
 
 import asyncio
+import contextlib
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 from dataclasses import dataclass
@@ -58,5 +59,6 @@ async def slow_line(target: str, *, bytes_per_second: float) -> AsyncIterator[Li
             task.cancel()
         await asyncio.gather(*tasks, return_exceptions=True)
         for writer in writers:
-            writer.transport.abort()  # what it still holds would keep its socket open
+            with contextlib.suppress(AttributeError):  # of one that is closed by now, which has no loop any more
+                writer.transport.abort()  # what it still holds would keep its socket open
         await asyncio.sleep(0.05)

@@ -75,7 +75,9 @@ ARGUMENTS: dict[str, Any] = {
     "path": "/v1/anything",
     "resource": PODS,
     "reason": "Refused",
+    "shard": "one",
     "take": lambda found: found,
+    "tenants": ("one",),
     "url": "/indices/Article/shards/one/objects",
 }  # fmt: skip
 

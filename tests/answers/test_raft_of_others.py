@@ -16,7 +16,7 @@ from weaviate_backup.weaviate.protocol import cluster_pb2
 from weaviate_backup.weaviate.raft import RaftClient
 
 WRONG: tuple[Any, ...] = (5, "x", "\ud800\x1b[2J", [1, None], {"b": 1}, {"b": {"Version": "y"}}, {"b": [7]}, True)
-KEYS = ("Schema", "Classes", "State", "Aliases", "Class", "Version")
+KEYS = ("Schema", "Classes", "State", "Aliases", "Class", "Version", "TenantsActivityStatus")
 ANSWERS: dict[str, bytes] = {
     "no message": b"\xff" * 100,
     "no JSON": cluster_pb2.QueryResponse(answer_json=b"\xff\x00{").SerializeToString(),

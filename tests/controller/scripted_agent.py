@@ -112,7 +112,7 @@ class ScriptedAgent:
             self._script.commands.append(command)
         known = self._report.steps.get(command.step)
         if known is None or known.phase is StepPhase.FAILED or command.step is Step.VERIFY:
-            if command.step in (Step.DISCARD, Step.RELEASE):
+            if command.step in (Step.DISCARD, Step.RELEASE, Step.VACATE):
                 for task in self._tasks:
                     task.cancel()
             await self._set_step(command.step, StepReport(phase=StepPhase.RUNNING, progress=_MOVED))

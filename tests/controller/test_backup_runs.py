@@ -80,7 +80,7 @@ async def test_cancel_takes_back_what_was_written(stage: Stage) -> None:
     assert conditions(canceled) == {"Ready": "False", "Stalled": "True"}
     assert canceled["status"]["failure"]["reason"] == "Canceled"
     assert not stage.script.frozen
-    assert [step for _, step in stage.script.orders][-2:] == [Step.DISCARD, Step.RELEASE]
+    assert [step for _, step in stage.script.orders][-3:] == [Step.DISCARD, Step.RELEASE, Step.VACATE]
 
 
 async def test_deleting_a_running_backup_lets_go_first(stage: Stage) -> None:

@@ -53,7 +53,7 @@ def test_from_location_to_location_of_another_namespace(cluster: Cluster, backup
     assert contents(there) == contents(backup.root)
     assert "every byte matched the backup's manifests and was read back" in said
     code, said = run(*wanted, "--verify", "size", **in_cluster(cluster))
-    assert "nightly is complete: 0 of 22 objects sent (0); what was sent matched" in said, said
+    assert "nightly is complete: 0 of 23 objects sent (0); what was sent matched" in said, said
 
 
 def test_a_completed_backup_says_itself_where_it_lies(cluster: Cluster, backup: ForeignBackup) -> None:

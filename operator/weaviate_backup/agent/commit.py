@@ -111,7 +111,8 @@ def _complete(
 ) -> None:
     store = place.store
     for key, content in documents.items():
-        place.put_exactly(key, content)
+        if key != keys.manifest(workspace.backup_id):  # it is there, and is never replaced from here on
+            place.put_exactly(key, content)
     _lock(workspace, store, manifest)  # before the marker: a backup that exists is kept
     place.refuse_strangers()
     meter.check()  # who was told to end has another in its place by now

@@ -81,6 +81,7 @@ def _upload(request: Request) -> tuple[str, str]:
     return urlsplit(request.path).path, _of(request, "uploadId")
 
 
+FORBIDDEN = said(403, "SecondLevelDomainForbidden", "Please use virtual hosted style to access.")
 UNSUPPORTED = "Unsupported header 'x-amz-checksum-crc32' received for this API call."
 MODES: dict[str, Mode] = {
     "deletion without Content-MD5": refuses(

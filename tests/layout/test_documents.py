@@ -1,15 +1,19 @@
 """Descriptors are the server's to the letter, manifests survive the trip, and findings name every defect."""
 
 import base64
+import io
 import json
+import tracemalloc
 from datetime import UTC, datetime
 
 import pytest
+import zstandard
 
 from weaviate_backup.errors import Permanent
 from weaviate_backup.layout import descriptors, integrity, keys, manifests
 from weaviate_backup.layout.chunk_writer import ChunkRecord, PartRecord
 from weaviate_backup.layout.compression import CompressionType
+from weaviate_backup.layout.json_bounds import MIB, JsonBounds
 
 AT = datetime(2026, 5, 1, 10, 0, 0, 123456, tzinfo=UTC)
 STATE = b'{"indexID":"Article","virtual":[{"upper":18446744073709551615}]}'
@@ -132,6 +136,47 @@ def test_a_manifest_from_the_future_and_one_that_is_none_are_refused() -> None:
     for content in (b"", b"nonsense"):
         with pytest.raises(Permanent, match="HostileBackup: k"):
             manifests.decode_node_manifest(content, key="k")
+
+
+def packed(*blocks: bytes, window_log: int = 20) -> bytes:
+    """As one frame of zstd."""
+    parameters = zstandard.ZstdCompressionParameters.from_level(3, window_log=window_log, write_content_size=False)
+    compressor = zstandard.ZstdCompressor(compression_params=parameters).compressobj()
+    return b"".join((*(compressor.compress(block) for block in blocks), compressor.flush()))
+
+
+def test_a_line_without_end_is_refused_in_the_memory_of_one() -> None:
+    content = packed(*[b"a" * MIB] * 64)
+    tracemalloc.start()
+    with pytest.raises(Permanent, match=r"DocumentTooLarge: a line of m is larger than memory allows: 2097153 bytes"):
+        list(manifests.read_node_manifest(io.BytesIO(content), key="m", line_bounds=JsonBounds(2 * MIB, 1000)))
+    peak_bytes = tracemalloc.get_traced_memory()[1]
+    tracemalloc.stop()
+    assert peak_bytes < 8 * MIB
+
+
+@pytest.mark.parametrize(
+    ("line", "reason"),
+    [
+        (b'{"kind":"chunk","files":[' + b"[]," * 2000 + b"[]]}", "DocumentTooLarge"),
+        (b"[" * 1500, "DocumentTooLarge"),
+        (b"[" * 500 + b"]" * 500, "HostileBackup"),
+        (b'{"kind":"node","node":"\xff"}', "HostileBackup"),
+        (b'{"kind":"node","node":"\\ud800"}', "HostileBackup"),
+    ],
+)
+def test_a_line_of_too_much_is_refused(line: bytes, reason: str) -> None:
+    bounds = JsonBounds(2 * MIB, 1000)
+    with pytest.raises(Permanent) as refused:
+        list(manifests.read_node_manifest(io.BytesIO(packed(line)), key="m", line_bounds=bounds))
+    assert refused.value.reason == reason
+
+
+def test_a_manifest_asks_for_no_more_window_than_the_limit() -> None:
+    written = zstandard.ZstdDecompressor().stream_reader(manifests.encode_node_manifest(node_manifest())).read()
+    assert manifests.decode_node_manifest(packed(written, window_log=25), key="k") == node_manifest()
+    with pytest.raises(Permanent, match="HostileBackup: k is no manifest"):
+        manifests.decode_node_manifest(packed(written, window_log=26), key="k")
 
 
 def test_listing_findings_name_missing_wrong_and_foreign_objects() -> None:

@@ -120,6 +120,7 @@ def test_records_that_are_none_are_named_as_damage(broken: bytes) -> None:
     """One of them may have been the offset of a part."""
     archive = entry("x", broken, kind=tarfile.XHDTYPE) + entry("article/s/a") + END
     assert refused(archive).reason == "BackupDamaged"
+    assert refused(entry("article/s/b") + archive).reason == "BackupDamaged"
 
 
 @pytest.mark.parametrize(("key", "value"), [("size", "9" * 25), (OFFSET_RECORD, "-1"), ("path", "x")])

@@ -6,12 +6,15 @@ state from there. Both documents come out the same when they are made again from
 
 import json
 from collections import defaultdict
-from collections.abc import Collection, Iterable, Mapping, Sequence
+from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from datetime import datetime
 from typing import Any
 
+from pydantic import ValidationError
+
 from weaviate_backup.agent.access import Access
-from weaviate_backup.agent.journal import Record
+from weaviate_backup.agent.journal import Record, journal_damaged
 from weaviate_backup.layout.chunk_writer import ChunkRecord
 from weaviate_backup.layout.compression import LEVELS
 from weaviate_backup.layout.descriptors import ClassDescriptor, NodeDescriptor, ShardDescriptor
@@ -115,15 +118,25 @@ def state_without(state: Mapping[str, Any], gone: Collection[str], *, node: str)
 def node_manifest(
     header: NodeHeader, *, frozen: Mapping[tuple[str, str], Record], gone: Iterable[Record], stored: StoredChunks
 ) -> NodeManifest:
-    """Every shard with its cut, those that vanished with none, and every stored chunk."""
-    shards = [_shard_record(record) for _, record in sorted(frozen.items())]
-    known = set(frozen)
+    """Every shard with its cut, those that vanished with none, and every stored chunk. `JournalDamaged` when a record
+    says of one what cannot be."""
     vanished = {(record["collection"], record["shard"]): record for record in gone}
-    for key, record in sorted(vanished.items()):
-        if key not in known:
-            shards.append(_gone_record(record))
-    chunks = tuple(ChunkLine.of(collection, record) for (collection, _), record in sorted(stored.items()))
+    with _believed("shard"):
+        shards = [_shard_record(record) for _, record in sorted(frozen.items())]
+    with _believed("gone"):
+        shards += [_gone_record(record) for key, record in sorted(vanished.items()) if key not in frozen]
+    with _believed("chunk"):
+        chunks = tuple(ChunkLine.of(collection, record) for (collection, _), record in sorted(stored.items()))
     return NodeManifest(header, tuple(shards), chunks)
+
+
+@contextmanager
+def _believed(kind: str) -> Iterator[None]:
+    """While records of a kind are used."""
+    try:
+        yield
+    except ValidationError as error:
+        raise journal_damaged(kind) from error
 
 
 def _shard_record(record: Record) -> ShardRecord:

@@ -125,8 +125,9 @@ class _Header(tarfile.TarInfo):
     def _proc_pax(self, archive: tarfile.TarFile) -> tarfile.TarInfo:
         """The library passes over what is no record, the offset of a part perhaps, and believes what a record says of
         its length: those that lie in one another make gigabytes of some kilobytes."""
-        content = cast(_Archive, archive).read_ahead(self._block(self.size))  # type: ignore[attr-defined]
+        content = archive.fileobj.read(self._block(self.size))  # type: ignore[attr-defined]
         _refuse_broken_records(content[: self.size])
+        cast(_Archive, archive).give_again(content)
         return cast(tarfile.TarInfo, super()._proc_pax(archive))  # type: ignore[misc]
 
     def _refuse_sparse(self, *_: object) -> None:
@@ -145,17 +146,15 @@ class _Archive(tarfile.TarFile):
         self.extensions: list[int] = []
         super().__init__(*arguments, **options)
 
-    def read_ahead(self, size_bytes: int) -> bytes:
-        """What comes next in the stream; the library's next read gives it once more."""
+    def give_again(self, content: bytes) -> None:
+        """What was read of the stream is what the library's next read gets."""
         stream = self.fileobj
-        content = cast(bytes, stream.read(size_bytes))
 
         def read(_: int) -> bytes:
             self.fileobj = stream
             return content
 
         self.fileobj = SimpleNamespace(read=read)
-        return content
 
 
 def _refuse_broken_records(content: bytes) -> None:

@@ -69,7 +69,7 @@ class ShardRecord(Document):
     driver: str
     started_at: datetime
     ended_at: datetime
-    halt_seconds: float
+    halt_seconds: Annotated[float, Field(allow_inf_nan=False)]
     object_count: Size | None = None
 
 

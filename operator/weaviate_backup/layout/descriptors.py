@@ -6,7 +6,6 @@ themselves and hold 64-bit numbers, so they are carried as bytes and never pass 
 """
 
 import base64
-import binascii
 from datetime import UTC, datetime
 from typing import Annotated
 
@@ -28,7 +27,7 @@ def _decode(value: object) -> object:
     if isinstance(value, str):
         try:
             return base64.b64decode(value, validate=True)
-        except binascii.Error as error:
+        except ValueError as error:
             raise ValueError("not base64") from error
     return value
 

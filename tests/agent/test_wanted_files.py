@@ -1,5 +1,7 @@
 """What a backup wants of memory, names and inodes is bounded before a byte of it is fetched."""
 
+import hashlib
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
@@ -11,6 +13,7 @@ from weaviate_backup.agent import wanted_files as module
 from weaviate_backup.agent.download import refuse_without_space
 from weaviate_backup.agent.wanted_files import FILE_BYTES, WantedFiles, wanted_files
 from weaviate_backup.errors import Permanent
+from weaviate_backup.layout.manifests import decode_node_manifest, encode_node_manifest
 from weaviate_backup.stored.backup_reading import BackupReader
 
 FEW = 40
@@ -37,10 +40,18 @@ def test_a_manifest_takes_no_more_memory_than_there_is(
         wanted(tmp_path, names)
 
 
-def test_a_name_of_a_manifest_is_judged_before_it_is_fetched(tmp_path: Path) -> None:
-    deep = "/".join(["d"] * 30)
-    with pytest.raises(Permanent, match="HostileBackup: a chunk of Article names a file"):
-        wanted(tmp_path, [f"{deep}/x"])
+@pytest.mark.parametrize("name", [f"article/s0/{'d/' * 30}x", "article/s0/\x1b[2J", "other/s0/x", "article/s0/../../x"])
+def test_a_name_of_a_manifest_is_judged_before_it_is_fetched(tmp_path: Path, name: str) -> None:
+    backup = own_backup(tmp_path, "b1", files={"lsm/1": b"x"})
+    key, place = "k", tmp_path / "b1/n0/manifest.json.zst"
+    manifest = decode_node_manifest(place.read_bytes(), key=key)
+    first = manifest.chunks[0].model_copy(update={"files": ((name, 0, 1, "ab" * 32),)})
+    content = encode_node_manifest(replace(manifest, chunks=(first, *manifest.chunks[1:])))
+    place.write_bytes(content)
+    entry = {"size_bytes": len(content), "sha256": hashlib.sha256(content).hexdigest()}
+    backup.change("manifest.json", lambda document: document["nodes"]["n0"].update(manifest=entry))
+    with pytest.raises(Permanent, match="HostileBackup: a chunk of Article names"):
+        wanted_files(BackupReader(backup.store, "b1"), "n0", [COLLECTION])
 
 
 @pytest.mark.parametrize(("there", "refused"), [(0, True), (1, False)])

@@ -40,7 +40,7 @@ def in_archive(choose: Choices, content: bytes, corpus: Sequence[bytes]) -> byte
             return content[:at] + content[at + 512 * choose.number(1, 4) :]
         case "twice":
             end = at + 512 * choose.number(1, 6)
-            return content[:end] + content[at:end] * choose.one((1, 3, 300)) + content[end:]
+            return content[:end] + content[at:end] * choose.one((1, 2, 3, 3, 120)) + content[end:]
         case "swap" if headers:
             other = choose.one(headers)
             return content[:at] + content[other : other + 512] + content[at + 512 :]

@@ -84,7 +84,7 @@ def users() -> bytes:
         name: {
             "Id": name,
             "Active": True,
-            "InternalIdentifier": f"{SECRET}{name}",
+            "InternalIdentifier": f"identifier of {name}",
             "ApiKeyFirstLetters": SECRET[:3],
             "CreatedAt": "2026-05-01T10:00:00.123456789Z",
             "LastUsedAt": "0001-01-01T00:00:00Z",
@@ -95,8 +95,8 @@ def users() -> bytes:
     }
     data = {
         "SecureKeyStorageById": {"ada": f"$argon2id$v=19$m=16,t=2,p=1${SECRET}$hash"},
-        "IdentifierToId": {f"{SECRET}ada": "ada"},
-        "IdToIdentifier": {"ada": f"{SECRET}ada"},
+        "IdentifierToId": {"identifier of ada": "ada"},
+        "IdToIdentifier": {"ada": "identifier of ada"},
         "Users": named,
         "UserKeyRevoked": {"ada": {}},
         "ImportedApiKeysWeakHash": {"bob": list(range(32))},

@@ -96,6 +96,39 @@ def test_backup_config_names_its_collections() -> None:
     assert descriptors.parse_backup_config(descriptors.encode(config), key="k").collections == ("A", "B")
 
 
+@pytest.mark.parametrize(
+    "time", ["2026-05-01T10:00:00", "2026-05-01", "0001-01-01T00:00:00+10:00", "9999-12-31T23:59:59-10:00", ""]
+)
+@pytest.mark.parametrize("field", ["startedAt", "completedAt"])
+def test_times_that_cannot_be_compared_are_refused(field: str, time: object) -> None:
+    """Two backups of a chain are told apart by theirs."""
+    config = {"id": "b1", "startedAt": "2026-05-01T10:00:00Z", "serverVersion": "1.39.1", field: time}
+    with pytest.raises(Permanent, match=f"HostileBackup: k is no descriptor of Weaviate: {field}"):
+        descriptors.parse_backup_config(json.dumps(config).encode(), key="k")
+
+
+@pytest.mark.parametrize(
+    ("time", "written"),
+    [
+        ("2026-05-01T12:00:00.123456789+02:00", "2026-05-01T10:00:00.123456Z"),
+        ("0001-01-01T00:00:00Z", "0001-01-01T00:00:00Z"),
+        ("9999-12-31T23:59:59Z", "9999-12-31T23:59:59Z"),
+    ],
+)
+def test_times_are_written_in_utc(time: str, written: str) -> None:
+    content = json.dumps({"id": "b1", "startedAt": time, "serverVersion": "1.39.1"}).encode()
+    config = descriptors.parse_backup_config(content, key="k")
+    assert json.loads(descriptors.encode(config))["startedAt"] == written
+
+
+@pytest.mark.parametrize("name", ["\0", "\x1b[2J/", "../x", "a/" * 5000])
+def test_a_name_in_a_refusal_is_short_and_steers_no_terminal(name: str) -> None:
+    config = {"id": "b1", "startedAt": "2026-05-01T10:00:00Z", "serverVersion": "1.39.1", "nodes": {name: {}}}
+    with pytest.raises(Permanent, match="HostileBackup: k is no descriptor of Weaviate: nodes") as refused:
+        descriptors.parse_backup_config(json.dumps(config).encode(), key="k")
+    assert (refused.value.message.isprintable(), len(refused.value.message) < 400) == (True, True)
+
+
 def node_manifest() -> manifests.NodeManifest:
     record = ChunkRecord(1, 100, "c" * 64, (PartRecord("article/s1/version", 0, 7, "d" * 64),))
     return manifests.NodeManifest(

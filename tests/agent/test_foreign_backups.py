@@ -11,7 +11,7 @@ from collections.abc import Callable
 from pathlib import Path
 
 import pytest
-from tests.agent.foreign_backup import COLLECTION, NODES, ForeignBackup, Json, chain, path_of
+from tests.agent.foreign_backup import COLLECTION, NODES, SMALL, ForeignBackup, Json, chain, path_of
 from tests.places import place_of
 
 from weaviate_backup.agent.chunk_receiver import ChunkReceiver
@@ -25,6 +25,7 @@ from weaviate_backup.stored.backup_reading import BackupReader
 from weaviate_backup.stored.meter import Meter
 
 LIMIT_BYTES = 1 << 20
+LIMIT_INODES = 100
 CONFIG = "backup_config.json"
 NODE = "n0/backup.json"
 
@@ -33,11 +34,20 @@ def contents_of(backup: ForeignBackup) -> BackupContents:
     return read_contents_of(BackupReader(backup.store, backup.backup_id), Meter())
 
 
-def restored(backup: ForeignBackup, node: str, directory: Path, *, limit_bytes: int = LIMIT_BYTES) -> dict[str, bytes]:
+def restored(
+    backup: ForeignBackup,
+    node: str,
+    directory: Path,
+    *,
+    limit_bytes: int = LIMIT_BYTES,
+    limit_inodes: int = LIMIT_INODES,
+) -> dict[str, bytes]:
     """Path -> content of all that came, checked as the step checks it."""
     wanted = wanted_files(BackupReader(backup.store, backup.backup_id), node, (COLLECTION,))[COLLECTION]
     directory.mkdir(parents=True, exist_ok=True)
-    receiver = ChunkReceiver(backup.store, place_of(directory), Meter(), limit_bytes=limit_bytes)
+    receiver = ChunkReceiver(
+        backup.store, place_of(directory), Meter(), limit_bytes=limit_bytes, limit_inodes=limit_inodes
+    )
     for chunk in wanted.chunks:
         receiver.receive(chunk)
     check_complete(place_of(directory) / COLLECTION, COLLECTION, wanted)
@@ -274,29 +284,66 @@ def archive(*entries: tuple[str, int, bytes]) -> bytes:
     return buffer.getvalue()
 
 
+LONG = f"article/s0/{'x' * 300}"
+NAMED = ("article/s0/a", "article/s0/a/b", LONG)
+"""What the descriptor is made to name beside its own."""
+
+
+def spoiled(backup: ForeignBackup, *entries: tuple[str, int, bytes]) -> None:
+    """A chunk of these entries, in the place of the first one."""
+    for key in (CONFIG, NODE):
+        backup.change(key, setting("compressionType", "none"))
+    backup.change(NODE, in_shard(lambda shard: shard["files"].extend(NAMED)))
+    backup.put_bytes(f"n0/{COLLECTION}/chunk-1", archive(*entries))
+
+
 @pytest.mark.parametrize(
-    ("entries", "reason"),
+    ("entries", "message"),
     [
-        ([("article/s0/a", 0, b"1"), ("article/s0/a/b", 0, b"1")], "HostileBackup"),
-        ([("article/s0/a/b", 0, b"1"), ("article/s0/a", 0, b"1")], "HostileBackup"),
-        ([(f"article/s0/{'x' * 300}", 0, b"1")], "HostileBackup"),
-        ([("article/s0/a", 10**15, b"1")], "HostileBackup"),
-        ([("article/s0/a", 0, bytes(LIMIT_BYTES + 1))], "HostileBackup"),
-        ([("article/s0/../../x", 0, b"1")], "HostileBackup"),
+        ([("article/s0/a", 0, b"1"), ("article/s0/a/b", 0, b"1")], "cannot be a file beside the others"),
+        ([("article/s0/a/b", 0, b"1"), ("article/s0/a", 0, b"1")], "cannot be a file beside the others"),
+        ([(LONG, 0, b"1")], "cannot be a file beside the others"),
+        ([("article/s0/a", 10**15, b"1")], "the volume has 1048576 free"),
+        ([("article/s0/a", 0, bytes(LIMIT_BYTES + 1))], "makes the chunk larger than"),
+        ([("article/s0/../../x", 0, b"1")], "no plain path"),
+        ([("article/s0/c", 0, b"1")], "holds article/s0/c, which the descriptor of its node does not name"),
+        ([("article/s1/indexcount", 0, b"1")], "which the descriptor of its node does not name"),
+        ([("article/s0/lsm/version", 0, b"1")], "which the descriptor of its node does not name"),
     ],
 )
 def test_a_hostile_chunk_writes_nothing_elsewhere(
-    backup: ForeignBackup, tmp_path: Path, entries: list[tuple[str, int, bytes]], reason: str
+    backup: ForeignBackup, tmp_path: Path, entries: list[tuple[str, int, bytes]], message: str
 ) -> None:
-    for key in (CONFIG, NODE):
-        backup.change(key, setting("compressionType", "none"))
-    backup.put_bytes(f"n0/{COLLECTION}/chunk-1", archive(*entries))
+    spoiled(backup, *entries)
     directory = tmp_path / "data" / "private"
     with pytest.raises(Permanent) as refused:
         restored(backup, "n0", directory)
-    assert refused.value.reason == reason
+    assert refused.value.reason == "HostileBackup"
+    assert message in refused.value.message
     assert f"b3/n0/{COLLECTION}/chunk-1" in refused.value.message
     assert {each.name for each in (tmp_path / "data").glob("*")} <= {"private"}
+    assert {each.relative_to(directory).as_posix() for each in directory.rglob("*") if each.is_file()} <= {
+        f"{COLLECTION}/{name}" for name in NAMED
+    }
+
+
+def test_the_three_files_that_a_descriptor_does_not_list_are_taken(backup: ForeignBackup, tmp_path: Path) -> None:
+    small = [path_of("n0", name) for name in SMALL]
+    backup.change(NODE, in_shard(lambda shard: [shard["files"].remove(each) for each in small]))
+    assert restored(backup, "n0", tmp_path / "n0") == backup.expected("n0")
+
+
+@pytest.mark.parametrize("limit_inodes", [0, 1, 30, 40])
+def test_files_and_folders_do_not_use_up_a_volumes_inodes(
+    backup: ForeignBackup, tmp_path: Path, limit_inodes: int
+) -> None:
+    """Names of a descriptor are enough for many folders each."""
+    names = [f"article/s0/{'/'.join([str(number)] * 20)}" for number in range(3)]
+    spoiled(backup, *((name, 0, b"") for name in names))
+    backup.change(NODE, in_shard(lambda shard: shard["files"].extend(names)))
+    with pytest.raises(Permanent, match=r"NotEnoughSpace.*more files and folders than the"):
+        restored(backup, "n0", tmp_path / "data", limit_inodes=limit_inodes)
+    assert len(list((tmp_path / "data").rglob("*"))) <= limit_inodes + 1
 
 
 def test_chunks_together_do_not_fill_the_volume(backup: ForeignBackup, tmp_path: Path) -> None:

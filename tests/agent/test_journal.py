@@ -6,12 +6,18 @@ import resource
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
+from typing import Any
 
 import pytest
 from tests.places import path_of, place_of
 
-from weaviate_backup.agent.journal import JOURNAL, Journal, is_held
+from weaviate_backup.agent.chunk_sender import record_of
+from weaviate_backup.agent.describing import node_manifest
+from weaviate_backup.agent.journal import FATES, JOURNAL, Journal, fates, is_held
+from weaviate_backup.beneath import Place
 from weaviate_backup.errors import Permanent, Transient
+from weaviate_backup.layout.compression import CompressionType
+from weaviate_backup.layout.manifests import NodeHeader, NodeManifest, StoredDocument
 
 
 def test_records_are_found_again_by_the_next_process(tmp_path: Path) -> None:
@@ -115,3 +121,57 @@ def test_without_a_volume_nothing_is_kept() -> None:
     journal = Journal(None)
     journal.append("applying", collection="A")
     assert journal.last("applying") == {"kind": "applying", "collection": "A"}
+
+
+CUT = {"collection": "A", "shard": "s", "driver": "d", "halt_seconds": 0.1, "object_count": 1, "bytes": 1, "files": 1}
+AT = "2026-05-01T10:00:00Z"
+HEADER = NodeHeader(
+    operation_uid="u",
+    tool_version="0",
+    backup_id="b",
+    node="n0",
+    server_version="1.39.1",
+    compression_type=CompressionType.ZSTD,
+    collections=("A",),
+    descriptor=StoredDocument.of(b""),
+)
+
+
+@pytest.mark.parametrize(
+    ("kind", "wrong"),
+    [
+        ("shard", {"started_at": "yesterday"}),
+        ("shard", {"ended_at": ""}),
+        ("shard", {"object_count": -1}),
+        ("shard", {"halt_seconds": float("nan")}),
+        ("gone", {"at": "x"}),
+        ("chunk", {"record": {"number": -1, "stored_bytes": 1, "sha256": "a", "parts": []}}),
+        ("chunk", {"record": {"number": 1, "stored_bytes": "x", "sha256": 7, "parts": []}}),
+        ("chunk", {"record": {"number": 1}}),
+    ],
+)
+def test_records_that_say_what_cannot_be_make_no_manifest(tmp_path: Path, kind: str, wrong: dict[str, Any]) -> None:
+    right: dict[str, dict[str, Any]] = {
+        "shard": {**CUT, "started_at": AT, "ended_at": AT},
+        "gone": {"collection": "A", "shard": "t", "at": AT},
+        "chunk": {
+            "collection": "A",
+            "number": 1,
+            "record": {"number": 1, "stored_bytes": 1, "sha256": "a", "parts": []},
+        },
+    }
+    place = place_of(tmp_path) / JOURNAL
+    with Journal(place) as journal:
+        for each, fields in right.items():
+            journal.append(each, **fields)
+    assert len(_manifest_of(place).shards) == 2
+    with Journal(place) as journal:
+        journal.append(kind, **right[kind] | wrong)
+    with pytest.raises(Permanent, match=f"JournalDamaged: the journal's record '{kind}'"):
+        _manifest_of(place)
+
+
+def _manifest_of(place: Place) -> NodeManifest:
+    with Journal(place) as journal:
+        stored = {(each["collection"], each["number"]): record_of(each["record"]) for each in journal.of("chunk")}
+        return node_manifest(HEADER, fates=fates(journal, *FATES), stored=stored)

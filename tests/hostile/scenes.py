@@ -184,7 +184,7 @@ def received(volume: Volume) -> None:
     store = workspace.open_store()
     wanted = wanted_files(BackupReader(store, "b1"), "n0", (COLLECTION,))[COLLECTION]
     target = workspace.directory / RESTORE
-    receiver = ChunkReceiver(store, target, Meter(), limit_bytes=workspace.data_root.free_bytes())
+    receiver = ChunkReceiver(store, target, Meter(), limit_bytes=workspace.data_root.free_bytes(), limit_inodes=10_000)
     for chunk in wanted.chunks:
         receiver.receive(chunk)
     check_complete(target / COLLECTION, COLLECTION, wanted)

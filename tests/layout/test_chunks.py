@@ -159,6 +159,12 @@ def test_a_file_that_changed_is_refused(actual: bytes) -> None:
         "article//a/b",
         "",
         "article/s/a\\b",
+        "article/s/a\0b",
+        "article/s/a\nb",
+        "article/s/\x1b[2J",
+        "article/s/\udcff",
+        f"article/s/{'a/' * 30}b",
+        f"article/s/{'a' * 4096}",
     ],
 )
 def test_hostile_names_are_refused(name: str) -> None:

@@ -6,7 +6,7 @@ from typing import Any
 
 import pytest
 
-from weaviate_backup.layout.definitions import contradiction
+from weaviate_backup.layout.definitions import contradiction, other_shards
 
 BEFORE: dict[str, Any] = {
     "class": "Things",
@@ -68,3 +68,23 @@ def test_what_no_update_changes_tells_another_collection(change: str) -> None:
 
 def test_a_definition_with_nothing_set_is_compared() -> None:
     assert contradiction({"class": "Things", "vectorConfig": None, "properties": None}, {"class": "Things"}) is None
+
+
+@pytest.mark.parametrize("wrong", [None, 5, "x", [], {}, [1, None], {"small": 5}, True])
+@pytest.mark.parametrize("field", ["multiTenancyConfig", "vectorConfig", "vectorIndexConfig", "properties"])
+def test_fields_of_other_types_are_told_apart_without_an_error(field: str, wrong: object) -> None:
+    """Whoever calls himself Weaviate can answer them."""
+    made = copy.deepcopy(BEFORE) | {field: wrong}
+    assert contradiction(made, made) is None
+    assert contradiction(BEFORE, made) is None or isinstance(contradiction(BEFORE, made), str)
+    odd = copy.deepcopy(BEFORE)
+    odd["properties"] = [{"name": "title", "dataType": wrong}]
+    assert contradiction(odd, odd) is None
+    assert other_shards({"physical": wrong}, {"physical": {"s0": {}}}) is None or isinstance(wrong, dict)
+
+
+def test_what_differs_is_told_in_short() -> None:
+    made = copy.deepcopy(BEFORE) | {"vectorIndexType": "x" * 100_000 + "\x1b[2J"}
+    told = contradiction(BEFORE, made)
+    assert told is not None
+    assert (len(told) <= 256, told.isprintable()) == (True, True)

@@ -1,15 +1,19 @@
 """Descriptors are the server's to the letter, manifests survive the trip, and findings name every defect."""
 
 import base64
+import io
 import json
+import tracemalloc
 from datetime import UTC, datetime
 
 import pytest
+import zstandard
 
 from weaviate_backup.errors import Permanent
 from weaviate_backup.layout import descriptors, integrity, keys, manifests
 from weaviate_backup.layout.chunk_writer import ChunkRecord, PartRecord
 from weaviate_backup.layout.compression import CompressionType
+from weaviate_backup.layout.json_bounds import MIB, JsonBounds
 
 AT = datetime(2026, 5, 1, 10, 0, 0, 123456, tzinfo=UTC)
 STATE = b'{"indexID":"Article","virtual":[{"upper":18446744073709551615}]}'
@@ -92,6 +96,39 @@ def test_backup_config_names_its_collections() -> None:
     assert descriptors.parse_backup_config(descriptors.encode(config), key="k").collections == ("A", "B")
 
 
+@pytest.mark.parametrize(
+    "time", ["2026-05-01T10:00:00", "2026-05-01", "0001-01-01T00:00:00+10:00", "9999-12-31T23:59:59-10:00", ""]
+)
+@pytest.mark.parametrize("field", ["startedAt", "completedAt"])
+def test_times_that_cannot_be_compared_are_refused(field: str, time: object) -> None:
+    """Two backups of a chain are told apart by theirs."""
+    config = {"id": "b1", "startedAt": "2026-05-01T10:00:00Z", "serverVersion": "1.39.1", field: time}
+    with pytest.raises(Permanent, match=f"HostileBackup: k is no descriptor of Weaviate: {field}"):
+        descriptors.parse_backup_config(json.dumps(config).encode(), key="k")
+
+
+@pytest.mark.parametrize(
+    ("time", "written"),
+    [
+        ("2026-05-01T12:00:00.123456789+02:00", "2026-05-01T10:00:00.123456Z"),
+        ("0001-01-01T00:00:00Z", "0001-01-01T00:00:00Z"),
+        ("9999-12-31T23:59:59Z", "9999-12-31T23:59:59Z"),
+    ],
+)
+def test_times_are_written_in_utc(time: str, written: str) -> None:
+    content = json.dumps({"id": "b1", "startedAt": time, "serverVersion": "1.39.1"}).encode()
+    config = descriptors.parse_backup_config(content, key="k")
+    assert json.loads(descriptors.encode(config))["startedAt"] == written
+
+
+@pytest.mark.parametrize("name", ["\0", "\x1b[2J/", "../x", "a/" * 5000])
+def test_a_name_in_a_refusal_is_short_and_steers_no_terminal(name: str) -> None:
+    config = {"id": "b1", "startedAt": "2026-05-01T10:00:00Z", "serverVersion": "1.39.1", "nodes": {name: {}}}
+    with pytest.raises(Permanent, match="HostileBackup: k is no descriptor of Weaviate: nodes") as refused:
+        descriptors.parse_backup_config(json.dumps(config).encode(), key="k")
+    assert (refused.value.message.isprintable(), len(refused.value.message) < 400) == (True, True)
+
+
 def node_manifest() -> manifests.NodeManifest:
     record = ChunkRecord(1, 100, "c" * 64, (PartRecord("article/s1/version", 0, 7, "d" * 64),))
     return manifests.NodeManifest(
@@ -132,6 +169,47 @@ def test_a_manifest_from_the_future_and_one_that_is_none_are_refused() -> None:
     for content in (b"", b"nonsense"):
         with pytest.raises(Permanent, match="HostileBackup: k"):
             manifests.decode_node_manifest(content, key="k")
+
+
+def packed(*blocks: bytes, window_log: int = 20) -> bytes:
+    """As one frame of zstd."""
+    parameters = zstandard.ZstdCompressionParameters.from_level(3, window_log=window_log, write_content_size=False)
+    compressor = zstandard.ZstdCompressor(compression_params=parameters).compressobj()
+    return b"".join((*(compressor.compress(block) for block in blocks), compressor.flush()))
+
+
+def test_a_line_without_end_is_refused_in_the_memory_of_one() -> None:
+    content = packed(*[b"a" * MIB] * 64)
+    tracemalloc.start()
+    with pytest.raises(Permanent, match=r"DocumentTooLarge: a line of m is larger than memory allows: 2097153 bytes"):
+        list(manifests.read_node_manifest(io.BytesIO(content), key="m", line_bounds=JsonBounds(2 * MIB, 1000)))
+    peak_bytes = tracemalloc.get_traced_memory()[1]
+    tracemalloc.stop()
+    assert peak_bytes < 8 * MIB
+
+
+@pytest.mark.parametrize(
+    ("line", "reason"),
+    [
+        (b'{"kind":"chunk","files":[' + b"[]," * 2000 + b"[]]}", "DocumentTooLarge"),
+        (b"[" * 1500, "DocumentTooLarge"),
+        (b"[" * 500 + b"]" * 500, "HostileBackup"),
+        (b'{"kind":"node","node":"\xff"}', "HostileBackup"),
+        (b'{"kind":"node","node":"\\ud800"}', "HostileBackup"),
+    ],
+)
+def test_a_line_of_too_much_is_refused(line: bytes, reason: str) -> None:
+    bounds = JsonBounds(2 * MIB, 1000)
+    with pytest.raises(Permanent) as refused:
+        list(manifests.read_node_manifest(io.BytesIO(packed(line)), key="m", line_bounds=bounds))
+    assert refused.value.reason == reason
+
+
+def test_a_manifest_asks_for_no_more_window_than_the_limit() -> None:
+    written = zstandard.ZstdDecompressor().stream_reader(manifests.encode_node_manifest(node_manifest())).read()
+    assert manifests.decode_node_manifest(packed(written, window_log=25), key="k") == node_manifest()
+    with pytest.raises(Permanent, match="HostileBackup: k is no manifest"):
+        manifests.decode_node_manifest(packed(written, window_log=26), key="k")
 
 
 def test_listing_findings_name_missing_wrong_and_foreign_objects() -> None:

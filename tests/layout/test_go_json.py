@@ -89,6 +89,9 @@ def test_what_go_reads_otherwise_is_refused(shape: Shape, content: str, key: str
 def test_names_that_are_one_to_go_because_they_are_no_text_are_refused() -> None:
     with pytest.raises(Permanent, match="is no text"):
         parse('{"moduleConfig": {"\\ud800": {}, "\\ud801": {}}}', CLASS)
+    with pytest.raises(Permanent, match="is no text") as told:
+        parse('{"roles_policies": [["role:a", "secret\\uDFFF", "R", "*"]]}', ROLES)
+    assert "secret" not in told.value.message
     assert parse('{"moduleConfig": {"\\ud83d\\ude00": 1}}', CLASS) == {"moduleConfig": {"\U0001f600": 1}}
 
 

@@ -2,7 +2,10 @@
 
 from typing import Any
 
-from weaviate_backup.layout.sharding_state import as_cut, nodes_of
+import pytest
+
+from weaviate_backup.errors import Permanent
+from weaviate_backup.layout.sharding_state import as_cut, nodes_of, refuse_odd_names
 
 Seen = dict[str, dict[str, str]]
 
@@ -70,3 +73,12 @@ def test_old_states_name_a_single_node() -> None:
     assert nodes_of({"belongsToNode": "n0", "belongsToNodes": None}) == ("n0",)
     assert nodes_of({"belongsToNodes": ["n0", "n1"]}) == ("n0", "n1")
     assert nodes_of({}) == ()
+
+
+@pytest.mark.parametrize(
+    "shard",
+    [None, 5, [], {"status": []}, {"status": None}, {"status": 1}, {"belongsToNodes": 5}, {"belongsToNodes": ["../n"]}],
+)
+def test_shards_that_are_none_are_refused(shard: object) -> None:
+    with pytest.raises(Permanent, match="HostileBackup: the state"):
+        refuse_odd_names({"physical": {"s0": {"status": "HOT", "belongsToNodes": ["n0"]}, "s1": shard}}, "the state")

@@ -108,6 +108,19 @@ def _says_the_same(content: bytes) -> bool:
     return raw[0] == raw[1] and then["key_id"] == now["key_id"]
 
 
+@pytest.mark.parametrize("signature", ["\u202e", "é" * 88, "=", "AAAA", "", " "])
+def test_a_signature_of_no_base64_is_invalid(signature: str) -> None:
+    found = judged(json.dumps(json.loads(SIGNED) | {"signature": signature}).encode())
+    assert reason_of(found) == "SignatureInvalid"
+
+
+@pytest.mark.parametrize("field", ["key_id", "algorithm"])
+def test_what_it_says_of_itself_steers_no_terminal(field: str) -> None:
+    found = judged(json.dumps(json.loads(SIGNED) | {field: "\x1b[2J\0\n"}).encode())
+    assert found.problem is not None
+    assert found.problem.message.isprintable()
+
+
 @pytest.mark.parametrize("change", [{"format_version": 2}, {"algorithm": "ed448"}])
 def test_formats_to_come_are_refused(change: dict[str, object]) -> None:
     assert reason_of(judged(json.dumps(json.loads(SIGNED) | change).encode())) == "SignatureInvalid"

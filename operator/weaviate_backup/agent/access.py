@@ -7,7 +7,6 @@ once two of them are the same and name what raft names.
 
 import asyncio
 import base64
-import binascii
 from dataclasses import dataclass, field
 
 from weaviate_backup.agent.kept_documents import keep_document, kept_document
@@ -143,7 +142,7 @@ def kept_access(workspace: Workspace) -> Access:
             message = f"the roles and users that were read on {workspace.node} are gone; make a new backup"
             raise Permanent("FrozenSetLost", message)
         roles, users = (None if kept[key] is None else base64.b64decode(kept[key]) for key in ("roles", "users"))
-    except binascii.Error as error:
+    except ValueError as error:
         raise Permanent("UnreadableFile", f"{KEPT_FILE} is not what was kept there; make a new backup") from error
     return Access(roles=roles, users=users)
 

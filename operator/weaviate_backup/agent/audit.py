@@ -13,7 +13,7 @@ from datetime import UTC, datetime
 from weaviate_backup.agent.chunk_receiver import CHUNK_REASONS
 from weaviate_backup.agent.inspect_backup import read_contents_of
 from weaviate_backup.agent.tasks import in_thread
-from weaviate_backup.agent.wanted_files import WantedChunk, WantedFiles, files_beyond, wanted_files
+from weaviate_backup.agent.wanted_files import WantedChunk, WantedFiles, wanted_files
 from weaviate_backup.agent.workspace import Workspace
 from weaviate_backup.api.status import WeaviateStatus
 from weaviate_backup.core.session import Audited, BackupContents, StepCommand
@@ -133,11 +133,11 @@ def _read_all(
 
 
 def _unpack(store: ObjectStore, chunk: WantedChunk, part: Unpacked, meter: Meter) -> None:
-    limit = files_beyond(len(part.wanted.names))
     with store.open(chunk.key) as stream:
         for entry in read_chunk(
-            stream, compression=chunk.compression, collection=chunk.collection, limit_entries=limit
-        ):
+            stream, compression=chunk.compression, collection=chunk.collection,
+            limit_entries=chunk.limit_entries, is_named=chunk.is_named,
+        ):  # fmt: skip
             for block in entry.blocks:
                 meter.add(bytes_done=len(block))
             if chunk.only in (None, entry.path):

@@ -6,13 +6,16 @@ state from there. Both documents come out the same when they are made again from
 
 import json
 from collections import defaultdict
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from datetime import datetime
 from typing import Any
 
+from pydantic import ValidationError
+
 from weaviate_backup.agent.access import Access
 from weaviate_backup.agent.expansion import TenantStatus
-from weaviate_backup.agent.journal import Record
+from weaviate_backup.agent.journal import Record, journal_damaged
 from weaviate_backup.layout.chunk_writer import ChunkRecord
 from weaviate_backup.layout.compression import LEVELS
 from weaviate_backup.layout.descriptors import ClassDescriptor, NodeDescriptor, ShardDescriptor
@@ -135,10 +138,24 @@ def _status_at_cut(fate: Record) -> str:
 
 
 def node_manifest(header: NodeHeader, *, fates: Mapping[tuple[str, str], Record], stored: StoredChunks) -> NodeManifest:
-    """Every shard with its cut, those that vanished with none, and every stored chunk."""
-    shards = [_shard_record(record) if "driver" in record else _record_of_none(record) for record in fates.values()]
-    chunks = tuple(ChunkLine.of(collection, record) for (collection, _), record in sorted(stored.items()))
+    """Every shard with its cut, those that vanished with none, and every stored chunk. `JournalDamaged` when a record
+    says of one what cannot be."""
+    shards = []
+    for record in fates.values():
+        with _believed(record["kind"]):
+            shards.append(_shard_record(record) if "driver" in record else _record_of_none(record))
+    with _believed("chunk"):
+        chunks = tuple(ChunkLine.of(collection, record) for (collection, _), record in sorted(stored.items()))
     return NodeManifest(header, tuple(shards), chunks)
+
+
+@contextmanager
+def _believed(kind: str) -> Iterator[None]:
+    """While records of a kind are used."""
+    try:
+        yield
+    except ValidationError as error:
+        raise journal_damaged(kind) from error
 
 
 def _shard_record(record: Record) -> ShardRecord:

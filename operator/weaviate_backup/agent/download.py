@@ -15,7 +15,7 @@ from weaviate_backup.agent.judged import judged_backup
 from weaviate_backup.agent.place import refuse_in_the_way
 from weaviate_backup.agent.release import sweep
 from weaviate_backup.agent.tasks import in_thread
-from weaviate_backup.agent.wanted_files import WantedChunk, WantedFiles, files_beyond, wanted_files
+from weaviate_backup.agent.wanted_files import WantedChunk, WantedFiles, wanted_files
 from weaviate_backup.agent.workspace import RESTORE, Workspace
 from weaviate_backup.beneath import Held, Place
 from weaviate_backup.core.session import StepCommand
@@ -52,12 +52,12 @@ def _download(workspace: Workspace, command: StepCommand, meter: Meter) -> None:
             bytes_total=sum(files.total_bytes for files in wanted.values()),
             files_total=sum(len(files.names) for files in wanted.values()),
         )
-        refuse_without_space(workspace.data_root, wanted, already=_bytes_there(workspace.directory / RESTORE))
-        named = sum(len(files.names) for files in wanted.values())
+        free_inodes = workspace.data_root.free_files() // 2  # Weaviate makes files, too
+        already = _there(workspace.directory / RESTORE)
+        refuse_without_space(workspace.data_root, wanted, already=already, free_inodes=free_inodes)
         receiver = ChunkReceiver(
             store, workspace.directory / RESTORE, meter,
-            limit_bytes=workspace.data_root.free_bytes(),
-            limit_files=min(files_beyond(named), workspace.data_root.free_files() // 2),  # Weaviate makes files, too
+            limit_bytes=workspace.data_root.free_bytes(), limit_inodes=free_inodes,
         )  # fmt: skip
         _receive_all(workspace, receiver, chunks, meter)
         for name, files in wanted.items():
@@ -110,14 +110,26 @@ def check_complete(directory: Place, collection: str, wanted: WantedFiles) -> No
                 raise Permanent("BackupIncomplete", f"{name} has {size_bytes} bytes instead of {expected}")
 
 
-def refuse_without_space(data_root: Place, wanted: dict[str, WantedFiles], *, already: int) -> None:
-    required = sum(files.total_bytes for files in wanted.values()) - already
+def refuse_without_space(
+    data_root: Place, wanted: dict[str, WantedFiles], *, already: tuple[int, int], free_inodes: int
+) -> None:
+    """`already`: files and bytes that came before. Folders are counted when they are made."""
+    files_there, bytes_there = already
+    required = sum(files.total_bytes for files in wanted.values()) - bytes_there
     free = data_root.free_bytes()
     if required > free:
         raise Permanent(
             "NotEnoughSpace", f"{required} bytes are needed on the data volume, {free} are free; enlarge it"
         )
+    named = sum(len(files.names) for files in wanted.values()) - files_there
+    if named > free_inodes:
+        message = f"{named} files are to come to the data volume, half of its free inodes are {free_inodes}; enlarge it"
+        raise Permanent("NotEnoughSpace", message)
 
 
-def _bytes_there(directory: Place) -> int:
-    return sum(status.st_size for _, status in directory.files()) if directory.is_directory() else 0
+def _there(directory: Place) -> tuple[int, int]:
+    """Files and bytes."""
+    files, size_bytes = 0, 0
+    for _, status in directory.files() if directory.is_directory() else ():
+        files, size_bytes = files + 1, size_bytes + status.st_size
+    return files, size_bytes

@@ -8,12 +8,13 @@ files without a word. Here an archive ends with its end mark or not at all.
 """
 
 import gzip
+import re
 import tarfile
 import zlib
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
-from pathlib import PurePosixPath
+from types import SimpleNamespace
 from typing import IO, Any, BinaryIO, Self, cast
 
 import zstandard
@@ -24,9 +25,13 @@ from weaviate_backup.layout.compression import ZSTD_WINDOW_LIMIT_BYTES, Compress
 
 READ_BYTES = 1 << 20
 NAME_LIMIT = 4096
+DEPTH_LIMIT = 32
+"""Parts of a name, each but the last a directory to make; a server's have six."""
 EXTENSION_LIMIT_BYTES = 64 << 10
 """Of the headers that extend one entry (long names, PAX records), all together: they are held in memory."""
 EXTENSIONS_OF_AN_ENTRY = 4
+RECORD = re.compile(rb"([0-9]{1,6}) ([^=\n]+)=")
+"""Of PAX: its length in bytes, a keyword, a value that ends with a line break."""
 EXTENSIONS = frozenset({tarfile.XHDTYPE, tarfile.SOLARIS_XHDTYPE, tarfile.GNUTYPE_LONGNAME, tarfile.GNUTYPE_LONGLINK})
 TRAILER_LIMIT_BYTES = 16 << 20
 """What may follow the end mark after decompression; archivers pad with some kilobytes."""
@@ -57,11 +62,12 @@ def read_chunk(
     collection: str,
     limit_bytes: int | None = None,
     limit_entries: int | None = None,
+    is_named: Callable[[str], bool] | None = None,
 ) -> Iterator[ReadEntry]:
     """Every file of the chunk. The stream is read to its very end, so that a checksum over it is complete.
 
-    `limit_bytes` bounds the sum of all files, `limit_entries` their number, folders included. Raises `HostileBackup` or
-    `BackupDamaged`; the stream's own errors pass.
+    `limit_bytes` bounds the sum of all files, `limit_entries` their number, folders included; `is_named` tells whether
+    a path may be in it. Raises `HostileBackup` or `BackupDamaged`; the stream's own errors pass.
     """
     total_bytes, entries = 0, 0
     decompressed = _decompressed(stream, compression)
@@ -75,11 +81,14 @@ def read_chunk(
                 continue
             _check_kind(info)
             path = checked_path(info.name, collection)
+            if is_named is not None and not is_named(path):
+                message = f"a chunk holds {shown(path)}, which the descriptor of its node does not name"
+                raise Permanent("HostileBackup", message)
             if info.size < 0:  # a record in a header may say so
-                raise Permanent("HostileBackup", f"{path} has {info.size} bytes")
+                raise Permanent("HostileBackup", f"{shown(path)} has {info.size} bytes")
             total_bytes += info.size
             if limit_bytes is not None and total_bytes > limit_bytes:
-                raise Permanent("HostileBackup", f"{path} makes the chunk larger than {limit_bytes} bytes")
+                raise Permanent("HostileBackup", f"{shown(path)} makes the chunk larger than {limit_bytes} bytes")
             source = archive.extractfile(info)
             assert source is not None
             yield ReadEntry(path, _offset_of(info), info.size, info.mode & 0o777, _blocks(source, info, collection))
@@ -113,6 +122,14 @@ class _Header(tarfile.TarInfo):
             extensions.clear()
         return cast(tarfile.TarInfo, super()._proc_member(archive))  # type: ignore[misc]
 
+    def _proc_pax(self, archive: tarfile.TarFile) -> tarfile.TarInfo:
+        """The library passes over what is no record, the offset of a part perhaps, and believes what a record says of
+        its length: those that lie in one another make gigabytes of some kilobytes."""
+        content = archive.fileobj.read(self._block(self.size))  # type: ignore[attr-defined]
+        _refuse_broken_records(content[: self.size])
+        cast(_Archive, archive).give_again(content)
+        return cast(tarfile.TarInfo, super()._proc_pax(archive))  # type: ignore[misc]
+
     def _refuse_sparse(self, *_: object) -> None:
         """Instead of reading a map of holes, which says itself how long it is."""
         raise Permanent("HostileBackup", "a chunk has a file with holes")
@@ -123,9 +140,33 @@ class _Header(tarfile.TarInfo):
 class _Archive(tarfile.TarFile):
     """Knows the sizes of the headers that extend the entry which is read now."""
 
+    fileobj: Any
+
     def __init__(self, *arguments: Any, **options: Any) -> None:
         self.extensions: list[int] = []
         super().__init__(*arguments, **options)
+
+    def give_again(self, content: bytes) -> None:
+        """What was read of the stream is what the library's next read gets."""
+        stream = self.fileobj
+
+        def read(_: int) -> bytes:
+            self.fileobj = stream
+            return content
+
+        self.fileobj = SimpleNamespace(read=read)
+
+
+def _refuse_broken_records(content: bytes) -> None:
+    position = 0
+    while position < len(content):
+        record = RECORD.match(content, position)
+        end = position + int(record[1]) if record else 0
+        if record is None or not record.end() < end <= len(content) or content[end - 1 : end] != b"\n":
+            raise tarfile.ReadError("a header's records are damaged")
+        if record[2] == b"size" and not content[record.end() : end - 1].isdigit():  # zero, to the library
+            raise tarfile.ReadError("a header's size is no number")
+        position = end
 
 
 def _open_archive(stream: IO[bytes]) -> tarfile.TarFile:
@@ -141,30 +182,34 @@ def _drain(decompressed: IO[bytes], collection: str) -> None:
             raise Permanent("HostileBackup", f"a chunk of {collection} goes on long after the end of its archive")
 
 
+def shown(name: str) -> str:
+    """A file's name in a message."""
+    return excerpt(name, 128)
+
+
 def checked_path(name: str, collection: str) -> str:
     """The name, if it is a plain path `<class in lower case>/<shard>/<file>` and nothing else."""
-    path = PurePosixPath(name)
     parts = name.split("/")
     prefix = collection.lower()
-    if not name or len(name) > NAME_LIMIT or "\0" in name or "\\" in name:
-        raise Permanent("HostileBackup", f"a chunk of {collection} names a file {excerpt(name, 80)!r}")
-    if path.is_absolute() or any(part in ("", ".", "..") for part in parts):
-        raise Permanent("HostileBackup", f"a chunk of {collection} names {excerpt(name, 80)!r}, which is no plain path")
+    if not name or len(name) > NAME_LIMIT or len(parts) > DEPTH_LIMIT or "\\" in name or not name.isprintable():
+        raise Permanent("HostileBackup", f"a chunk of {collection} names a file {shown(name)!r}")
+    if any(part in ("", ".", "..") for part in parts):
+        raise Permanent("HostileBackup", f"a chunk of {collection} names {shown(name)!r}, which is no plain path")
     if len(parts) < 3 or parts[0] != prefix:
-        raise Permanent("HostileBackup", f"a chunk of {collection} names {excerpt(name, 80)!r} outside {prefix}/")
+        raise Permanent("HostileBackup", f"a chunk of {collection} names {shown(name)!r} outside {prefix}/")
     return name
 
 
 def _check_kind(info: tarfile.TarInfo) -> None:
     if info.type not in (tarfile.REGTYPE, tarfile.AREGTYPE) or info.issparse():
         kind = "a link" if info.issym() or info.islnk() else "no regular file"
-        raise Permanent("HostileBackup", f"{excerpt(info.name, 80)!r} in a chunk is {kind}")
+        raise Permanent("HostileBackup", f"{shown(info.name)!r} in a chunk is {kind}")
 
 
 def _offset_of(info: tarfile.TarInfo) -> int:
     text = info.pax_headers.get(OFFSET_RECORD, "0")
     if not (text.isascii() and text.isdigit() and len(text) <= 18):
-        raise Permanent("HostileBackup", f"{info.name!r} starts at offset {excerpt(text, 40)!r}")
+        raise Permanent("HostileBackup", f"{shown(info.name)!r} starts at offset {excerpt(text, 40)!r}")
     return int(text)
 
 
@@ -198,6 +243,6 @@ def _blocks(source: IO[bytes], info: tarfile.TarInfo, collection: str) -> Iterat
         with _naming_damage(collection):
             block = source.read(min(READ_BYTES, remaining))
         if not block:
-            raise Permanent("BackupDamaged", f"{info.name!r} ends {remaining} bytes early")
+            raise Permanent("BackupDamaged", f"{shown(info.name)!r} ends {remaining} bytes early")
         remaining -= len(block)
         yield block

@@ -7,7 +7,7 @@ which the server refuses (`PUT /v1/schema/{class}`, seen on 1.37.14 and 1.39.1).
 from collections.abc import Iterator, Mapping
 from typing import Any
 
-from weaviate_backup.errors import Permanent
+from weaviate_backup.errors import Permanent, excerpt
 
 Definition = Mapping[str, Any]
 """A class as raft, descriptors and `GET /v1/schema/{class}` give it."""
@@ -21,7 +21,7 @@ def contradiction(one: Definition, other: Definition) -> str | None:
     before, after = dict(_lasting(one)), dict(_lasting(other))
     for field in sorted(before.keys() & after.keys()):
         if before[field] != after[field]:
-            return f"{field} is {before[field]!r} and {after[field]!r}"
+            return excerpt(f"{field} is {before[field]!r} and {after[field]!r}")
     return None
 
 
@@ -29,7 +29,7 @@ def other_shards(one: Mapping[str, Any], other: Mapping[str, Any]) -> str | None
     """The same of two sharding states: only tenants come and go."""
     if one.get("partitioningEnabled") or other.get("partitioningEnabled"):
         return None
-    missing = sorted((one.get("physical") or {}).keys() - (other.get("physical") or {}).keys())
+    missing = sorted(_mapping(one.get("physical")).keys() - _mapping(other.get("physical")).keys())
     return no_longer(missing[0]) if missing else None
 
 
@@ -46,21 +46,27 @@ def made_anew(collection: str, seen: str) -> Permanent:
 
 
 def _lasting(definition: Definition) -> Iterator[tuple[str, Any]]:
-    yield "multiTenancyConfig.enabled", bool((definition.get("multiTenancyConfig") or {}).get("enabled"))
+    yield "multiTenancyConfig.enabled", bool(_mapping(definition.get("multiTenancyConfig")).get("enabled"))
     yield from _lasting_of_vector("", definition)
-    for name, vector in (definition.get("vectorConfig") or {}).items():
-        yield from _lasting_of_vector(f"vectorConfig.{name}.", vector)
-    for each in definition.get("properties") or ():
+    for name, vector in _mapping(definition.get("vectorConfig")).items():
+        yield from _lasting_of_vector(f"vectorConfig.{name}.", _mapping(vector))
+    properties = definition.get("properties")
+    for each in map(_mapping, properties if isinstance(properties, list) else ()):
         yield f"properties.{each.get('name')}.dataType", _data_type(each)
+
+
+def _mapping(value: object) -> Mapping[str, Any]:
+    """What the server has a struct or a map for. Anything else is refused where it is used; nothing lasts of it."""
+    return value if isinstance(value, Mapping) else {}
 
 
 def _lasting_of_vector(where: str, vector: Mapping[str, Any]) -> Iterator[tuple[str, Any]]:
     yield f"{where}vectorIndexType", vector.get("vectorIndexType") or ""
-    config = vector.get("vectorIndexConfig")
-    yield f"{where}vectorIndexConfig.distance", config.get("distance") if isinstance(config, Mapping) else None
+    yield f"{where}vectorIndexConfig.distance", _mapping(vector.get("vectorIndexConfig")).get("distance")
 
 
 def _data_type(each: Mapping[str, Any]) -> Any:
     """References, which begin with a capital letter, may get more targets."""
-    types = each.get("dataType") or [""]
-    return types if str(types[0])[:1].islower() else "a reference"
+    types = each.get("dataType")
+    first = types[0] if isinstance(types, list) and types else ""
+    return types if str(first)[:1].islower() else "a reference"

@@ -6,11 +6,19 @@ themselves and hold 64-bit numbers, so they are carried as bytes and never pass 
 """
 
 import base64
-import binascii
 from datetime import UTC, datetime
 from typing import Annotated
 
-from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, PlainSerializer, ValidationError
+from pydantic import (
+    AfterValidator,
+    AwareDatetime,
+    BaseModel,
+    BeforeValidator,
+    ConfigDict,
+    Field,
+    PlainSerializer,
+    ValidationError,
+)
 
 from weaviate_backup.errors import Permanent, excerpt
 from weaviate_backup.layout import keys
@@ -28,7 +36,7 @@ def _decode(value: object) -> object:
     if isinstance(value, str):
         try:
             return base64.b64decode(value, validate=True)
-        except binascii.Error as error:
+        except ValueError as error:
             raise ValueError("not base64") from error
     return value
 
@@ -37,8 +45,15 @@ def _encode(value: bytes | None) -> str | None:
     return None if value is None else base64.b64encode(value).decode()
 
 
+def _in_utc(value: datetime) -> datetime:
+    try:
+        return value.astimezone(UTC)
+    except OverflowError as error:
+        raise ValueError("a time before or after all others") from error
+
+
 def _encode_time(value: datetime) -> str:
-    return value.astimezone(UTC).isoformat().replace("+00:00", "Z") if value != NEVER else "0001-01-01T00:00:00Z"
+    return value.isoformat().replace("+00:00", "Z") if value != NEVER else "0001-01-01T00:00:00Z"
 
 
 def _none_is_empty(value: object) -> object:
@@ -59,7 +74,9 @@ OptionalBase64Bytes = Annotated[bytes | None, BeforeValidator(_decode), PlainSer
 ChunkNumber = Annotated[str, Field(pattern=r"^[0-9]{1,10}$")]
 Size = Annotated[int, Field(ge=0, le=1 << 50)]
 """Of bytes or things: what a node can hold, so that sums of them stay numbers that everybody knows."""
-Time = Annotated[datetime, PlainSerializer(_encode_time, when_used="json")]
+Instant = Annotated[AwareDatetime, AfterValidator(_in_utc)]
+"""One that can be compared with every other: it says of which zone it is."""
+Time = Annotated[Instant, PlainSerializer(_encode_time, when_used="json")]
 
 
 class Descriptor(BaseModel):
@@ -216,5 +233,5 @@ def parse_backup_config(content: bytes, *, key: str) -> BackupConfig:
 
 def _unreadable(key: str, error: ValidationError) -> Permanent:
     first = error.errors(include_url=False, include_input=False)[0]
-    where = ".".join(str(part) for part in first["loc"])
+    where = excerpt(".".join(str(part) for part in first["loc"]), 120)
     return Permanent("HostileBackup", f"{key} is no descriptor of Weaviate: {where}: {excerpt(first['msg'], 120)}")

@@ -7,18 +7,25 @@ from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from typing import Any
 
+from weaviate_backup.errors import excerpt
 from weaviate_backup.layout import keys
 from weaviate_backup.layout.manifests import NodeManifest
 from weaviate_backup.layout.sharding_state import COVERED_STATUSES
 
+MESSAGE_LIMIT = 1500
+
 
 @dataclass(frozen=True)
 class Finding:
-    """One defect, named. `reason` is a CamelCase word, `subject` a key or a shard."""
+    """One defect, named. `reason` is a CamelCase word, `subject` a key or a shard. `message` is short and can be shown,
+    whatever it quotes of the backup."""
 
     reason: str
     subject: str
     message: str
+
+    def __post_init__(self) -> None:
+        object.__setattr__(self, "message", excerpt(self.message, MESSAGE_LIMIT))
 
 
 def expected_objects(manifest: NodeManifest, *, manifest_size_bytes: int) -> dict[str, int]:

@@ -10,7 +10,6 @@ import io
 import json
 from collections.abc import Iterator
 from dataclasses import dataclass
-from datetime import datetime
 from typing import Annotated, BinaryIO, Literal, cast
 
 import zstandard
@@ -19,7 +18,7 @@ from pydantic import BaseModel, ConfigDict, Field, TypeAdapter, ValidationError
 from weaviate_backup.errors import Permanent, excerpt
 from weaviate_backup.layout.chunk_writer import ChunkRecord, PartRecord
 from weaviate_backup.layout.compression import ZSTD_WINDOW_LIMIT_BYTES, CompressionType, gathered
-from weaviate_backup.layout.descriptors import BackupConfig, Size
+from weaviate_backup.layout.descriptors import BackupConfig, Instant, Size
 from weaviate_backup.layout.json_bounds import BeyondBounds, JsonBounds, TooDeep
 from weaviate_backup.layout.plain_names import Name
 
@@ -67,9 +66,9 @@ class ShardRecord(Document):
     collection: Name
     shard: Name
     driver: str
-    started_at: datetime
-    ended_at: datetime
-    halt_seconds: float
+    started_at: Instant
+    ended_at: Instant
+    halt_seconds: Annotated[float, Field(allow_inf_nan=False)]
     object_count: Size | None = None
 
 
@@ -140,8 +139,8 @@ class BackupManifest(Document):
     backup_id: str
     server_version: str
     leader: str
-    started_at: datetime
-    completed_at: datetime
+    started_at: Instant
+    completed_at: Instant
     nodes: dict[Name, NodeEntry]
     collections: tuple[Name, ...]
     marker: StoredDocument | None = None

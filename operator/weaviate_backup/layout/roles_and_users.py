@@ -116,7 +116,10 @@ def parse_policy_file(text: str) -> Roles:
         stripped = line.strip()
         if not stripped or stripped.startswith("#"):
             continue
-        kind, *fields = next(csv.reader([stripped], skipinitialspace=True))
+        try:
+            kind, *fields = next(csv.reader([stripped], skipinitialspace=True))
+        except csv.Error as error:
+            raise Permanent("RolesUnreadable", f"policy.csv has a line that cannot be read: {error}") from error
         if kind == "p" and len(fields) == POLICY_FIELDS:
             policies.append(tuple(fields))
         elif kind == "g" and len(fields) == ASSIGNMENT_FIELDS:

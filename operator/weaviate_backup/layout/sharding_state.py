@@ -19,7 +19,8 @@ def nodes_of(shard: Mapping[str, Any]) -> tuple[str, ...]:
 
 
 def refuse_odd_names(state: Mapping[str, Any], what: str) -> None:
-    """Raise `HostileBackup` unless every shard, tenant and node is named as one: the names become paths on servers."""
+    """Raise `HostileBackup` unless every shard, tenant and node is named as one, and every status is a word: the names
+    become paths on servers."""
     try:
         for name in _names_in(state):
             plain(name)
@@ -32,6 +33,8 @@ def _names_in(state: Mapping[str, Any]) -> Iterator[str]:
         yield from (name, *nodes_of(shard))
         if shard.get("name", name) != name:
             raise ValueError(f"shard {name[:40]!r} is named {str(shard['name'])[:40]!r} inside")
+        if not isinstance(shard.get("status", ""), str):
+            raise ValueError(f"the status of shard {name[:40]!r} is no word")
     for virtual in state.get("virtual") or ():
         yield from (str(virtual[key]) for key in ("name", "assignedToPhysical") if virtual.get(key))
 

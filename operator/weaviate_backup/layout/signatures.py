@@ -6,7 +6,6 @@ Errors never show a key's content.
 """
 
 import base64
-import binascii
 import hashlib
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
@@ -134,7 +133,7 @@ def _check(
     try:
         found = ManifestSignature.model_validate_json(content)
         signature = base64.b64decode(found.signature, validate=True)
-    except (ValidationError, binascii.Error):
+    except ValueError:  # not the form, no base64, or characters of another alphabet in it
         return _refused("SignatureInvalid", backup_id, "the signature of the backup cannot be read")
     if found.format_version > FORMAT_VERSION or found.algorithm != "ed25519":
         message = f"its signature has format {found.format_version} ({found.algorithm[:20]}); update the operator"
@@ -159,7 +158,7 @@ def _signed(backup_id: str, manifest_sha256: str) -> bytes:
 def _raw(text: bytes, *, reason: str, what: str) -> bytes:
     try:
         raw = base64.b64decode(text, validate=True)
-    except binascii.Error:
+    except ValueError:
         raise _invalid(reason, what, "neither PEM nor base64") from None
     if len(raw) != KEY_BYTES:
         raise _invalid(reason, what, f"base64 of {len(raw)} bytes; an ed25519 key has {KEY_BYTES}")

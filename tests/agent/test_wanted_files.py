@@ -1,0 +1,65 @@
+"""What a backup wants of memory, names and inodes is bounded before a byte of it is fetched."""
+
+import hashlib
+from dataclasses import replace
+from pathlib import Path
+
+import pytest
+from tests.agent.foreign_backup import COLLECTION
+from tests.places import place_of
+from tests.stored.own_backup import own_backup
+
+from weaviate_backup.agent import wanted_files as module
+from weaviate_backup.agent.download import refuse_without_space
+from weaviate_backup.agent.wanted_files import FILE_BYTES, WantedFiles, wanted_files
+from weaviate_backup.errors import Permanent
+from weaviate_backup.layout.manifests import decode_node_manifest, encode_node_manifest
+from weaviate_backup.stored.backup_reading import BackupReader
+
+FEW = 40
+
+
+def wanted(root: Path, names: list[str]) -> WantedFiles:
+    backup = own_backup(root, "b1", files=dict.fromkeys(names, b"x"))
+    return wanted_files(BackupReader(backup.store, "b1"), "n0", [COLLECTION])[COLLECTION]
+
+
+@pytest.mark.parametrize(("name_length", "files", "fits"), [(10, FEW, True), (10, 3 * FEW, False), (1000, FEW, False)])
+def test_a_manifest_takes_no_more_memory_than_there_is(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, name_length: int, files: int, fits: bool
+) -> None:
+    """By the number of files, and by the length of their names. Each file of it is a chunk of its own."""
+    monkeypatch.setattr(module, "memory_bytes", lambda: (2 * FEW + 10) * (FILE_BYTES + 50))
+    names = [
+        f"lsm/{'/'.join(['d' * 99] * (name_length // 100))}/{number}".replace("//", "/") for number in range(files)
+    ]
+    if fits:
+        assert len(wanted(tmp_path, names).names) == files + 3
+        return
+    with pytest.raises(Permanent, match="DocumentTooLarge: the manifest of n0 is larger than this process can hold"):
+        wanted(tmp_path, names)
+
+
+@pytest.mark.parametrize("name", [f"article/s0/{'d/' * 30}x", "article/s0/\x1b[2J", "other/s0/x", "article/s0/../../x"])
+def test_a_name_of_a_manifest_is_judged_before_it_is_fetched(tmp_path: Path, name: str) -> None:
+    backup = own_backup(tmp_path, "b1", files={"lsm/1": b"x"})
+    key, place = "k", tmp_path / "b1/n0/manifest.json.zst"
+    manifest = decode_node_manifest(place.read_bytes(), key=key)
+    first = manifest.chunks[0].model_copy(update={"files": ((name, 0, 1, "ab" * 32),)})
+    content = encode_node_manifest(replace(manifest, chunks=(first, *manifest.chunks[1:])))
+    place.write_bytes(content)
+    entry = {"size_bytes": len(content), "sha256": hashlib.sha256(content).hexdigest()}
+    backup.change("manifest.json", lambda document: document["nodes"]["n0"].update(manifest=entry))
+    with pytest.raises(Permanent, match="HostileBackup: a chunk of Article names"):
+        wanted_files(BackupReader(backup.store, "b1"), "n0", [COLLECTION])
+
+
+@pytest.mark.parametrize(("there", "refused"), [(0, True), (1, False)])
+def test_more_files_than_inodes_are_refused_before_a_byte_is_fetched(tmp_path: Path, there: int, refused: bool) -> None:
+    files = {COLLECTION: WantedFiles(names={"a", "b", "c"})}
+    place = place_of(tmp_path)
+    if refused:
+        with pytest.raises(Permanent, match="NotEnoughSpace: 3 files are to come to the data volume"):
+            refuse_without_space(place, files, already=(there, 0), free_inodes=2)
+    else:
+        refuse_without_space(place, files, already=(there, 0), free_inodes=2)

@@ -46,8 +46,8 @@ DIGEST = "ab" * 32
 
 def chunks(level: str, *, split_bytes: int | None = None) -> list[tuple[bytes, ChunkRecord]]:
     """`FILES` as our writer stores them."""
-    sources = {"s0": [SourceFile(path, len(content)) for path, content in FILES.items()]}
-    planned = pack(COLLECTION, sources, target_bytes=1 << 20, split_bytes=split_bytes)
+    sources = [SourceFile(path, len(content)) for path, content in FILES.items()]
+    planned = pack(COLLECTION, [("s0", sources)], target_bytes=1 << 20, split_bytes=split_bytes)
     return [stored(each, FILES, level) for each in planned]
 
 

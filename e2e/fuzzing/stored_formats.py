@@ -18,7 +18,7 @@ from tests.agent.foreign_backup import COLLECTION
 from tests.places import place_of
 
 from weaviate_backup.agent.chunk_receiver import ChunkReceiver
-from weaviate_backup.agent.wanted_files import WantedChunk, WantedFiles
+from weaviate_backup.agent.wanted_files import DescribedCollection, WantedChunk
 from weaviate_backup.errors import Permanent
 from weaviate_backup.layout import descriptors, go_json, manifests
 from weaviate_backup.layout.chunk_reader import read_chunk
@@ -98,7 +98,7 @@ def _receiver(directory: Path, _: Path | None) -> Reading:
         for part in record.parts
     }
     wholes = {at: digest for at, digest in parts.items() if digest == hashlib.sha256(truth[at[0]]).hexdigest()}
-    named = WantedFiles(names=set(truth), shards={"s0"})
+    named = DescribedCollection(names=set(truth), shards={"s0"})
 
     def receive(content: bytes, private: Path, chunk: WantedChunk) -> dict[str, bytes]:
         (store_root / key).write_bytes(content)

@@ -16,8 +16,8 @@ from e2e.fuzzing.stored_formats import BOUNDS, same
 from tests.agent.foreign_backup import COLLECTION, NODES
 from tests.places import place_of
 
-from weaviate_backup.agent.chunk_sender import record_of
-from weaviate_backup.agent.describing import node_manifest
+from weaviate_backup.agent.chunk_sender import sent_of, stored_record
+from weaviate_backup.agent.describing import believed, shard_records
 from weaviate_backup.agent.freeze import frozen_shards
 from weaviate_backup.agent.journal import (
     CUTS,
@@ -31,11 +31,11 @@ from weaviate_backup.agent.journal import (
     replays_left_over,
 )
 from weaviate_backup.agent.kept_documents import kept_document
-from weaviate_backup.agent.sweep import lease_of
+from weaviate_backup.agent.sweep import DeadOperation
 from weaviate_backup.core.session import Frozen, Uploaded
 from weaviate_backup.layout import definitions, go_json, sharding_state
 from weaviate_backup.layout.compression import CompressionType
-from weaviate_backup.layout.manifests import NodeHeader, StoredDocument
+from weaviate_backup.layout.manifests import ChunkLine, Line, NodeHeader, StoredDocument, encode_lines
 from weaviate_backup.layout.module_addresses import addresses_of
 from weaviate_backup.weaviate.commit_log import end_at_instant
 from weaviate_backup.weaviate.late_writes import LATE_WRITES, MAGIC, Write, batches, encode, final_writes, read_writes
@@ -81,12 +81,14 @@ def _journal(directory: Path, _: Path | None) -> Reading:
         path = private / JOURNAL
         path.write_bytes(content)
         place = place_of(private) / JOURNAL
-        records, whole_bytes = read_records(place)
-        assert lease_of(records) > 0
+        records = list(read_records(place))
+        assert DeadOperation.told_by("uid", place).lease_seconds > 0
         with Journal(place) as journal:
-            same(path.read_bytes(), content[:whole_bytes], "a journal as it is gone on with")
+            if not content.startswith(path.read_bytes()):
+                raise Broken("a journal that is gone on with is no beginning of what was there")
+            same(list(journal.of(*{each["kind"] for each in records})), records, "a journal as it is gone on with")
             journal.append("confirmed")
-        same(read_records(place)[0], [*records, {"kind": "confirmed"}], "a journal")
+        same(list(read_records(place)), [*records, {"kind": "confirmed"}], "a journal")
         with Journal(place) as journal:
             _use(journal)
 
@@ -99,9 +101,12 @@ def _use(journal: Journal) -> None:
     replays_left_over(journal.of(*REPLAYS))
     journal.result("frozen", Frozen)
     journal.result("uploaded", Uploaded)
-    stored = {(each["collection"], each["number"]): record_of(each["record"]) for each in journal.of("chunk")}
     frozen_shards(journal, (COLLECTION,))
-    node_manifest(HEADER, fates=fates(journal, *FATES), stored=stored)
+    lines: list[Line] = [HEADER, *shard_records(fates(journal, *FATES).values())]
+    for (collection, _), at in sent_of(journal).items():
+        with believed("chunk"):
+            lines.append(ChunkLine.of(collection, stored_record(journal, at)))
+    b"".join(encode_lines(lines))
 
 
 def _late_writes(_: Path, stock: Path | None) -> Reading:

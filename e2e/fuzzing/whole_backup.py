@@ -75,7 +75,7 @@ def _restore(backup: ForeignBackup) -> None:
             if not error.message.isprintable():
                 raise Broken(f"cannot be shown: {error.message!r:.500}") from error
             continue
-        if any(chunk.key.count("/") != 3 or ".." in chunk.key for files in wanted.values() for chunk in files.chunks):
+        if any(key.count("/") != 3 or ".." in key for key in wanted.objects):
             raise Broken("a chunk elsewhere is wanted")
 
 

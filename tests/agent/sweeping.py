@@ -2,7 +2,6 @@
 
 from datetime import datetime
 
-from weaviate_backup.agent.journal import cuts_left_over
 from weaviate_backup.agent.sweep import find_dead, remove_operation
 from weaviate_backup.beneath import Place
 
@@ -11,6 +10,6 @@ def swept(data_root: Place, operation_uid: str, now: datetime) -> tuple[str, ...
     """Uids of what was removed."""
     dead = find_dead(data_root, operation_uid, now)
     for each in dead:
-        assert cuts_left_over(each.records) == []
-        remove_operation(data_root, each.uid, each.records, collections=frozenset())
+        assert each.cuts == []
+        remove_operation(data_root, each.uid, each.placed, collections=frozenset())
     return tuple(each.uid for each in dead)

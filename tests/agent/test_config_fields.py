@@ -28,17 +28,12 @@ NOW = datetime(2026, 11, 25, tzinfo=UTC)
 def test_every_level_writes_its_type(level: str, written: str) -> None:
     descriptor = describe_node(
         backup_id="b",
-        node="weaviate-0",
         started_at=NOW,
         completed_at=NOW,
         server_version="1.39.1",
         level=CompressionLevel(level),
-        schemas={},
-        shards={},
-        chunks=(),
+        bytes_total=0,
         access=Access(),
-        fates={},
-        leading=True,
     )
     assert descriptor.compression_type == written
     document = descriptor.model_dump(mode="json", by_alias=True)

@@ -80,7 +80,7 @@ def at_each_call(base: Path, run: Callable[[Path, int | None], int]) -> int:
 
 
 def synced_records(journal: Path) -> list[str]:
-    return [json.dumps(record, sort_keys=True) for record in read_records(place_of(journal.parent) / journal.name)[0]]
+    return [json.dumps(record, sort_keys=True) for record in read_records(place_of(journal.parent) / journal.name)]
 
 
 def test_an_upload_outlasts_a_loss_of_power_at_any_call(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -15,7 +15,6 @@ from tests.agent.foreign_backup import COLLECTION, NODES, SMALL, ForeignBackup, 
 from tests.places import place_of
 
 from weaviate_backup.agent.chunk_receiver import ChunkReceiver
-from weaviate_backup.agent.download import check_complete
 from weaviate_backup.agent.inspect_backup import read_contents_of
 from weaviate_backup.agent.wanted_files import wanted_files
 from weaviate_backup.core.session import BackupContents
@@ -43,14 +42,14 @@ def restored(
     limit_inodes: int = LIMIT_INODES,
 ) -> dict[str, bytes]:
     """Path -> content of all that came, checked as the step checks it."""
-    wanted = wanted_files(BackupReader(backup.store, backup.backup_id), node, (COLLECTION,))[COLLECTION]
+    wanted = wanted_files(BackupReader(backup.store, backup.backup_id), node, (COLLECTION,))
     directory.mkdir(parents=True, exist_ok=True)
     receiver = ChunkReceiver(
         backup.store, place_of(directory), Meter(), limit_bytes=limit_bytes, limit_inodes=limit_inodes
     )
-    for chunk in wanted.chunks:
+    for chunk in wanted.chunks():
         receiver.receive(chunk)
-    check_complete(place_of(directory) / COLLECTION, COLLECTION, wanted)
+    wanted.check_complete(place_of(directory))
     root = directory / COLLECTION
     return {path.relative_to(root).as_posix(): path.read_bytes() for path in root.rglob("*") if path.is_file()}
 

@@ -15,13 +15,14 @@ from weaviate_backup.agent.commit import _commit
 from weaviate_backup.agent.discard import _discard
 from weaviate_backup.agent.freeze import _thaw_unsynced, take_place
 from weaviate_backup.agent.journal import fates
-from weaviate_backup.agent.upload import _upload, begin_packing, plan_chunks, shards_by_collection
+from weaviate_backup.agent.upload import _upload, begin_packing, fates_of, plan_of
 from weaviate_backup.agent.verify import _verify
 from weaviate_backup.agent.workspace import FROZEN, Workspace
 from weaviate_backup.core.session import Uploaded
 from weaviate_backup.errors import Permanent
 from weaviate_backup.layout import keys
 from weaviate_backup.layout.manifests import ChunkLine
+from weaviate_backup.layout.packing import PlannedChunk, survey
 from weaviate_backup.stored.meter import Meter
 
 __all__ = ["recorder"]
@@ -114,14 +115,18 @@ def test_without_its_claim_an_operation_writes_nothing(node: Node) -> None:
             claim.touch()
 
 
+def planned(workspace: Workspace) -> tuple[PlannedChunk, ...]:
+    return tuple(plan_of(workspace, fates_of(workspace.journal, (COLLECTION,))))
+
+
 def test_another_packing_begins_anew_and_nothing_of_the_first_stays(node: Node) -> None:
     """An agent of another version, or with another chunk size, after its predecessor sent some chunks and died."""
     workspace = node.workspace()
     with workspace.journal as journal:
         take_place(workspace)
-        chunks = plan_chunks(workspace, shards_by_collection(workspace, (COLLECTION,)))
+        chunks = planned(workspace)
         assert len(chunks) > 3
-        begin_packing(journal, chunks)
+        begin_packing(journal, survey(chunks))
         sender = ChunkSender(workspace, workspace.place_in(workspace.open_store()), Meter())
         sender.send_all((*chunks[:2], chunks[-1]))
         before = stored(node)
@@ -138,8 +143,8 @@ def test_a_packing_that_goes_on_sends_nothing_twice(node: Node, recorder: Record
     workspace = node.workspace()
     with workspace.journal as journal:
         take_place(workspace)
-        chunks = plan_chunks(workspace, shards_by_collection(workspace, (COLLECTION,)))
-        begin_packing(journal, chunks)
+        chunks = planned(workspace)
+        begin_packing(journal, survey(chunks))
         ChunkSender(workspace, workspace.place_in(workspace.open_store()), Meter()).send_all(chunks[:2])
     upload(node)
     sent = [key for what, key in recorder.events if what == "put" and "chunk-" in key]
@@ -151,12 +156,12 @@ def test_a_journaled_chunk_without_a_planned_file_is_sent_again(node: Node) -> N
     workspace = node.workspace()
     with workspace.journal as journal:
         take_place(workspace)
-        chunks = plan_chunks(workspace, shards_by_collection(workspace, (COLLECTION,)))
-        begin_packing(journal, chunks)
+        chunks = planned(workspace)
+        begin_packing(journal, survey(chunks))
         ChunkSender(workspace, workspace.place_in(workspace.open_store()), Meter()).send_all(chunks[:1])
-        (record,) = sent_of(journal).values()
-        short = {"number": record.number, "stored_bytes": record.stored_bytes, "sha256": record.sha256, "parts": []}
-        journal.append("chunk", collection=COLLECTION, number=record.number, record=short)
+        (at,) = sent_of(journal).values()
+        record = journal.at(at)["record"]
+        journal.append("chunk", collection=COLLECTION, number=record["number"], record=record | {"parts": []})
     upload(node)
     assert files_in(node) == EVERYTHING
 

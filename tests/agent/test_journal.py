@@ -11,13 +11,12 @@ from typing import Any
 import pytest
 from tests.places import path_of, place_of
 
-from weaviate_backup.agent.chunk_sender import record_of
-from weaviate_backup.agent.describing import node_manifest
+from weaviate_backup.agent.chunk_sender import sent_of, stored_record
+from weaviate_backup.agent.describing import believed, shard_records
 from weaviate_backup.agent.journal import FATES, JOURNAL, Journal, fates, is_held
 from weaviate_backup.beneath import Place
 from weaviate_backup.errors import Permanent, Transient
-from weaviate_backup.layout.compression import CompressionType
-from weaviate_backup.layout.manifests import NodeHeader, NodeManifest, StoredDocument
+from weaviate_backup.layout.manifests import ChunkLine, ShardRecord
 
 
 def test_records_are_found_again_by_the_next_process(tmp_path: Path) -> None:
@@ -125,16 +124,6 @@ def test_without_a_volume_nothing_is_kept() -> None:
 
 CUT = {"collection": "A", "shard": "s", "driver": "d", "halt_seconds": 0.1, "object_count": 1, "bytes": 1, "files": 1}
 AT = "2026-05-01T10:00:00Z"
-HEADER = NodeHeader(
-    operation_uid="u",
-    tool_version="0",
-    backup_id="b",
-    node="n0",
-    server_version="1.39.1",
-    compression_type=CompressionType.ZSTD,
-    collections=("A",),
-    descriptor=StoredDocument.of(b""),
-)
 
 
 @pytest.mark.parametrize(
@@ -164,14 +153,17 @@ def test_records_that_say_what_cannot_be_make_no_manifest(tmp_path: Path, kind: 
     with Journal(place) as journal:
         for each, fields in right.items():
             journal.append(each, **fields)
-    assert len(_manifest_of(place).shards) == 2
+    assert len(_manifest_of(place)) == 2
     with Journal(place) as journal:
         journal.append(kind, **right[kind] | wrong)
     with pytest.raises(Permanent, match=f"JournalDamaged: the journal's record '{kind}'"):
         _manifest_of(place)
 
 
-def _manifest_of(place: Place) -> NodeManifest:
+def _manifest_of(place: Place) -> list[ShardRecord]:
     with Journal(place) as journal:
-        stored = {(each["collection"], each["number"]): record_of(each["record"]) for each in journal.of("chunk")}
-        return node_manifest(HEADER, fates=fates(journal, *FATES), stored=stored)
+        shards = list(shard_records(fates(journal, *FATES).values()))
+        for (collection, _), at in sent_of(journal).items():
+            with believed("chunk"):
+                ChunkLine.of(collection, stored_record(journal, at))
+        return shards

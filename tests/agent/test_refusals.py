@@ -18,8 +18,8 @@ from tests.agent_process import SERVER_NAME, Refused, agent_process
 from tests.places import place_of
 from tests.weaviate_server import WeaviateCluster
 
+from weaviate_backup.agent.frozen_plan import list_files
 from weaviate_backup.agent.main import check_ownership
-from weaviate_backup.agent.upload import list_files
 from weaviate_backup.core.session import DATA_DIRECTORY, Step
 from weaviate_backup.errors import Permanent
 

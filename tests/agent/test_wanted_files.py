@@ -9,35 +9,28 @@ from tests.agent.foreign_backup import COLLECTION
 from tests.places import place_of
 from tests.stored.own_backup import own_backup
 
-from weaviate_backup.agent import wanted_files as module
 from weaviate_backup.agent.download import refuse_without_space
-from weaviate_backup.agent.wanted_files import FILE_BYTES, WantedFiles, wanted_files
+from weaviate_backup.agent.wanted_files import DescribedCollection, DescribedFiles, wanted_files
 from weaviate_backup.errors import Permanent
 from weaviate_backup.layout.manifests import decode_node_manifest, encode_node_manifest
+from weaviate_backup.stored import node_manifest
 from weaviate_backup.stored.backup_reading import BackupReader
-
-FEW = 40
-
-
-def wanted(root: Path, names: list[str]) -> WantedFiles:
-    backup = own_backup(root, "b1", files=dict.fromkeys(names, b"x"))
-    return wanted_files(BackupReader(backup.store, "b1"), "n0", [COLLECTION])[COLLECTION]
+from weaviate_backup.stored.node_manifest import CHUNK_BYTES, MEMORY_SHARE
 
 
-@pytest.mark.parametrize(("name_length", "files", "fits"), [(10, FEW, True), (10, 3 * FEW, False), (1000, FEW, False)])
-def test_a_manifest_takes_no_more_memory_than_there_is(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, name_length: int, files: int, fits: bool
+@pytest.mark.parametrize(("chunks", "fits"), [(20, True), (60, False)])
+def test_what_is_held_of_a_manifest_is_no_more_than_memory_has(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, chunks: int, fits: bool
 ) -> None:
-    """By the number of files, and by the length of their names. Each file of it is a chunk of its own."""
-    monkeypatch.setattr(module, "memory_bytes", lambda: (2 * FEW + 10) * (FILE_BYTES + 50))
-    names = [
-        f"lsm/{'/'.join(['d' * 99] * (name_length // 100))}/{number}".replace("//", "/") for number in range(files)
-    ]
+    """Of its chunks and shards, not of its files. Each file of it is a chunk of its own."""
+    monkeypatch.setattr(node_manifest, "memory_bytes", lambda: MEMORY_SHARE * 40 * CHUNK_BYTES)
+    backup = own_backup(tmp_path, "b1", files={f"lsm/{number}": b"x" for number in range(chunks)})
+    reader = BackupReader(backup.store, "b1")
     if fits:
-        assert len(wanted(tmp_path, names).names) == files + 3
+        assert wanted_files(reader, "n0", [COLLECTION]).files == chunks + 3
         return
-    with pytest.raises(Permanent, match="DocumentTooLarge: the manifest of n0 is larger than this process can hold"):
-        wanted(tmp_path, names)
+    with pytest.raises(Permanent, match=r"DocumentTooLarge: b1/n0/manifest\.json\.zst is larger than this process can"):
+        wanted_files(reader, "n0", [COLLECTION])
 
 
 @pytest.mark.parametrize("name", [f"article/s0/{'d/' * 30}x", "article/s0/\x1b[2J", "other/s0/x", "article/s0/../../x"])
@@ -56,7 +49,7 @@ def test_a_name_of_a_manifest_is_judged_before_it_is_fetched(tmp_path: Path, nam
 
 @pytest.mark.parametrize(("there", "refused"), [(0, True), (1, False)])
 def test_more_files_than_inodes_are_refused_before_a_byte_is_fetched(tmp_path: Path, there: int, refused: bool) -> None:
-    files = {COLLECTION: WantedFiles(names={"a", "b", "c"})}
+    files = DescribedFiles({COLLECTION: DescribedCollection(names={"a", "b", "c"})})
     place = place_of(tmp_path)
     if refused:
         with pytest.raises(Permanent, match="NotEnoughSpace: 3 files are to come to the data volume"):

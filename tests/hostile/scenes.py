@@ -16,7 +16,6 @@ from weaviate_backup.agent import access, freeze, place, sweep, upload
 from weaviate_backup.agent.chunk_receiver import ChunkReceiver
 from weaviate_backup.agent.chunk_sender import ChunkSender
 from weaviate_backup.agent.confirm import check_taken
-from weaviate_backup.agent.download import check_complete
 from weaviate_backup.agent.journal import JOURNAL, Journal
 from weaviate_backup.agent.linking import take_cut
 from weaviate_backup.agent.main import check_ownership
@@ -168,8 +167,8 @@ def frozen_before(volume: Volume) -> None:
 
 def sent(volume: Volume) -> None:
     workspace = workspace_of(volume, BACKUP)
-    record = {"files": len(NAMES), "bytes": sum(len(LIVE[f"article/s1/{name}"]) for name in NAMES)}
-    chunks = upload.plan_chunks(workspace, {"Article": {"s1": record}})
+    record = {"kind": "shard", "files": len(NAMES), "bytes": sum(len(LIVE[f"article/s1/{name}"]) for name in NAMES)}
+    chunks = upload.plan_of(workspace, {"Article": {"s1": record}})
     ChunkSender(workspace, workspace.place_in(workspace.open_store()), Meter()).send_all(chunks)
 
 
@@ -182,12 +181,12 @@ def backup_there(volume: Volume) -> None:
 def received(volume: Volume) -> None:
     workspace = workspace_of(volume, RestoreOrder(source_node="n0"))
     store = workspace.open_store()
-    wanted = wanted_files(BackupReader(store, "b1"), "n0", (COLLECTION,))[COLLECTION]
+    wanted = wanted_files(BackupReader(store, "b1"), "n0", (COLLECTION,))
     target = workspace.directory / RESTORE
     receiver = ChunkReceiver(store, target, Meter(), limit_bytes=workspace.data_root.free_bytes(), limit_inodes=10_000)
-    for chunk in wanted.chunks:
+    for chunk in wanted.chunks():
         receiver.receive(chunk)
-    check_complete(target / COLLECTION, COLLECTION, wanted)
+    wanted.check_complete(target)
     workspace.directory.sync_file_system()
 
 

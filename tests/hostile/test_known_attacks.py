@@ -190,7 +190,7 @@ def test_a_journal_of_another_hand_is_not_believed_and_breaks_nothing(volume: Vo
     write_all(directory, {JOURNAL: b'{"kind":"uploading"}\n' + line + b"\n"})
     os.utime(directory / JOURNAL, (1, 1))
     place = volume.root / DATA_DIRECTORY / "22-dead" / JOURNAL
-    assert read_records(place)[0][0] == {"kind": "uploading"}
+    assert next(read_records(place)) == {"kind": "uploading"}
     assert swept(volume.root, UID, NOW) == ("22-dead",)
 
 

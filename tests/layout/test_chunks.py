@@ -39,7 +39,7 @@ def plan(contents: Mapping[str, bytes], *, target_bytes: int, split_bytes: int |
     by_shard: dict[str, list[SourceFile]] = {}
     for path, content in contents.items():
         by_shard.setdefault(path.split("/")[1], []).append(SourceFile(path, len(content)))
-    return pack("Article", by_shard, target_bytes=target_bytes, split_bytes=split_bytes)
+    return tuple(pack("Article", sorted(by_shard.items()), target_bytes=target_bytes, split_bytes=split_bytes))
 
 
 names = st.text("abz09-_.", min_size=1, max_size=150).filter(lambda name: name.strip("."))

@@ -13,11 +13,12 @@ from datetime import UTC, datetime
 from weaviate_backup.agent.chunk_receiver import CHUNK_REASONS
 from weaviate_backup.agent.inspect_backup import read_contents_of
 from weaviate_backup.agent.tasks import in_thread
-from weaviate_backup.agent.wanted_files import WantedChunk, WantedFiles, wanted_files
+from weaviate_backup.agent.wanted_files import DescribedCollection, WantedChunk, described_files
 from weaviate_backup.agent.workspace import Workspace
 from weaviate_backup.api.status import WeaviateStatus
 from weaviate_backup.core.session import Audited, BackupContents, StepCommand
 from weaviate_backup.errors import Permanent, Transient
+from weaviate_backup.layout import keys
 from weaviate_backup.layout.chunk_reader import read_chunk
 from weaviate_backup.layout.compression import CompressionType
 from weaviate_backup.storage.object_store import ObjectStore
@@ -33,7 +34,7 @@ PROBLEMS_SHOWN = 3
 class Unpacked:
     """Bytes of every file of one node's part of one collection, summed over its parts."""
 
-    wanted: WantedFiles
+    wanted: DescribedCollection
     found: dict[str, int] = field(default_factory=lambda: defaultdict(int))
     lock: threading.Lock = field(default_factory=threading.Lock)
 
@@ -68,6 +69,9 @@ async def audit(workspace: Workspace, command: StepCommand, meter: Meter) -> Aud
 def _audit(workspace: Workspace, collections: tuple[str, ...], meter: Meter) -> Audited:
     store = workspace.open_store()
     reader = BackupReader(store, workspace.backup_id)
+    if reader.manifest is not None:
+        key = keys.manifest(workspace.backup_id)
+        raise Permanent("VerificationFailed", f"{key} is there, which no server writes; find out who did")
     _refuse_unfinished(reader.config.status)
     contents = read_contents_of(reader, meter)
     problems = [f"{problem.reason}: {problem.message}" for problem in contents.problems]
@@ -111,7 +115,7 @@ def _read_all(
     parts: list[tuple[str, Unpacked]] = []
     todo: list[tuple[WantedChunk, Unpacked]] = []
     for node in contents.nodes:
-        for wanted in wanted_files(reader, node, contents.collections).values():
+        for wanted in described_files(reader, node, contents.collections).collections.values():
             part = Unpacked(wanted)
             parts.append((node, part))
             todo.extend((chunk, part) for chunk in wanted.chunks)

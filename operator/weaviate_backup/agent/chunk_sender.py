@@ -7,11 +7,10 @@ back and adopted when it is what we would send, else replaced. Everything is rea
 import io
 import logging
 import os
+import sys
 import threading
 import time
-from collections.abc import Callable, Iterator, Sequence
-from concurrent.futures import FIRST_EXCEPTION, ThreadPoolExecutor, wait
-from dataclasses import asdict
+from collections.abc import Callable, Iterable, Iterator
 from typing import Any, BinaryIO
 
 from weaviate_backup.agent.journal import Journal, journal_damaged
@@ -22,6 +21,7 @@ from weaviate_backup.layout.chunk_writer import ChunkRecord, ChunkWriter, PartRe
 from weaviate_backup.layout.packing import ChunkPart, PlannedChunk
 from weaviate_backup.stored.claiming import ClaimedPlace
 from weaviate_backup.stored.meter import Meter
+from weaviate_backup.stored.parallel import each_in_parallel
 from weaviate_backup.stored.storing import hash_object
 
 CLAIM_SECONDS = 60.0
@@ -44,7 +44,7 @@ class MeteredFile(io.FileIO):
 
 
 class ChunkSender:
-    """One UPLOAD's chunks. `records` gathers what is stored, by (collection, number)."""
+    """One UPLOAD's chunks. What is stored of them lies in the journal."""
 
     def __init__(self, workspace: Workspace, place: ClaimedPlace, meter: Meter) -> None:
         self._workspace = workspace
@@ -56,20 +56,9 @@ class ChunkSender:
         self._looked_at = time.monotonic()
         self._journaled = sent_of(workspace.journal)
 
-    def send_all(self, chunks: Sequence[PlannedChunk]) -> dict[tuple[str, int], ChunkRecord]:
+    def send_all(self, chunks: Iterable[PlannedChunk]) -> None:
         """Every chunk stored and journaled. The first failure stops the others and is raised."""
-        with ThreadPoolExecutor(self._workspace.streams, thread_name_prefix="chunk") as pool:
-            futures = [pool.submit(self._send, chunk) for chunk in chunks]
-            done, pending = wait(futures, return_when=FIRST_EXCEPTION)
-            if pending:
-                self._meter.stop()
-                for future in pending:
-                    future.cancel()
-                for future in done:
-                    future.result()
-        return {
-            (chunk.collection, chunk.number): future.result() for chunk, future in zip(chunks, futures, strict=True)
-        }
+        each_in_parallel(self._send, chunks, self._meter, streams=self._workspace.streams)
 
     def _look_after_claim(self) -> None:
         """An upload ends by itself where the place is not its operation's any more."""
@@ -79,13 +68,13 @@ class ChunkSender:
             self._looked_at = time.monotonic()
         self._place.refuse_strangers()
 
-    def _send(self, chunk: PlannedChunk) -> ChunkRecord:
+    def _send(self, chunk: PlannedChunk) -> None:
         self._meter.check()
         self._look_after_claim()
-        record = self._journaled.get((chunk.collection, chunk.number))
-        if record is not None and holds(record, chunk):
+        number = self._journaled.get((chunk.collection, chunk.number))
+        if number is not None and holds(stored_record(self._workspace.journal, number), chunk):
             self._meter.add(bytes_done=chunk.source_bytes, bytes_reused=chunk.source_bytes, files_done=len(chunk.parts))
-            return record
+            return
         sending = _Sending(chunk, self._workspace, self._meter, self._computing)
         key = keys.chunk(self._workspace.backup_id, self._workspace.node, chunk.collection, chunk.number)
         try:
@@ -93,9 +82,10 @@ class ChunkSender:
         except ObjectExists:
             self._adopt(key, sending)
         record = sending.writer.record
-        self._workspace.journal.append("chunk", collection=chunk.collection, number=chunk.number, record=asdict(record))
+        self._workspace.journal.append(
+            "chunk", collection=chunk.collection, number=chunk.number, record=_as_journaled(record)
+        )
         self._meter.add(bytes_stored=record.stored_bytes, files_done=len(chunk.parts))
-        return record
 
     def _adopt(self, key: str, sending: "_Sending") -> None:
         """An object nobody journaled: ours from before a crash, or the half-known end of a retried put."""
@@ -141,14 +131,14 @@ class _Sending:
         self._meter.add(bytes_done=read_bytes)
 
 
-def sent_of(journal: Journal) -> dict[tuple[str, int], ChunkRecord]:
-    """Chunks that were stored since this packing began, by (collection, number)."""
-    sent: dict[tuple[str, int], ChunkRecord] = {}
-    for record in journal.of("uploading", "chunk"):
+def sent_of(journal: Journal) -> dict[tuple[str, int], int]:
+    """Chunks that were stored since this packing began: (collection, number) -> number of the record in the journal."""
+    sent: dict[tuple[str, int], int] = {}
+    for at, record in journal.numbered("uploading", "chunk"):
         if record["kind"] == "uploading":
             sent.clear()
         else:
-            sent[record["collection"], record["number"]] = record_of(record["record"])
+            sent[sys.intern(record["collection"]), record["number"]] = at
     return sent
 
 
@@ -158,10 +148,20 @@ def holds(record: ChunkRecord, chunk: PlannedChunk) -> bool:
     return stored == [(part.path, part.offset, part.length_bytes) for part in chunk.parts]
 
 
+def stored_record(journal: Journal, at: int) -> ChunkRecord:
+    """What was stored, by the journal's record of that number."""
+    return record_of(journal.at(at)["record"])
+
+
 def record_of(journaled: dict[str, Any]) -> ChunkRecord:
     """A chunk's record as the journal holds it."""
     try:
-        parts = tuple(PartRecord(**part) for part in journaled["parts"])
+        parts = tuple(PartRecord(*part) for part in journaled["parts"])
         return ChunkRecord(**{**journaled, "parts": parts})
     except (TypeError, KeyError) as error:
         raise journal_damaged("chunk") from error
+
+
+def _as_journaled(record: ChunkRecord) -> dict[str, Any]:
+    parts = [(part.path, part.offset, part.length_bytes, part.sha256) for part in record.parts]
+    return {"number": record.number, "stored_bytes": record.stored_bytes, "sha256": record.sha256, "parts": parts}

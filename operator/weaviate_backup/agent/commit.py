@@ -14,7 +14,7 @@ from typing import Any
 
 from weaviate_backup.agent.tasks import in_thread
 from weaviate_backup.agent.upload import DISTRIBUTION
-from weaviate_backup.agent.verify import NodeContents, read_contents
+from weaviate_backup.agent.verify import checked_descriptor, read_contents
 from weaviate_backup.agent.workspace import Workspace
 from weaviate_backup.answers import document_bounds
 from weaviate_backup.core.session import BackupOrder, Committed, StepCommand
@@ -26,7 +26,6 @@ from weaviate_backup.layout.descriptors import (
     NodeDescriptor,
     NodeSummary,
     encode,
-    parse_node_descriptor,
 )
 from weaviate_backup.layout.integrity import compare_listing, compare_shards, summarize
 from weaviate_backup.layout.manifests import (
@@ -41,13 +40,14 @@ from weaviate_backup.layout.signatures import sign, signer_of
 from weaviate_backup.storage.object_store import ObjectStore
 from weaviate_backup.stored.claiming import ClaimedPlace
 from weaviate_backup.stored.meter import Meter
+from weaviate_backup.stored.node_manifest import NodeContents
 from weaviate_backup.stored.storing import (
     Budget,
+    Document,
     find_document,
     is_committed,
     lock_backup,
     prefix_of,
-    read_document,
 )
 
 CLOCK_SLACK = timedelta(minutes=5)
@@ -71,7 +71,7 @@ def _commit(workspace: Workspace, verified: Mapping[str, str], meter: Meter) -> 
     known = _own_manifest(workspace, before)
     contents = {node: _checked_contents(workspace, store, node, sha256) for node, sha256 in sorted(verified.items())}
     budget = Budget()
-    descriptors = {node: _descriptor(store, backup_id, each, budget) for node, each in contents.items()}
+    descriptors = {node: checked_descriptor(store, each, budget) for node, each in contents.items()}
     meter.check()
     on_top = {keys.claim(backup_id), keys.manifest(backup_id), keys.backup_config(backup_id)}
     on_top |= {keys.manifest_signature(backup_id)} if signing_key else set()
@@ -112,7 +112,7 @@ def _complete(
     store = place.store
     for key, content in documents.items():
         if key != keys.manifest(workspace.backup_id):  # it is there, and is never replaced from here on
-            place.put_exactly(key, content)
+            place.put_exactly(key, Document.of(content))
     _lock(workspace, store, manifest)  # before the marker: a backup that exists is kept
     place.refuse_strangers()
     meter.check()  # who was told to end has another in its place by now
@@ -176,18 +176,9 @@ def _exists(workspace: Workspace) -> Permanent:
 
 def _checked_contents(workspace: Workspace, store: ObjectStore, node: str, sha256: str) -> NodeContents:
     contents = read_contents(store, workspace.backup_id, node, operation_uid=workspace.uid)
-    if contents.manifest_sha256 != sha256:
+    if contents.document.sha256 != sha256:
         raise Permanent("VerificationFailed", f"the manifest of {node} is not the one that was verified")
     return contents
-
-
-def _descriptor(store: ObjectStore, backup_id: str, contents: NodeContents, budget: Budget) -> NodeDescriptor:
-    key = keys.node_descriptor(backup_id, contents.header.node)
-    content = read_document(store, key)
-    budget.take(content, what=key)
-    if hashlib.sha256(content).hexdigest() != contents.header.descriptor.sha256:
-        raise Permanent("VerificationFailed", f"{key} is not what was written (SHA-256 differs)")
-    return parse_node_descriptor(content, key=key)
 
 
 def _check_objects(
@@ -262,7 +253,7 @@ def _describe(
         since = None
     nodes = {
         node: NodeEntry(
-            manifest=StoredDocument(size_bytes=each.manifest_bytes, sha256=each.manifest_sha256),
+            manifest=each.document,
             objects=len(each.expected),
             stored_bytes=sum(each.expected.values()),
             source_bytes=each.source_bytes,

@@ -1,12 +1,11 @@
-"""From what was frozen and stored to Weaviate's node descriptor and our node manifest. Pure: values in, values out.
+"""From what was frozen and stored to the parts of Weaviate's node descriptor and our node manifest. Pure.
 
 The leader's descriptor names every collection, with no shards where it holds none: a restore takes schema and sharding
 state from there. Both documents come out the same when they are made again from the same journal.
 """
 
 import json
-from collections import defaultdict
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping
 from contextlib import contextmanager
 from datetime import datetime
 from typing import Any
@@ -16,99 +15,71 @@ from pydantic import ValidationError
 from weaviate_backup.agent.access import Access
 from weaviate_backup.agent.expansion import TenantStatus
 from weaviate_backup.agent.journal import Record, journal_damaged
-from weaviate_backup.layout.chunk_writer import ChunkRecord
 from weaviate_backup.layout.compression import LEVELS
-from weaviate_backup.layout.descriptors import ClassDescriptor, NodeDescriptor, ShardDescriptor
-from weaviate_backup.layout.manifests import ChunkLine, NodeHeader, NodeManifest, ShardRecord, StoredDocument
-from weaviate_backup.layout.packing import PlannedChunk
+from weaviate_backup.layout.descriptors import ClassDescriptor, NodeDescriptor
+from weaviate_backup.layout.manifests import ShardRecord
 from weaviate_backup.layout.sharding_state import nodes_of, placed_on
 from weaviate_backup.weaviate.inactive_tenants import DRIVER as INACTIVE_DRIVER
 
 GONE, OFFLOADED = "gone", "offloaded"
 """In place of the driver of a shard that was deleted, or offloaded, before it was frozen."""
 
-StoredChunks = Mapping[tuple[str, int], ChunkRecord]
-
 
 def describe_node(
     *,
     backup_id: str,
-    node: str,
     started_at: datetime,
     completed_at: datetime,
     server_version: str,
     level: str,
-    schemas: Mapping[str, Mapping[str, Any]],
-    shards: Mapping[str, Sequence[str]],
-    chunks: Sequence[PlannedChunk],
+    bytes_total: int,
     access: Access,
-    fates: Mapping[tuple[str, str], Record],
-    leading: bool,
 ) -> NodeDescriptor:
-    """`schemas` and `shards` by collection, `fates` by shard.
-
-    A collection without shards here is named by the leader, and by all if it has tenants: what became of those since
-    the leader saw them only their own node knows.
-    """
-    fates_of: dict[str, dict[str, Record]] = defaultdict(dict)
-    for (collection, shard), record in fates.items():
-        fates_of[collection][shard] = record
-    by_collection: dict[str, list[PlannedChunk]] = defaultdict(list)
-    for chunk in chunks:
-        by_collection[chunk.collection].append(chunk)
-    classes = tuple(
-        _describe_class(
-            name,
-            schemas[name],
-            backup_id=backup_id,
-            node=node,
-            shards=shards.get(name, ()),
-            chunks=by_collection[name],
-            fates=fates_of.get(name, {}),
-        )
-        for name in sorted(schemas)
-        if leading or shards.get(name) or schemas[name]["state"].get("partitioningEnabled")
-    )
+    """Without its collections."""
     return NodeDescriptor(
         started_at=started_at,
         completed_at=completed_at,
         id=backup_id,
-        classes=classes,
         rbac_backups=access.roles,
         user_backups=access.users,
         server_version=server_version,
-        pre_compression_size_bytes=sum(each.pre_compression_size_bytes for each in classes),
+        pre_compression_size_bytes=bytes_total,
         compression_type=LEVELS[level].type,
     )
 
 
-def _describe_class(
+def describe_class(
     name: str,
     schema: Mapping[str, Any],
     *,
     backup_id: str,
     node: str,
-    shards: Iterable[str],
-    chunks: Sequence[PlannedChunk],
     fates: Mapping[str, Record],
+    chunks: Mapping[str, tuple[str, ...]],
+    bytes_total: int,
 ) -> ClassDescriptor:
-    files: dict[str, list[str]] = defaultdict(list)
-    for chunk in chunks:
-        for part in chunk.parts:
-            if part.offset == 0:
-                files[part.shard].append(part.path)
+    """Without its shards. `chunks`: number -> shards in it; `fates` by shard."""
     aliases = [{"alias": alias, "class": name} for alias in sorted(schema["aliases"])]
     return ClassDescriptor(
         name=name,
         backup_id=backup_id,
-        shards=tuple(ShardDescriptor(name=shard, node=node, files=tuple(files[shard])) for shard in sorted(shards)),
         sharding_state=_compact(state_as_cut(schema["state"], fates, node=node)),
         class_json=_compact(schema["class"]),
         aliases=_compact(aliases),
         aliases_included=True,
-        chunks={str(chunk.number): chunk.shards for chunk in chunks},
-        pre_compression_size_bytes=sum(chunk.source_bytes for chunk in chunks),
+        chunks=dict(chunks),
+        pre_compression_size_bytes=bytes_total,
     )
+
+
+def is_described(schema: Mapping[str, Any], fates: Iterable[Record], *, leading: bool) -> bool:
+    """Whether a node names the collection. One without shards here is named by the leader, and by all if it has
+    tenants: what became of those since the leader saw them only their own node knows."""
+    return leading or bool(schema["state"].get("partitioningEnabled")) or any(map(_is_frozen, fates))
+
+
+def _is_frozen(fate: Record) -> bool:
+    return "driver" in fate
 
 
 def state_as_cut(state: Mapping[str, Any], fates: Mapping[str, Record], *, node: str) -> dict[str, Any]:
@@ -137,20 +108,16 @@ def _status_at_cut(fate: Record) -> str:
     return TenantStatus.INACTIVE if fate["driver"] == INACTIVE_DRIVER else TenantStatus.ACTIVE
 
 
-def node_manifest(header: NodeHeader, *, fates: Mapping[tuple[str, str], Record], stored: StoredChunks) -> NodeManifest:
-    """Every shard with its cut, those that vanished with none, and every stored chunk. `JournalDamaged` when a record
-    says of one what cannot be."""
-    shards = []
-    for record in fates.values():
-        with _believed(record["kind"]):
-            shards.append(_shard_record(record) if "driver" in record else _record_of_none(record))
-    with _believed("chunk"):
-        chunks = tuple(ChunkLine.of(collection, record) for (collection, _), record in sorted(stored.items()))
-    return NodeManifest(header, tuple(shards), chunks)
+def shard_records(fates: Iterable[Record]) -> Iterator[ShardRecord]:
+    """Every shard with its cut, those that vanished with none. `JournalDamaged` when a record says of one what cannot
+    be."""
+    for fate in fates:
+        with believed(fate["kind"]):
+            yield _shard_record(fate) if _is_frozen(fate) else _record_of_none(fate)
 
 
 @contextmanager
-def _believed(kind: str) -> Iterator[None]:
+def believed(kind: str) -> Iterator[None]:
     """While records of a kind are used."""
     try:
         yield
@@ -181,10 +148,6 @@ def _record_of_none(record: Record) -> ShardRecord:
         ended_at=at,
         halt_seconds=0.0,
     )
-
-
-def stored_document(content: bytes, sha256: str) -> StoredDocument:
-    return StoredDocument(size_bytes=len(content), sha256=sha256)
 
 
 def _compact(value: Any) -> bytes:

@@ -12,7 +12,7 @@ from weaviate_backup.agent.access import Access, assignments_of, count_access, n
 from weaviate_backup.agent.place import directories_in_the_way
 from weaviate_backup.agent.runner import failure_of
 from weaviate_backup.agent.tasks import in_thread
-from weaviate_backup.agent.wanted_files import WantedFiles, wanted_files
+from weaviate_backup.agent.wanted_files import Wanted, wanted_files
 from weaviate_backup.agent.workspace import Workspace
 from weaviate_backup.api.location import Verification
 from weaviate_backup.core.session import (
@@ -100,7 +100,7 @@ def read_contents_of(reader: BackupReader, meter: Meter) -> BackupContents:
         try:
             descriptor = reader.descriptor(node)
             problems += [_problem(found) for found in judge_node(descriptor, config=config, node=node)]
-            held[node] = {each.name: {shard.name for shard in each.shards} for each in descriptor.classes}
+            held[node] = {each.name: set(each.shard_names) for each in descriptor.classes}
             if node != leader:
                 continue
             problems += [_problem(found) for found in judge_leader(descriptor, config=config, node=node)]
@@ -210,20 +210,20 @@ def _shards_not_held(
     return lost[:PROBLEM_LIMIT], warnings
 
 
-def _look_at_objects(store: ObjectStore, node: str, wanted: dict[str, WantedFiles]) -> tuple[int, list[Failure]]:
+def _look_at_objects(store: ObjectStore, node: str, wanted: Wanted) -> tuple[int, list[Failure]]:
     """Bytes this node will need, and the chunks that are not in the store."""
-    chunks = [chunk for files in wanted.values() for chunk in files.chunks]
-    backup_ids = sorted({chunk.key.partition("/")[0] for chunk in chunks})
+    objects = wanted.objects
+    backup_ids = sorted({key.partition("/")[0] for key in objects})
     listed = dict[str, int]()
     for backup_id in backup_ids:
         listed |= sizes_of(store, folder_of(backup_id, node))
-    missing = sorted(chunk.key for chunk in chunks if chunk.key not in listed)
+    missing = sorted(key for key in objects if key not in listed)
     problems = []
     if missing:
-        message = f"{len(missing)} of {len(chunks)} objects are missing, first {missing[0]}"
+        message = f"{len(missing)} of {len(objects)} objects are missing, first {missing[0]}"
         problems.append(_problem(Finding("BackupIncomplete", missing[0], message)))
-    stored = sum(listed.get(chunk.key, 0) for chunk in chunks)
-    return max(stored, sum(files.total_bytes for files in wanted.values())), problems
+    stored = sum(listed.get(key, 0) for key in objects)
+    return max(stored, wanted.source_bytes), problems
 
 
 def _problem(found: Finding) -> Failure:

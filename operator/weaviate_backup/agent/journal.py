@@ -11,8 +11,10 @@ import fcntl
 import io
 import json
 import os
+import sys
 import threading
-from collections.abc import Iterable, Iterator, Mapping
+from array import array
+from collections.abc import Container, Iterable, Iterator, Mapping
 from typing import Any, Self, TypeVar
 
 from pydantic import BaseModel, ValidationError
@@ -22,12 +24,15 @@ from weaviate_backup.errors import Permanent, Transient
 from weaviate_backup.layout.plain_names import checked_name
 
 JOURNAL = "journal.jsonl"
-LIMIT_BYTES = 512 << 20
-"""More than a million shards and files take."""
+LIMIT_BYTES = 4 << 30
+"""More than ten million files take."""
+LINE_LIMIT_BYTES = 32 << 20
+"""The longest names every shard of a collection, or every file of a chunk."""
 CUTS = ("cutting", "shard")
 """What begins a cut, and what says that it was let go of."""
 REPLAYS = ("replaying", "replayed")
 FATES = ("shard", "gone", "offloaded")
+SHARED = frozenset({"kind", "collection", "driver", "boot"})
 THAWED = "thawed"
 """All that was frozen until then is forgotten."""
 Record = dict[str, Any]
@@ -62,13 +67,18 @@ FIELDS: Mapping[str, Kinds] = {
 
 
 class Journal:
-    """Records in order. `place` None keeps them in memory: a store worker has no volume and nothing to go on with."""
+    """Records in order. `place` None keeps them in memory: a store worker has no volume and nothing to go on with.
+
+    Of those on a volume only the kinds and the places are held, since a node may have millions of files; what is asked
+    for is read again.
+    """
 
     def __init__(self, place: Place | None) -> None:
         self._lock = threading.Lock()
         self._file: int | None = None
-        self._records: list[Record] = []
-        self._whole_bytes = 0
+        self._lines: list[bytes] | None = [] if place is None else None
+        self._kinds: list[str] = []
+        self._ends = array("Q")
         if place is not None:
             place.parent.make_directory(mode=0o700)
             self._file = place.descriptor(os.O_RDWR | os.O_APPEND, create_mode=0o600)
@@ -89,17 +99,27 @@ class Journal:
             fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
         except OSError as error:
             raise Transient("OperationActive", f"another agent process works with {place}") from error
-        self._records, self._whole_bytes = _records_in(io.FileIO(file, "rb", closefd=False), place)
+        for record, end in _records_in(io.FileIO(file, "rb", closefd=False), place):
+            self._kinds.append(sys.intern(record["kind"]))
+            self._ends.append(end)
         os.ftruncate(file, self._whole_bytes)
+
+    @property
+    def _whole_bytes(self) -> int:
+        return self._ends[-1] if self._ends else 0
 
     def append(self, kind: str, *, sync: bool = True, **fields: Any) -> None:
         """Add a record, or raise and leave none. May be called from any thread."""
-        record: Record = {"kind": kind, **fields}
-        line = json.dumps(record, separators=(",", ":")).encode() + b"\n"
+        line = json.dumps({"kind": kind, **fields}, separators=(",", ":")).encode() + b"\n"
         with self._lock:
-            if self._file is not None:
+            if self._lines is not None:
+                self._lines.append(line)
+            elif self._file is not None:
                 self._write(self._file, line, sync=sync)
-            self._records.append(record)
+            else:
+                raise ValueError("the journal is closed")
+            self._kinds.append(sys.intern(kind))
+            self._ends.append(self._whole_bytes + len(line))
 
     def _write(self, file: int, line: bytes, *, sync: bool) -> None:
         """Behind the last whole line: whatever came behind half a line would be lost with it."""
@@ -117,16 +137,39 @@ class Journal:
             with contextlib.suppress(OSError):  # else the next record does, or the next process
                 os.ftruncate(file, self._whole_bytes)
             raise
-        self._whole_bytes += len(line)
 
     def of(self, *kinds: str) -> Iterator[Record]:
-        """Records of some kinds, oldest first."""
+        """Records of some kinds, oldest first, as many as there are now."""
+        return (self.at(number) for number in self._numbers(kinds))
+
+    def numbered(self, *kinds: str) -> Iterator[tuple[int, Record]]:
+        """The same with the number of each, by which `at` finds it again."""
+        return ((number, self.at(number)) for number in self._numbers(kinds))
+
+    def _numbers(self, kinds: Container[str]) -> list[int]:
         with self._lock:
-            found = [record for record in self._records if record["kind"] in kinds]
-        return iter(found)
+            return [number for number, kind in enumerate(self._kinds) if kind in kinds]
+
+    def at(self, number: int) -> Record:
+        """Raises `JournalDamaged` when it is not there any more."""
+        with self._lock:
+            start, end = self._ends[number - 1] if number else 0, self._ends[number]
+            if self._lines is not None:
+                line = self._lines[number]
+            elif self._file is not None:
+                line = os.pread(self._file, end - start, start)
+            else:
+                raise ValueError("the journal is closed")
+        record = _record(line)
+        if record is None or record["kind"] != self._kinds[number]:
+            raise journal_damaged(self._kinds[number])
+        return record
 
     def last(self, kind: str) -> Record | None:
-        return next(reversed(list(self.of(kind))), None)
+        """The newest record of a kind."""
+        with self._lock:
+            number = next((number for number in reversed(range(len(self._kinds))) if self._kinds[number] == kind), None)
+        return None if number is None else self.at(number)
 
     def result(self, kind: str, model: type[Model]) -> Model | None:
         """What the last record of a kind says was the result. `JournalDamaged` when it is none."""
@@ -179,25 +222,34 @@ def fates(journal: Journal, *kinds: str) -> dict[tuple[str, str], Record]:
         if record["kind"] == THAWED:
             last.clear()
         else:
-            last[record["collection"], record["shard"]] = record
+            last[record["collection"], record["shard"]] = _shared(record)
     return {key: record for key, record in sorted(last.items()) if record["kind"] in kinds}
+
+
+def _shared(record: Record) -> Record:
+    """With one copy of what a hundred thousand records have in common: names of fields, collections, drivers."""
+    return {
+        sys.intern(field): sys.intern(value) if field in SHARED and type(value) is str else value
+        for field, value in record.items()
+    }
 
 
 def journal_damaged(kind: str) -> Permanent:
     return Permanent("JournalDamaged", f"the journal's record {kind!r} is none of ours; begin the operation anew")
 
 
-def read_records(place: Place) -> tuple[list[Record], int]:
-    """Whole records and the bytes they take. What follows the first broken line is not believed."""
+def read_records(place: Place) -> Iterator[Record]:
+    """One after the other, as long as the file has whole ones."""
     with place.open() as stream:
-        return _records_in(stream, place)
+        for record, _ in _records_in(stream, place):
+            yield record
 
 
-def _records_in(file: io.FileIO, place: Place) -> tuple[list[Record], int]:
-    records: list[Record] = []
+def _records_in(file: io.FileIO, place: Place) -> Iterator[tuple[Record, int]]:
+    """Whole records, and where each ends. What follows the first broken line is not believed."""
     whole_bytes = 0
     with io.BufferedReader(file) as stream:
-        while line := stream.readline(LIMIT_BYTES + 1 - whole_bytes):
+        while line := stream.readline(LINE_LIMIT_BYTES + 1):
             if whole_bytes + len(line) > LIMIT_BYTES:
                 raise Permanent(
                     "FileTooLarge", f"{place} has more than the {LIMIT_BYTES} bytes that a journal may have"
@@ -205,9 +257,8 @@ def _records_in(file: io.FileIO, place: Place) -> tuple[list[Record], int]:
             record = _record(line)
             if record is None:
                 break
-            records.append(record)
             whole_bytes += len(line)
-    return records, whole_bytes
+            yield record, whole_bytes
 
 
 def _record(line: bytes) -> Record | None:

@@ -5,6 +5,7 @@ is what a backup goes on from.
 """
 
 import logging
+from collections.abc import Iterable
 from datetime import UTC, datetime
 
 from weaviate_backup.agent.journal import CUTS, REPLAYS, Record, cuts_left_over, replays_left_over
@@ -30,17 +31,17 @@ async def release(workspace: Workspace, command: StepCommand, meter: Meter) -> N
         return
     journal = workspace.journal
     await let_go(workspace, workspace.uid, cuts_left_over(journal.of(*CUTS)))
-    await complete_replays(workspace, workspace.uid, [*journal.of("placed", *REPLAYS)])
-    records = [*journal.of("placed")]
-    if command.keep_placed and records:
+    placed = [*journal.of("placed")]
+    await complete_replays(workspace, workspace.uid, placed, replays_left_over(journal.of(*REPLAYS)))
+    if command.keep_placed and placed:
         log.warning("what was placed stays until the next operation: whoever applies it may still be at work")
         return
     collections: frozenset[str] = frozenset()
-    if records:
+    if placed:
         endpoint = workspace.weaviate
         async with RaftClient(endpoint.host, endpoint.raft_port) as raft:
             collections = frozenset(await raft.class_names())
-    await in_thread(remove_operation, workspace.data_root, workspace.uid, records, collections=collections)
+    await in_thread(remove_operation, workspace.data_root, workspace.uid, placed, collections=collections)
 
 
 async def end_of_lease(workspace: Workspace) -> None:
@@ -56,13 +57,13 @@ async def sweep(workspace: Workspace, raft: RaftClient) -> None:
     completed, of a tenant that sleeps by now, stays for a later one: it harms nobody."""
     collections = frozenset(await raft.class_names())
     for dead in await in_thread(find_dead, workspace.data_root, workspace.uid, datetime.now(UTC)):
-        await let_go(workspace, dead.uid, cuts_left_over(dead.records))
+        await let_go(workspace, dead.uid, dead.cuts)
         try:
-            await complete_replays(workspace, dead.uid, dead.records)
+            await complete_replays(workspace, dead.uid, dead.placed, dead.replays)
         except BackupError as error:
             log.warning("what operation %s left behind stays: %s", dead.uid, error)
             continue
-        await in_thread(remove_operation, workspace.data_root, dead.uid, dead.records, collections=collections)
+        await in_thread(remove_operation, workspace.data_root, dead.uid, dead.placed, collections=collections)
         log.info("removed what operation %s left behind", dead.uid)
 
 
@@ -92,15 +93,17 @@ async def let_go(workspace: Workspace, operation_uid: str, cuts: list[tuple[str,
         raise failed
 
 
-async def complete_replays(workspace: Workspace, operation_uid: str, records: list[Record]) -> None:
+async def complete_replays(
+    workspace: Workspace, operation_uid: str, placed: Iterable[Record], replays: Iterable[tuple[str, str]]
+) -> None:
     """Of late writes that were being replayed when their agent died: what it deleted is put there again.
 
     Only into the very shards that the operation placed: a collection of that name which was made since is another.
     """
-    placed = {record["collection"]: record for record in records if record["kind"] == "placed"}
-    for collection, shard in replays_left_over(records):
+    inodes_of = {record["collection"]: record for record in placed}
+    for collection, shard in replays:
         captured = operation_directory(workspace.data_root, operation_uid) / LATE / collection / shard
-        record = placed.get(collection)
+        record = inodes_of.get(collection)
         if record is None or not captured.is_file() or not is_still_there(workspace.data_root, record, shard):
             log.info("%s/%s is not what was restored any more: its late writes are not replayed", collection, shard)
             continue

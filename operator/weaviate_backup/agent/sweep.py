@@ -4,10 +4,21 @@ A directory is dead when no process holds its journal and nothing touched that f
 is never touched. Where something lies that none of us makes, nothing at all is swept. Synchronous file work only.
 """
 
-from dataclasses import dataclass
+from collections.abc import Iterable
+from dataclasses import dataclass, field
 from datetime import datetime
+from typing import Self
 
-from weaviate_backup.agent.journal import JOURNAL, Record, is_held, read_records
+from weaviate_backup.agent.journal import (
+    CUTS,
+    JOURNAL,
+    REPLAYS,
+    Record,
+    cuts_left_over,
+    is_held,
+    read_records,
+    replays_left_over,
+)
 from weaviate_backup.beneath import Place
 from weaviate_backup.core.session import DATA_DIRECTORY
 from weaviate_backup.errors import Transient
@@ -21,24 +32,37 @@ BACKUP_TEMPORARY = ".backup.tmp"
 """Where Weaviate takes restored collections from."""
 
 
-@dataclass(frozen=True)
+@dataclass
 class DeadOperation:
-    """One whose directory nobody works in any more, and what its journal says."""
+    """One whose directory nobody works in any more, and what its journal says of what it left."""
 
     uid: str
-    records: list[Record]
+    lease_seconds: float = DEFAULT_LEASE_SECONDS
+    placed: list[Record] = field(default_factory=list)
+    cuts: list[tuple[str, str]] = field(default_factory=list)
+    replays: list[tuple[str, str]] = field(default_factory=list)
+
+    @classmethod
+    def told_by(cls, uid: str, journal: Place) -> Self:
+        """Its journal is read for each question anew, since it may be larger than memory."""
+        told = cls(uid)
+        for record in read_records(journal):
+            if record["kind"] == "session":
+                told.lease_seconds = _lease_in(record)
+            elif record["kind"] == "placed":
+                told.placed.append(record)
+        told.cuts = cuts_left_over(record for record in read_records(journal) if record["kind"] in CUTS)
+        told.replays = replays_left_over(record for record in read_records(journal) if record["kind"] in REPLAYS)
+        return told
 
 
 def find_dead(data_root: Place, operation_uid: str, now: datetime) -> tuple[DeadOperation, ...]:
     """All dead operations but this one. `OperationActive` when a living one is found, `UnexpectedEntry` when something
     there is neither file nor directory: all is looked at before one is removed."""
-    dead = tuple(
-        DeadOperation(directory.name, records)
-        for directory in _operations(data_root)
-        if directory.name != operation_uid and (records := _records_of_dead(directory, now)) is not None
-    )
+    directories = [each for each in _operations(data_root) if each.name != operation_uid]
+    dead = tuple(found for each in directories if (found := _dead(each, now)) is not None)
     for each in dead:
-        _look_at_all(data_root, each.uid, each.records)
+        _look_at_all(data_root, each.uid, each.placed)
     return dead
 
 
@@ -50,7 +74,7 @@ def _operations(data_root: Place) -> list[Place]:
     return [parent / name for name in names if (parent / name).is_directory()]
 
 
-def _records_of_dead(directory: Place, now: datetime) -> list[Record] | None:
+def _dead(directory: Place, now: datetime) -> DeadOperation | None:
     """None of one that may live."""
     journal = directory / JOURNAL
     if is_held(journal):
@@ -58,29 +82,27 @@ def _records_of_dead(directory: Place, now: datetime) -> list[Record] | None:
             "OperationActive", f"an agent of operation {directory.name} is at work on this volume; wait for its end"
         )
     there = journal.is_file()
-    records = read_records(journal)[0] if there else []
+    told = DeadOperation.told_by(directory.name, journal) if there else DeadOperation(directory.name)
     last_sign = (journal if there else directory).stat().st_mtime
-    return None if now.timestamp() - last_sign <= lease_of(records) else records
+    return None if now.timestamp() - last_sign <= told.lease_seconds else told
 
 
-def lease_of(records: list[Record]) -> float:
-    orders = [record.get("order") for record in records if record["kind"] == "session"]
-    order = orders[-1] if orders else None
+def _lease_in(session: Record) -> float:
+    order = session.get("order")
     lease = order.get("lease_seconds") if isinstance(order, dict) else None
     return min(lease, LONGEST_LEASE_SECONDS) if isinstance(lease, int) else DEFAULT_LEASE_SECONDS
 
 
-def _look_at_all(data_root: Place, operation_uid: str, records: list[Record]) -> None:
+def _look_at_all(data_root: Place, operation_uid: str, placed: Iterable[Record]) -> None:
     """Whether each directory that would be removed is one."""
     for staging in snapshot_staging.staging_left_over(data_root, operation_uid):
         staging.is_directory()
-    for record in records:
-        if record["kind"] == "placed":
-            _placed(data_root, record).is_directory()
+    for record in placed:
+        _placed(data_root, record).is_directory()
 
 
 def remove_operation(
-    data_root: Place, operation_uid: str, records: list[Record], *, collections: frozenset[str]
+    data_root: Place, operation_uid: str, placed: Iterable[Record], *, collections: frozenset[str]
 ) -> None:
     """Everything of one operation: server staging it pinned, collections placed but never taken, its directory.
 
@@ -88,8 +110,8 @@ def remove_operation(
     """
     for staging in snapshot_staging.staging_left_over(data_root, operation_uid):
         staging.remove_tree()
-    for record in records:
-        if record["kind"] == "placed" and record["collection"] not in collections:
+    for record in placed:
+        if record["collection"] not in collections:
             _take_back(_placed(data_root, record), inode=record["inode"])
     parent = data_root / DATA_DIRECTORY
     (parent / operation_uid).remove_tree()

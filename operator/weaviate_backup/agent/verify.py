@@ -4,47 +4,19 @@ What counts is what the store gives back now: sizes and SHA-256 of every object,
 of the manifest and no others, and that nothing else lies in the node's folder.
 """
 
-import hashlib
-import io
-from dataclasses import dataclass, field
-
 from weaviate_backup.agent.tasks import in_thread
 from weaviate_backup.agent.workspace import Workspace
-from weaviate_backup.answers import document_bounds
 from weaviate_backup.core.session import StepCommand, Verified
 from weaviate_backup.errors import ObjectNotFound, Permanent
 from weaviate_backup.layout import keys
-from weaviate_backup.layout.descriptors import chunk_keys, parse_node_descriptor
+from weaviate_backup.layout.descriptors import NodeDescriptor, chunk_keys
 from weaviate_backup.layout.integrity import compare_listing, summarize
-from weaviate_backup.layout.manifests import ChunkLine, NodeHeader, ShardRecord, read_node_manifest
 from weaviate_backup.storage.object_store import ObjectStore
+from weaviate_backup.stored.long_descriptor import read_long_descriptor
 from weaviate_backup.stored.meter import Meter
+from weaviate_backup.stored.node_manifest import ManifestReader, NodeContents
 from weaviate_backup.stored.parallel import each_in_parallel
-from weaviate_backup.stored.storing import folder_of, hash_object, read_document, sizes_of
-
-
-@dataclass
-class NodeContents:
-    """What a node's manifest says, without the files: a node may have millions of those."""
-
-    header: NodeHeader
-    manifest_bytes: int
-    manifest_sha256: str
-    chunks: dict[str, tuple[int, str]] = field(default_factory=dict)
-    """key -> size and SHA-256"""
-    held: dict[str, set[str]] = field(default_factory=dict)
-    """collection -> shards, those that vanished during the cut included"""
-    source_bytes: int = 0
-
-    @property
-    def expected(self) -> dict[str, int]:
-        """Key -> size of every object of the node."""
-        backup_id, node = self.header.backup_id, self.header.node
-        return {
-            **{key: size for key, (size, _) in self.chunks.items()},
-            keys.node_descriptor(backup_id, node): self.header.descriptor.size_bytes,
-            keys.node_manifest(backup_id, node): self.manifest_bytes,
-        }
+from weaviate_backup.stored.storing import Budget, folder_of, hash_object, sizes_of
 
 
 async def verify(workspace: Workspace, command: StepCommand, meter: Meter) -> Verified:
@@ -62,12 +34,12 @@ def _verify(workspace: Workspace, node: str, meter: Meter) -> Verified:
     findings = compare_listing(contents.expected, listed)
     if findings:
         raise Permanent("VerificationFailed", summarize(findings))
-    check_descriptor(store, contents)
+    checked_descriptor(store, contents, Budget())
     meter.expect(bytes_total=sum(size for size, _ in contents.chunks.values()), files_total=len(contents.chunks))
     _hash_all(workspace, store, contents.chunks, meter)
     return Verified(
         node=node,
-        manifest_sha256=contents.manifest_sha256,
+        manifest_sha256=contents.document.sha256,
         objects=len(contents.expected),
         bytes_stored=sum(contents.expected.values()),
     )
@@ -75,41 +47,31 @@ def _verify(workspace: Workspace, node: str, meter: Meter) -> Verified:
 
 def read_contents(store: ObjectStore, backup_id: str, node: str, *, operation_uid: str) -> NodeContents:
     """A node's manifest of this very operation."""
-    key = keys.node_manifest(backup_id, node)
+    reader = ManifestReader(store, backup_id, node)
     try:
-        content = read_document(store, key)
+        contents = reader.contents()
     except ObjectNotFound as error:
-        raise Permanent("VerificationFailed", f"{key} is missing") from error
-    contents: NodeContents | None = None
-    for line in read_node_manifest(io.BytesIO(content), key=key, line_bounds=document_bounds()):
-        match line:
-            case NodeHeader():
-                contents = NodeContents(line, len(content), hashlib.sha256(content).hexdigest())
-            case ShardRecord():
-                assert contents is not None
-                contents.held.setdefault(line.collection, set()).add(line.shard)
-            case ChunkLine():
-                assert contents is not None
-                chunk = keys.chunk(backup_id, node, line.collection, line.number)
-                contents.chunks[chunk] = (line.size_bytes, line.sha256)
-                contents.source_bytes += sum(length for _, _, length, _ in line.files)
-    assert contents is not None
+        raise Permanent("VerificationFailed", f"{reader.key} is missing") from error
     header = contents.header
     if (header.operation_uid, header.backup_id, header.node) != (operation_uid, backup_id, node):
-        raise Permanent("VerificationFailed", f"{key} was written by operation {header.operation_uid}, not by this one")
+        message = f"{reader.key} was written by operation {header.operation_uid}, not by this one"
+        raise Permanent("VerificationFailed", message)
     return contents
 
 
-def check_descriptor(store: ObjectStore, contents: NodeContents) -> None:
+def checked_descriptor(store: ObjectStore, contents: NodeContents, budget: Budget) -> NodeDescriptor:
     """Weaviate restores by the descriptor: it must be what was written, and name exactly the manifest's chunks."""
     backup_id, node = contents.header.backup_id, contents.header.node
     key = keys.node_descriptor(backup_id, node)
-    content = read_document(store, key)
-    if hashlib.sha256(content).hexdigest() != contents.header.descriptor.sha256:
-        raise Permanent("VerificationFailed", f"{key} is not what was written (SHA-256 differs)")
-    descriptor = parse_node_descriptor(content, key=key)
+    try:
+        descriptor = read_long_descriptor(store, key, expected=contents.header.descriptor, budget=budget).descriptor
+    except Permanent as error:
+        if error.reason != "BackupDamaged":
+            raise
+        raise Permanent("VerificationFailed", error.message) from error
     if chunk_keys(descriptor, backup_id, node) != contents.chunks.keys():
         raise Permanent("VerificationFailed", f"{key} names other chunks than the manifest of {node}")
+    return descriptor
 
 
 def _hash_all(workspace: Workspace, store: ObjectStore, chunks: dict[str, tuple[int, str]], meter: Meter) -> None:

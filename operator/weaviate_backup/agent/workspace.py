@@ -40,6 +40,7 @@ from weaviate_backup.weaviate.shard_source import ShardSource
 SIGNING_KEY = "key"
 """Name of the one file in the directory of the signing key."""
 FROZEN = "frozen"
+DOCUMENTS = "documents"
 SCHEMA = "schema"
 RESTORE = "restore"
 LATE = "late"

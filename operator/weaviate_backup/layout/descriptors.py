@@ -6,8 +6,9 @@ themselves and hold 64-bit numbers, so they are carried as bytes and never pass 
 """
 
 import base64
+from collections.abc import Collection, Iterable, Iterator
 from datetime import UTC, datetime
-from typing import Annotated
+from typing import Annotated, Self
 
 from pydantic import (
     AfterValidator,
@@ -17,6 +18,7 @@ from pydantic import (
     ConfigDict,
     Field,
     PlainSerializer,
+    PrivateAttr,
     ValidationError,
 )
 
@@ -142,6 +144,19 @@ class ClassDescriptor(Descriptor):
     """Number of the chunk -> names of the shards in it; only the numbers matter to a server."""
     pre_compression_size_bytes: Annotated[Size, Field(alias="preCompressionSizeBytes")] = 0
 
+    _shard_names: frozenset[str] | None = PrivateAttr(None)
+
+    @property
+    def shard_names(self) -> Collection[str]:
+        """Of the shards that the node holds, whether they are described or only named."""
+        return {shard.name for shard in self.shards} if self._shard_names is None else self._shard_names
+
+    def with_shards_named(self, names: Iterable[str]) -> Self:
+        """The same of a collection whose shards were not read with all that is said of them."""
+        named = self.model_copy()
+        named._shard_names = frozenset(names)
+        return named
+
     @property
     def chunk_numbers(self) -> tuple[int, ...]:
         return tuple(sorted(int(number) for number in self.chunks))
@@ -208,6 +223,31 @@ def encode(descriptor: Descriptor) -> bytes:
     return descriptor.model_dump_json(by_alias=True).encode()
 
 
+def encode_in_pieces(
+    head: NodeDescriptor, classes: Iterable[tuple[ClassDescriptor, Iterable[ShardDescriptor]]]
+) -> Iterator[bytes]:
+    """`encode` of the node with those collections, and of each with those shards, as they come: a node may have
+    millions of files, and none of this is held whole. Neither `head` nor the collections have any themselves."""
+    before, after = encode(head).split(b'"classes":[]', 1)
+    yield before + b'"classes":['
+    separator = b""
+    for collection, shards in classes:
+        yield separator
+        yield from _class_in_pieces(collection, shards)
+        separator = b","
+    yield b"]" + after
+
+
+def _class_in_pieces(collection: ClassDescriptor, shards: Iterable[ShardDescriptor]) -> Iterator[bytes]:
+    before, after = encode(collection).split(b'"shards":[]', 1)  # names alone come before it
+    yield before + b'"shards":['
+    separator = b""
+    for shard in shards:
+        yield separator + encode(shard)
+        separator = b","
+    yield b"]" + after
+
+
 def chunk_keys(descriptor: NodeDescriptor, backup_id: str, node: str) -> set[str]:
     """Of every chunk that the node's descriptor names."""
     return {
@@ -220,7 +260,7 @@ def parse_node_descriptor(content: bytes, *, key: str) -> NodeDescriptor:
     try:
         return NodeDescriptor.model_validate_json(content)
     except ValidationError as error:
-        raise _unreadable(key, error) from error
+        raise unreadable(key, error) from error
 
 
 def parse_backup_config(content: bytes, *, key: str) -> BackupConfig:
@@ -228,10 +268,11 @@ def parse_backup_config(content: bytes, *, key: str) -> BackupConfig:
     try:
         return BackupConfig.model_validate_json(content)
     except ValidationError as error:
-        raise _unreadable(key, error) from error
+        raise unreadable(key, error) from error
 
 
-def _unreadable(key: str, error: ValidationError) -> Permanent:
+def unreadable(key: str, error: ValidationError) -> Permanent:
+    """What is said of a descriptor that is none."""
     first = error.errors(include_url=False, include_input=False)[0]
     where = excerpt(".".join(str(part) for part in first["loc"]), 120)
     return Permanent("HostileBackup", f"{key} is no descriptor of Weaviate: {where}: {excerpt(first['msg'], 120)}")

@@ -8,7 +8,7 @@ small JSON document. Stock Weaviate ignores both. Formats carry a version; a rea
 import hashlib
 import io
 import json
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
 from typing import Annotated, BinaryIO, Literal, cast
 
@@ -157,16 +157,21 @@ class BackupManifest(Document):
         return ours == (config.id, config.leader, config.server_version, set(config.nodes), set(config.collections))
 
 
-_Line = TypeAdapter[NodeHeader | ShardRecord | ChunkLine](
-    Annotated[NodeHeader | ShardRecord | ChunkLine, Field(discriminator="kind")]
-)
+Line = NodeHeader | ShardRecord | ChunkLine
+_Line = TypeAdapter[Line](Annotated[NodeHeader | ShardRecord | ChunkLine, Field(discriminator="kind")])
 
 
 def encode_node_manifest(manifest: NodeManifest) -> bytes:
     """As it is stored; the same value always gives the same bytes."""
+    return b"".join(encode_lines((manifest.header, *manifest.shards, *manifest.chunks)))
+
+
+def encode_lines(lines: Iterable[Line]) -> Iterator[bytes]:
+    """A node's manifest as it is stored, from its lines as they come, the header first."""
     compressor = zstandard.ZstdCompressor(level=MANIFEST_EFFORT, write_content_size=False).compressobj()
-    pieces = [compressor.compress(block) for block in gathered(_lines(manifest))]
-    return b"".join((*pieces, compressor.flush()))
+    for block in gathered(line.model_dump_json().encode() + b"\n" for line in lines):
+        yield compressor.compress(block)
+    yield compressor.flush()
 
 
 def decode_node_manifest(content: bytes, *, key: str) -> NodeManifest:
@@ -186,9 +191,7 @@ def decode_node_manifest(content: bytes, *, key: str) -> NodeManifest:
     return NodeManifest(header, tuple(shards), tuple(chunks))
 
 
-def read_node_manifest(
-    stream: BinaryIO, *, key: str, line_bounds: JsonBounds = LINE_BOUNDS
-) -> Iterator[NodeHeader | ShardRecord | ChunkLine]:
+def read_node_manifest(stream: BinaryIO, *, key: str, line_bounds: JsonBounds = LINE_BOUNDS) -> Iterator[Line]:
     """Line by line, the header first, in memory bounded by one line, which is bounded itself.
 
     Raises `HostileBackup` or `FormatTooNew`, and `DocumentTooLarge`, naming the object.
@@ -243,8 +246,3 @@ def _check_version(version: int, key: str) -> None:
             "FormatTooNew",
             f"{key} has format {version}, this version reads up to {FORMAT_VERSION}; update the operator",
         )
-
-
-def _lines(manifest: NodeManifest) -> Iterator[bytes]:
-    for line in (manifest.header, *manifest.shards, *manifest.chunks):
-        yield line.model_dump_json().encode() + b"\n"

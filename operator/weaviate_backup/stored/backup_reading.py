@@ -7,8 +7,7 @@ descriptor and of every node's manifest, that names the hash of the node's descr
 
 import contextlib
 import hashlib
-import io
-from collections.abc import Iterable, Iterator
+from collections.abc import Collection, Iterator, Mapping
 from dataclasses import dataclass
 from functools import cached_property
 from typing import Any
@@ -29,16 +28,15 @@ from weaviate_backup.layout.keys import is_ours
 from weaviate_backup.layout.manifests import (
     BackupManifest,
     ChunkLine,
-    NodeHeader,
-    ShardRecord,
+    StoredDocument,
     decode_backup_manifest,
-    read_node_manifest,
 )
 from weaviate_backup.layout.plain_names import plain
 from weaviate_backup.layout.sharding_state import as_cut, nodes_of, refuse_odd_names
 from weaviate_backup.storage.object_store import ObjectStore
+from weaviate_backup.stored.long_descriptor import read_long_descriptor
+from weaviate_backup.stored.node_manifest import ManifestReader, NodeContents
 from weaviate_backup.stored.storing import Budget, find_document, prefix_of, read_document
-from weaviate_backup.weaviate.late_writes import LATE_WRITES
 
 Json = dict[str, Any]
 
@@ -60,6 +58,8 @@ class BackupReader:
         self._store = store
         self.backup_id = backup_id
         self._descriptors: dict[str, NodeDescriptor] = {}
+        self._late: dict[str, Mapping[str, Collection[str]]] = {}
+        self._contents: dict[str, NodeContents] = {}
         self._budget = Budget()
         self._digests: dict[str, str] = {}
         """Of the documents that were read: key -> SHA-256."""
@@ -163,35 +163,51 @@ class BackupReader:
         return next(iter(sorted(self.config.nodes)), "")
 
     def descriptor(self, node: str) -> NodeDescriptor:
-        """What a node holds; checked against its manifest when there is one."""
+        """What a node holds; checked against its manifest when there is one, and then without the names of files."""
         if node not in self._descriptors:
             key = keys.node_descriptor(self.backup_id, node)
             try:
-                content = self._read(key)
+                self._descriptors[node] = self._read_descriptor(node, key)
             except ObjectNotFound as error:
                 reason = "BackupIncomplete" if self.manifest is None else "BackupDamaged"
                 raise Permanent(reason, f"{key} is missing, node {node} cannot be restored") from error
-            self._budget.take(content, what=key)
-            if self.manifest is not None:
-                header = next(self.manifest_lines(node))
-                assert isinstance(header, NodeHeader)
-                _check_hash(key, content, header.descriptor.sha256)
-            self._descriptors[node] = parse_node_descriptor(content, key=key)
         return self._descriptors[node]
 
-    def manifest_lines(self, node: str) -> Iterator[NodeHeader | ShardRecord | ChunkLine]:
-        """A node's manifest, header first, once its hash is the one that the backup's manifest names."""
+    def _read_descriptor(self, node: str, key: str) -> NodeDescriptor:
+        if self.manifest is not None:
+            expected = self.contents(node).header.descriptor
+            long = read_long_descriptor(self._store, key, expected=expected, budget=self._budget)
+            self._late[node] = long.late
+            return long.descriptor
+        content = self._read(key)
+        self._budget.take(content, what=key)
+        return parse_node_descriptor(content, key=key)
+
+    def contents(self, node: str) -> NodeContents:
+        """What a node's manifest says in short, once its hash is the one that the backup's manifest names."""
+        if node not in self._contents:
+            reader, expected = self._manifest_of(node)
+            with _judged(reader, expected):
+                found = reader.contents()
+            self._contents[node] = found
+        return self._contents[node]
+
+    def chunk_lines(self, node: str) -> Iterator[ChunkLine]:
+        """Of every chunk of a node, with its files. The hash is compared again when all were read: until then they are
+        what the store says this time, and it may say otherwise than before (`BackupDamaged`)."""
+        self.contents(node)
+        reader, expected = self._manifest_of(node)
+        with _judged(reader, expected):
+            for line in reader.lines():
+                if isinstance(line, ChunkLine):
+                    yield line
+
+    def _manifest_of(self, node: str) -> tuple[ManifestReader, StoredDocument]:
         assert self.manifest is not None
-        key = keys.node_manifest(self.backup_id, node)
         entry = self.manifest.nodes.get(node)
         if entry is None:
             raise Permanent("BackupIncomplete", f"the manifest of backup {self.backup_id!r} has no node {node}")
-        try:
-            content = self._read(key)
-        except ObjectNotFound as error:
-            raise Permanent("BackupDamaged", f"{key} is missing") from error
-        _check_hash(key, content, entry.manifest.sha256)
-        return read_node_manifest(io.BytesIO(content), key=key, line_bounds=document_bounds())
+        return ManifestReader(self._store, self.backup_id, node), entry.manifest
 
     def class_descriptor(self, node: str, collection: str) -> ClassDescriptor:
         found = self.descriptor(node).collection(collection)
@@ -210,9 +226,9 @@ class BackupReader:
         refuse_odd_names(state, f"the sharding state of {collection}")
         if self.manifest is not None and state.get("partitioningEnabled"):
             parts = self._parts(collection)
-            held = {node: {shard.name for shard in part.shards} for node, part in parts.items()}
+            held = {node: part.shard_names for node, part in parts.items()}
             seen = {node: _statuses_of_own(part, node) for node, part in parts.items()}
-            state = as_cut(state, held, seen, written_late=_written_late(parts.values()))
+            state = as_cut(state, held, seen, written_late=self._written_late(collection))
         return RestoredClass(
             name=collection,
             class_json=_json_object(descriptor.class_json, CLASS, f"the schema of {collection}"),
@@ -225,18 +241,16 @@ class BackupReader:
         found = {node: self.descriptor(node).collection(collection) for node in self.config.nodes}
         return {node: each for node, each in found.items() if each is not None}
 
+    def _written_late(self, collection: str) -> set[str]:
+        """Shards that were written to while they were cut, on any node."""
+        return {shard for late in self._late.values() for shard in late.get(collection, ())}
+
 
 def _statuses_of_own(part: ClassDescriptor, node: str) -> dict[str, str]:
     """Of the tenants that a node has by its own descriptor."""
     own = _json_object(part.sharding_state, SHARDING_STATE, f"the sharding state of {part.name} on {node}")
     physical = own.get("physical") or {}
     return {name: str(shard.get("status", "")) for name, shard in physical.items() if node in nodes_of(shard)}
-
-
-def _written_late(parts: Iterable[ClassDescriptor]) -> set[str]:
-    """Shards that were written to while they were cut."""
-    shards = [shard for part in parts for shard in part.shards]
-    return {shard.name for shard in shards if any(path.endswith(f"/{LATE_WRITES}") for path in shard.files)}
 
 
 def aliases_of(descriptor: ClassDescriptor) -> list[str]:
@@ -262,9 +276,22 @@ def is_own_manifest(store: ObjectStore, key: str, operation_uid: str) -> bool:
         return False
 
 
-def _check_hash(key: str, content: bytes, expected: str) -> None:
-    if hashlib.sha256(content).hexdigest() != expected:
-        raise Permanent("BackupDamaged", f"{key} is not what was written (SHA-256 differs)")
+@contextlib.contextmanager
+def _judged(reader: ManifestReader, expected: StoredDocument) -> Iterator[None]:
+    """While its lines are read: whatever they are, they must be those that were written."""
+    refused: Permanent | None = None
+    try:
+        yield
+    except ObjectNotFound as error:
+        raise Permanent("BackupDamaged", f"{reader.key} is missing") from error
+    except Permanent as error:
+        if reader.document is None:
+            raise
+        refused = error
+    if reader.document != expected:
+        raise Permanent("BackupDamaged", f"{reader.key} is not what was written (SHA-256 differs)") from refused
+    if refused is not None:
+        raise refused
 
 
 def _json_object(content: bytes, shape: Shape, what: str) -> Json:

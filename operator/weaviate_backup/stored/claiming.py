@@ -13,7 +13,15 @@ from weaviate_backup.errors import ObjectExists, ObjectNotFound, Permanent, Tran
 from weaviate_backup.layout import keys
 from weaviate_backup.layout.claims import BOUNDS, Claim, decode_claim, encode_claim
 from weaviate_backup.storage.object_store import MakeBlocks, ObjectInfo, ObjectStore
-from weaviate_backup.stored.storing import is_committed, prefix_of, read_document, read_small, refuse_committed
+from weaviate_backup.stored.meter import Meter
+from weaviate_backup.stored.storing import (
+    Document,
+    hash_object,
+    is_committed,
+    prefix_of,
+    read_small,
+    refuse_committed,
+)
 
 ROUNDS = 5
 """A claim that comes and goes under our eyes is another operation's that ends."""
@@ -76,13 +84,13 @@ class ClaimedPlace:
         if owner.operation_uid != self.claim.operation_uid:
             raise self._taken(owner)
 
-    def put_exactly(self, key: str, content: bytes) -> None:
+    def put_exactly(self, key: str, document: Document) -> None:
         """Store a document; one that is there with the same bytes is success, one of an earlier attempt is replaced."""
         try:
-            self.store.put(key, lambda: iter((content,)), if_absent=True)
+            self.store.put(key, document.make_blocks, if_absent=True, at_most_bytes=document.size_bytes)
         except ObjectExists:
-            if read_document(self.store, key) != content:
-                self.replace(key, lambda: iter((content,)))
+            if hash_object(self.store, key, Meter()) != (document.size_bytes, document.sha256):
+                self.replace(key, document.make_blocks, at_most_bytes=document.size_bytes)
 
     def replace(self, key: str, make_blocks: MakeBlocks, *, at_most_bytes: int | None = None) -> None:
         """Put an object in the place of one that an earlier attempt of this operation left."""

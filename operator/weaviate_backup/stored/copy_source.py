@@ -12,7 +12,6 @@ from weaviate_backup.layout import keys
 from weaviate_backup.layout.acceptance import judge_base, judge_config, judge_node
 from weaviate_backup.layout.descriptors import SUCCESS, chunk_keys
 from weaviate_backup.layout.integrity import Finding, summarize
-from weaviate_backup.layout.manifests import ChunkLine, NodeHeader
 from weaviate_backup.storage.object_store import ObjectStore
 from weaviate_backup.stored.backup_reading import BackupReader
 from weaviate_backup.stored.storing import prefix_of, read_document, sizes_of
@@ -83,13 +82,10 @@ def _written(store: ObjectStore, reader: BackupReader) -> dict[str, tuple[int, s
         written[keys.manifest_signature(backup_id)] = (len(signature), hashlib.sha256(signature).hexdigest())
     for node, entry in reader.manifest.nodes.items():
         written[keys.node_manifest(backup_id, node)] = (entry.manifest.size_bytes, entry.manifest.sha256)
-        for line in reader.manifest_lines(node):
-            if isinstance(line, NodeHeader):
-                descriptor = line.descriptor
-                written[keys.node_descriptor(backup_id, node)] = (descriptor.size_bytes, descriptor.sha256)
-            elif isinstance(line, ChunkLine):
-                chunk = keys.chunk(backup_id, node, line.collection, line.number)
-                written[chunk] = (line.size_bytes, line.sha256)
+        contents = reader.contents(node)
+        descriptor = contents.header.descriptor
+        written[keys.node_descriptor(backup_id, node)] = (descriptor.size_bytes, descriptor.sha256)
+        written |= contents.chunks
     return written
 
 

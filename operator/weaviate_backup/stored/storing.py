@@ -3,19 +3,35 @@
 import hashlib
 import logging
 from collections.abc import Iterable, Iterator
+from dataclasses import dataclass
 from datetime import datetime, timedelta
+from typing import Self
 
 from weaviate_backup.answers import document_bounds
 from weaviate_backup.errors import BackupError, ObjectNotFound, Permanent
 from weaviate_backup.layout import keys
 from weaviate_backup.layout.json_bounds import BeyondBounds, JsonBounds, TooDeep, values_in
-from weaviate_backup.storage.object_store import ObjectStore, exists
+from weaviate_backup.storage.object_store import MakeBlocks, ObjectStore, exists
 from weaviate_backup.stored.meter import Meter
 
 log = logging.getLogger(__name__)
 READ_BLOCK_BYTES = 1 << 20
 PACKED = ".zst"
 """Such documents are unpacked and bounded line by line."""
+
+
+@dataclass(frozen=True)
+class Document:
+    """What is to be stored, and how it is told from anything else."""
+
+    make_blocks: MakeBlocks
+    size_bytes: int
+    sha256: str
+
+    @classmethod
+    def of(cls, content: bytes) -> Self:
+        """One that memory holds."""
+        return cls(lambda: iter((content,)), len(content), hashlib.sha256(content).hexdigest())
 
 
 def prefix_of(backup_id: str) -> str:
@@ -113,8 +129,12 @@ class Budget:
 
     def take(self, content: bytes, *, what: str) -> None:
         """Raises `DocumentTooLarge` once they are too much together."""
-        self._bytes -= len(content)
-        self._values -= values_in(content)
+        self.take_values(values_in(content), len(content), what=what)
+
+    def take_values(self, values: int, size_bytes: int, *, what: str) -> None:
+        """The same, of what is held of a document that is never held whole."""
+        self._bytes -= size_bytes
+        self._values -= values
         if self._bytes < 0 or self._values < 0:
             raise too_large(what, "together with the documents of other nodes")
 

@@ -212,6 +212,13 @@ def test_a_manifest_asks_for_no_more_window_than_the_limit() -> None:
         manifests.decode_node_manifest(packed(written, window_log=26), key="k")
 
 
+def test_a_format_that_nobody_will_ever_write_is_none() -> None:
+    written = b'{"kind":"node","format_version":' + b"1" * 4000 + b"}"
+    with pytest.raises(Permanent, match="HostileBackup: k is no manifest") as refused:
+        manifests.decode_node_manifest(packed(written), key="k")
+    assert len(refused.value.message) < 300
+
+
 def test_listing_findings_name_missing_wrong_and_foreign_objects() -> None:
     expected = integrity.expected_objects(node_manifest(), manifest_size_bytes=9)
     chunk = keys.chunk("b1", "n0", "Article", 1)

@@ -23,6 +23,7 @@ from weaviate_backup.layout.json_bounds import BeyondBounds, JsonBounds, TooDeep
 from weaviate_backup.layout.plain_names import Name
 
 FORMAT_VERSION = 1
+FormatVersion = Annotated[int, Field(ge=1, le=1 << 20)]
 MANIFEST_EFFORT = 3
 LINE_BOUNDS = JsonBounds(64 << 20, 1_500_000)
 """A line tells of a chunk: of 128 MiB, that is 300,000 files at most."""
@@ -47,7 +48,7 @@ class NodeHeader(Document):
     """The first line. `descriptor` is the node's `backup.json`. Offloaded tenants are not covered by the backup."""
 
     kind: Literal["node"] = "node"
-    format_version: int = FORMAT_VERSION
+    format_version: FormatVersion = FORMAT_VERSION
     operation_uid: str
     tool_version: str
     backup_id: str
@@ -133,7 +134,7 @@ class BackupManifest(Document):
     """
 
     kind: Literal["backup"] = "backup"
-    format_version: int = FORMAT_VERSION
+    format_version: FormatVersion = FORMAT_VERSION
     operation_uid: str
     tool_version: str
     backup_id: str

@@ -267,3 +267,11 @@ def test_after_a_completed_operation_agents_let_go_before_they_are_removed(phase
     after = decide(phase, let_go)
     assert {node.phase for node in after.state.nodes} == {NodePhase.RELEASED}
     assert not any(isinstance(each, TakeStep) for each in after.commands)
+    unplanned = decide(phase, at_work(Step.VERIFY), planned=False)
+    assert not any(isinstance(each, TakeStep) for each in unplanned.commands), "they were removed once, keys and all"
+
+
+@pytest.mark.parametrize("phase", [BackupPhase.FAILED, RestorePhase.FAILED, BackupPhase.CANCELED])
+def test_who_has_let_go_before_the_end_is_not_asked_again(phase: BackupPhase | RestorePhase) -> None:
+    ended = decide(phase, at_work(Step.FREEZE))
+    assert not any(isinstance(each, TakeStep) for each in ended.commands)

@@ -6,7 +6,7 @@ from typing import Any
 
 import pytest
 
-from weaviate_backup.layout.definitions import contradiction
+from weaviate_backup.layout.definitions import contradiction, other_shards
 
 BEFORE: dict[str, Any] = {
     "class": "Things",
@@ -68,3 +68,19 @@ def test_what_no_update_changes_tells_another_collection(change: str) -> None:
 
 def test_a_definition_with_nothing_set_is_compared() -> None:
     assert contradiction({"class": "Things", "vectorConfig": None, "properties": None}, {"class": "Things"}) is None
+
+
+@pytest.mark.parametrize(
+    ("before", "after", "said"),
+    [
+        ({"physical": {"a": {}, "b": {}}}, {"physical": {"a": {}, "b": {}}}, None),
+        ({"physical": {"a": {}}}, {"physical": {"a": {}, "b": {}}}, None),
+        ({"physical": {"a": {}, "b": {}}}, {"physical": {"b": {}}}, "shard a is no longer one of it"),
+        ({"physical": {"a": {}}}, {}, "shard a is no longer one of it"),
+        ({}, {"physical": {"a": {}}}, None),
+        ({"partitioningEnabled": True, "physical": {"a": {}}}, {"physical": {}}, None),
+        ({"physical": {"a": {}}}, {"partitioningEnabled": True, "physical": {}}, None),
+    ],
+)
+def test_only_tenants_come_and_go(before: dict[str, Any], after: dict[str, Any], said: str | None) -> None:
+    assert other_shards(before, after) == said

@@ -2,7 +2,15 @@
 
 from typing import Any
 
-from weaviate_backup.layout.sharding_state import nodes_of, with_active, without_tenants_held_nowhere
+import pytest
+
+from weaviate_backup.errors import Permanent
+from weaviate_backup.layout.sharding_state import (
+    nodes_of,
+    refuse_odd_names,
+    with_active,
+    without_tenants_held_nowhere,
+)
 
 
 def test_only_tenants_that_all_their_nodes_miss_are_left_out() -> None:
@@ -38,3 +46,28 @@ def test_only_inactive_tenants_become_active() -> None:
         "FROZEN": "FROZEN",
     }
     assert with_active(state, set()) == state
+
+
+@pytest.mark.parametrize(
+    ("state", "said"),
+    [
+        ({"physical": {"../s": {}}}, "'../s' is no name"),
+        ({"physical": {"s": {"belongsToNodes": ["n0", "a/b"]}}}, "'a/b' is no name"),
+        ({"physical": {"s": {"belongsToNode": ".."}}}, "'..' is no name"),
+        ({"physical": {"s": {"name": "t"}}}, "shard 's' is named 't' inside"),
+        ({"virtual": [{"name": "v"}, {"name": "../v"}]}, "'../v' is no name"),
+        ({"virtual": [{"assignedToPhysical": "a\\b"}]}, "is no name"),
+        ({"physical": {"s": 5}}, "int"),
+    ],
+)
+def test_a_name_that_leads_elsewhere_is_refused_wherever_it_stands(state: dict[str, Any], said: str) -> None:
+    refuse_odd_names({"physical": {"s": {"name": "s", "belongsToNodes": ["n"]}}, "virtual": [{"name": "v"}]}, "it")
+    refuse_odd_names({"physical": None, "virtual": None}, "it")
+    with pytest.raises(Permanent, match="HostileBackup: it: ") as refused:
+        refuse_odd_names(state, "it")
+    assert said in refused.value.message
+
+
+def test_states_without_shards_stay_as_they_are() -> None:
+    assert without_tenants_held_nowhere({"indexID": "A", "physical": None}, {}) == {"indexID": "A", "physical": {}}
+    assert with_active({"physical": None}, {"s"}) == {"physical": {}}

@@ -16,12 +16,12 @@ from tests.mutation.trials import Laboratory, Outcome, Verdict, copied
 TREE = Path(__file__).resolve().parents[2]
 SUITES = {
     "core": ("core", "layout", "stored"),
-    "layout": ("layout", "stored"),
+    "layout": ("layout", "stored", "answers"),
     "stored": ("stored",),
     "storage": ("storage", "stored"),
     "agent": ("agent", "layout"),
 }
-"""Which tests must notice a fault, by the part that has it: the fast ones. Formats need no agent to be found wrong."""
+"""Which tests must notice a fault, by the part that has it: the fast ones. Formats need no agent to be found wrong; `answers` is about bounds."""
 RATE = 0.95
 """Of the mutants that change anything, this part is to be noticed."""
 

@@ -21,7 +21,7 @@ SUITES = {
     "storage": ("storage", "stored"),
     "agent": ("agent", "layout"),
 }
-"""Which tests must notice a fault, by the part that has it: the fast ones. Formats need no agent to be found wrong; `answers` is about bounds."""
+"""Which tests must notice a fault, by the part that has it: the fast ones. `answers` has those of bounds of JSON."""
 RATE = 0.95
 """Of the mutants that change anything, this part is to be noticed."""
 

@@ -16,6 +16,7 @@ from pathlib import Path
 from types import FrameType
 
 import coverage
+import hypothesis
 import pytest
 
 MEMORY_BYTES = 6 << 30
@@ -27,6 +28,11 @@ _failed: set[str] = set()
 
 
 def pytest_configure() -> None:
+    """The same examples every time, however long they take: a fault is to be found by what it does."""
+    hypothesis.settings.register_profile(
+        "mutation", deadline=None, derandomize=True, database=None, suppress_health_check=list(hypothesis.HealthCheck)
+    )
+    hypothesis.settings.load_profile("mutation")
     resource.setrlimit(resource.RLIMIT_DATA, (MEMORY_BYTES, MEMORY_BYTES))
 
 

@@ -17,8 +17,6 @@ import coverage
 from tests.mutation import plugin
 
 PACKAGE = Path("operator", "weaviate_backup")
-SLOWER = 4
-"""How much longer a recorded test may take, since coverage slows down what it looks at."""
 
 
 @dataclass
@@ -51,7 +49,7 @@ def recorded(tree: Path, copy: Path, suites: Iterable[str], *, patience_seconds:
     if missing:
         print(f"recording which lines {len(missing)} files of tests run", file=sys.stderr, flush=True)
         records.mkdir(parents=True, exist_ok=True)
-        found = _run(copy, missing, patience_seconds * SLOWER)
+        found = _run(copy, missing, patience_seconds)
         for path in missing:
             partial = places[path].with_suffix(f".{os.getpid()}")
             partial.write_text(json.dumps(_part(found, path)))

@@ -5,6 +5,7 @@ The tree itself is only read. Each job has a copy of its own; whatever happens, 
 
 import multiprocessing
 import os
+import resource
 import shutil
 import signal
 import subprocess
@@ -26,6 +27,7 @@ from tests.mutation.recording import Record, environment, pytest_arguments
 
 NOT_COPIED = shutil.ignore_patterns(".git", ".*_cache", "__pycache__", ".hypothesis", ".venv", "build", "dist")
 GRACE_SECONDS = 20
+WAITING_FACTOR = 5
 
 
 class Outcome(StrEnum):
@@ -92,30 +94,34 @@ class Laboratory:
         expected = sum(min(self.record.seconds[name], self.patience_seconds) for name in tests)
         (copy / mutant.path).write_text(mutant.applied(source))
         try:
-            outcome, by = self._run(copy, tests, 3 * expected + GRACE_SECONDS)
+            outcome, by = self._run(copy, tests, limit_seconds=int(3 * expected) + GRACE_SECONDS)
         finally:
             (copy / mutant.path).write_text(source)
         return Verdict(mutant, outcome, by or f"{len(tests)} tests pass")
 
-    def _run(self, copy: Path, tests: list[str], limit_seconds: float) -> tuple[Outcome, str]:
+    def _run(self, copy: Path, tests: list[str], *, limit_seconds: int) -> tuple[Outcome, str]:
+        """The limit counts what it does, not how busy the machine is; who waits for ever is ended later."""
         choice, output = copy / ".choice", copy / ".output"
         choice.write_text("\n".join(tests))
         files = sorted({name.partition("::")[0] for name in tests})
         variables = environment(copy, self.patience_seconds) | {plugin.CHOICE: str(choice)}
-        arguments = (copy, output, variables, pytest_arguments("--exitfirst", *files))
+        arguments = (copy, output, variables, pytest_arguments("--exitfirst", *files), limit_seconds)
         process = self._nursery.Process(target=_in_a_child, args=arguments)
         process.start()
-        process.join(limit_seconds)
+        process.join(WAITING_FACTOR * limit_seconds)
         if process.exitcode is None:
             _end(process)
-            return Outcome.TIMED_OUT, f"after {limit_seconds:.0f} s"
+            return Outcome.TIMED_OUT, f"after {WAITING_FACTOR * limit_seconds} s"
+        if process.exitcode == -signal.SIGXCPU:
+            return Outcome.TIMED_OUT, f"after {limit_seconds} s of the processor"
         if process.exitcode == 0:
             return Outcome.SURVIVED, ""
         return Outcome.KILLED, _first_failure(output.read_text())
 
 
-def _in_a_child(copy: Path, output: Path, variables: dict[str, str], arguments: list[str]) -> None:
+def _in_a_child(copy: Path, output: Path, variables: dict[str, str], arguments: list[str], limit_seconds: int) -> None:
     """Pytest in a process that has the libraries already, and nothing of the product or its tests."""
+    resource.setrlimit(resource.RLIMIT_CPU, (limit_seconds, limit_seconds + GRACE_SECONDS))
     with output.open("wb") as file:
         os.dup2(file.fileno(), 1)
         os.dup2(file.fileno(), 2)

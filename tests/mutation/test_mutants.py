@@ -54,7 +54,7 @@ def tree(tmp_path: Path) -> Path:
 def mutants(tree: Path, *arguments: str) -> subprocess.CompletedProcess[str]:
     command = [sys.executable, "-m", "tests.mutation", "--tree", str(tree), "core", *arguments]
     variables = os.environ | {"XDG_CACHE_HOME": str(tree.parent / "cache")}
-    return subprocess.run(command, cwd=TOP, env=variables, capture_output=True, text=True, check=False, timeout=300)
+    return subprocess.run(command, cwd=TOP, env=variables, capture_output=True, text=True, check=False)
 
 
 def test_what_is_noticed_is_told_from_what_is_not(tree: Path) -> None:

@@ -99,7 +99,7 @@ def pytest_sessionfinish() -> None:
 def _libraries() -> list[str]:
     """What others wrote and the tests import, whoever imports it first before it: some modules bear no other order."""
     here = str(Path.cwd())
-    ours = ("_", "weaviate_backup", "tests", "e2e", "coverage")
+    ours = ("__main__", "weaviate_backup", "tests", "e2e", "coverage")
     return [
         name
         for name, module in sys.modules.items()

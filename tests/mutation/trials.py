@@ -28,6 +28,8 @@ from tests.mutation.recording import Record, environment, pytest_arguments
 NOT_COPIED = shutil.ignore_patterns(".git", ".*_cache", "__pycache__", ".hypothesis", ".venv", "build", "dist")
 GRACE_SECONDS = 20
 WAITING_FACTOR = 5
+CONTROLS = 20
+OUTPUT = ".output"
 
 
 class Outcome(StrEnum):
@@ -76,6 +78,13 @@ class Laboratory:
         for number in range(1, jobs):
             copies.put(Path(shutil.copytree(self.copy, f"{self.copy}-{number}", symlinks=True)))
 
+        quick = sorted({test for tests in tests_of.values() for test in tests}, key=self.record.seconds.__getitem__)
+        if (
+            quick
+            and self._run(self.copy, quick[:CONTROLS], limit_seconds=10 * GRACE_SECONDS)[0] is not Outcome.SURVIVED
+        ):
+            raise SystemExit(f"tests fail without any mutant:\n{(self.copy / OUTPUT).read_text()}")
+
         def one(mutant: Mutant) -> Verdict:
             copy = copies.get()
             try:
@@ -101,7 +110,7 @@ class Laboratory:
 
     def _run(self, copy: Path, tests: list[str], *, limit_seconds: int) -> tuple[Outcome, str]:
         """The limit counts what it does, not how busy the machine is; who waits for ever is ended later."""
-        choice, output = copy / ".choice", copy / ".output"
+        choice, output = copy / ".choice", copy / OUTPUT
         choice.write_text("\n".join(tests))
         files = sorted({name.partition("::")[0] for name in tests})
         variables = environment(copy, self.patience_seconds) | {plugin.CHOICE: str(choice)}

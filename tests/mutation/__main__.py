@@ -37,7 +37,7 @@ def main() -> int:
         possible = [mutant for path, source in sources.items() for mutant in mutants_of(path, source)]
         stale += judged.stale(possible, paths)
         picked = [mutant for mutant in possible if arguments.only in mutant.before]
-        picked = _sample(picked, random.Random(f"{arguments.seed} {part}"), arguments.count)
+        picked = sampled(picked, random.Random(f"{arguments.seed} {part}"), arguments.count)
         verdicts[part] = []
         for verdict in _verdicts(tree, part, picked, judged, arguments):
             verdicts[part].append(verdict)
@@ -81,7 +81,7 @@ def _parts(tree: Path, wanted: list[str]) -> dict[str, list[str]]:
     return files
 
 
-def _sample(possible: list[Mutant], chance: random.Random, count: int) -> list[Mutant]:
+def sampled(possible: list[Mutant], chance: random.Random, count: int) -> list[Mutant]:
     """At most one of each line, so that a line full of numbers weighs no more than another."""
     if not count:
         return possible

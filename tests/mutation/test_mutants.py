@@ -1,11 +1,13 @@
 """The command on a tree of two lines worth mutating: it tells what tests notice from what they do not."""
 
 import os
+import random
 import subprocess
 import sys
 from pathlib import Path
 
 import pytest
+from tests.mutation.__main__ import sampled
 from tests.mutation.mutators import mutants_of
 
 TOP = Path(__file__).resolve().parents[2]
@@ -72,22 +74,26 @@ def test_what_is_noticed_is_told_from_what_is_not(tree: Path) -> None:
 
 def test_judged_ones_count_for_nothing_and_stale_judgements_are_told(tree: Path) -> None:
     judgements = tree.parent / "judged.toml"
-    judgements.write_text(JUDGED)
-    only = ("--judged", str(judgements), "--only", "9", "--count", "0")
-    found = mutants(tree, *only)
+    judgements.write_text(JUDGED + JUDGED.replace('"8"', '"7"'))
+    found = mutants(tree, "--judged", str(judgements), "--only", "9", "--count", "0")
     assert "equivalent  core/thing.py:6  nobody has nine points" in found.stdout
-    assert "no longer there" not in found.stdout
-    judgements.write_text(JUDGED.replace('"8"', '"7"'))
-    found = mutants(tree, *only)
-    assert "judged, but no longer there: operator/weaviate_backup/core/thing.py | grade | 9 | 7" in found.stdout
+    stale = [line for line in found.stdout.splitlines() if line.startswith("judged, but no longer there")]
+    assert stale == ["judged, but no longer there: operator/weaviate_backup/core/thing.py | grade | 9 | 7"]
     assert found.returncode == 1
 
 
-def test_the_same_seed_picks_the_same(tree: Path) -> None:
+def test_what_no_test_runs_survives(tree: Path) -> None:
     (tree / "tests" / "core" / "test_thing.py").unlink()
-    once, again = (mutants(tree, "--seed", "3", "--count", "1").stdout for _ in range(2))
-    assert once == again
-    assert "survived" in once and "no test runs it" in once
+    found = mutants(tree, "--seed", "3", "--count", "1").stdout
+    assert "survived" in found and "no test runs it" in found
+
+
+def test_the_same_seed_picks_the_same_and_one_of_a_line_at_most() -> None:
+    possible = list(mutants_of("a.py", "x = a < b < c\n" * 30))
+    once, again, other = (sampled(possible, random.Random(seed), 9) for seed in ("3", "3", "4"))
+    assert once == again != other
+    assert len({mutant.line for mutant in once}) == 9
+    assert sampled(possible, random.Random("3"), 0) == possible
 
 
 @pytest.mark.parametrize(

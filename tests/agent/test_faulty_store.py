@@ -74,8 +74,9 @@ async def try_to_back_up(directory: Path, source: Source, store: Surroundings, b
                 break
             report = ended if runner is agent else report
         if failed is not None:
-            await agent.take(Step.DISCARD)
-            await agent.ended(Step.DISCARD)
+            for step in (Step.DISCARD, Step.VACATE):
+                await agent.take(step)
+                await agent.ended(step)
         await agent.step(Step.RELEASE)
     return failed
 

@@ -3,11 +3,15 @@
 from collections.abc import Iterator
 from typing import Any
 
+import hypothesis
 import pytest
 from tests.api_server import ApiServer
 from tests.workers import ByShare, order
 
 from weaviate_backup.api.crd import definitions
+
+hypothesis.settings.register_profile("tests", deadline=None)
+hypothesis.settings.load_profile("tests")  # on a busy machine a quick example takes 200 ms, too
 
 
 def pytest_addoption(parser: pytest.Parser) -> None:

@@ -1,8 +1,11 @@
 """COMMIT on its own: what makes a backup exist is ours, describes what lies there, and is the same when repeated."""
 
+import base64
 import hashlib
 import json
 import shutil
+from collections.abc import Callable, Mapping
+from dataclasses import replace
 from datetime import UTC, datetime
 from pathlib import Path
 
@@ -11,12 +14,13 @@ from tests.agent.foreign_backup import NODES, ForeignBackup, Json
 from tests.agent.small_restore import PLACE
 from tests.stored.own_backup import UID, own_backup
 
-from weaviate_backup.agent.commit import _commit
+from weaviate_backup.agent.commit import _commit, _without_vanished
 from weaviate_backup.agent.journal import Journal
 from weaviate_backup.agent.workspace import Workspace
 from weaviate_backup.api.location import LocationSpec
 from weaviate_backup.core.session import Committed, SessionOrder, StoreOrder
 from weaviate_backup.errors import Permanent
+from weaviate_backup.layout.manifests import NodeManifest, decode_node_manifest, encode_node_manifest
 from weaviate_backup.settings import AgentSettings
 from weaviate_backup.stored.backup_reading import BackupReader
 from weaviate_backup.stored.meter import Meter
@@ -28,15 +32,33 @@ STARTED = b'{"startedAt":"2026-01-01T00:00:00Z","id":"b","status":"STARTED","ver
 
 @pytest.fixture
 def uploaded(tmp_path: Path) -> ForeignBackup:
-    """All nodes have stored and verified their parts."""
-    backup = own_backup(tmp_path / "store", "b", files={})
+    return uploaded_with(tmp_path, lambda _: None)
+
+
+def uploaded_with(directory: Path, change: Callable[[ForeignBackup], None]) -> ForeignBackup:
+    """All nodes have stored and verified their parts, which `change` made a little different."""
+    backup = own_backup(directory / "store", "b", files={}, change=change)
     backup.remove(MARKER)
     backup.remove(MANIFEST)
     return backup
 
 
-def commit(backup: ForeignBackup, *, signing_key: bytes | None = None, verify: Json | None = None) -> Committed:
-    """By a store worker. With `verify` the location signs; `signing_key`: what its Secret holds, None: nothing."""
+def hashes_of(backup: ForeignBackup) -> dict[str, str]:
+    """Of the nodes' manifests, as they lie there."""
+    folder = backup.root / backup.backup_id
+    return {node: hashlib.sha256((folder / node / "manifest.json.zst").read_bytes()).hexdigest() for node in NODES}
+
+
+def commit(
+    backup: ForeignBackup,
+    *,
+    verified: Mapping[str, str] | None = None,
+    signing_key: bytes | None = None,
+    verify: Json | None = None,
+    meter: Meter | None = None,
+) -> Committed:
+    """By a store worker. `verified`: what was, if not all that lies there. With `verify` the location signs;
+    `signing_key`: what its Secret holds, None: nothing."""
     nowhere, signing = backup.root / "nowhere", backup.root.parent / "signing"
     place = PLACE
     if signing_key is not None or verify is not None:
@@ -62,9 +84,8 @@ def commit(backup: ForeignBackup, *, signing_key: bytes | None = None, verify: J
         ca_directory=nowhere,
         signing_directory=signing,
     )
-    folder = backup.root / backup.backup_id
-    verified = {node: hashlib.sha256((folder / node / "manifest.json.zst").read_bytes()).hexdigest() for node in NODES}
-    return _commit(Workspace(settings, order, Journal(None)), verified, Meter())
+    hashes = hashes_of(backup) if verified is None else verified
+    return _commit(Workspace(settings, order, Journal(None)), hashes, meter or Meter())
 
 
 def test_the_manifest_vouches_for_the_marker_and_its_digest_is_told(uploaded: ForeignBackup) -> None:
@@ -150,3 +171,163 @@ def test_a_time_that_is_not_of_the_operation_decides_nothing(uploaded: ForeignBa
     uploaded.change(MANIFEST, lambda it: it.update(completed_at=when))
     began_at = datetime.now(UTC)
     assert began_at <= commit(uploaded).completed_at <= datetime.now(UTC)
+
+
+def rewritten(backup: ForeignBackup, node: str, change: Callable[[NodeManifest], NodeManifest]) -> None:
+    key = f"{node}/manifest.json.zst"
+    content = (backup.root / backup.backup_id / key).read_bytes()
+    backup.put_bytes(key, encode_node_manifest(change(decode_node_manifest(content, key=key))))
+
+
+def refused(backup: ForeignBackup, said: str, *, verified: Mapping[str, str] | None = None) -> None:
+    with pytest.raises(Permanent, match=said):
+        commit(backup, verified=verified)
+    assert not (backup.root / "b" / MARKER).exists()
+    assert not (backup.root / "b" / MANIFEST).exists()
+
+
+def test_what_is_told_of_a_backup_is_what_lies_there(uploaded: ForeignBackup) -> None:
+    done = commit(uploaded)
+    objects = {path: path.stat().st_size for path in uploaded.root.rglob("*") if path.is_file()}
+    of_nodes = [size for path, size in objects.items() if path.parent.name != "b"]
+    assert (done.objects, done.bytes_stored) == (len(objects), sum(of_nodes))
+    manifest = uploaded.get(MANIFEST)
+    files = [content for node in NODES for content in uploaded.expected(node).values()]
+    assert done.bytes_total == manifest["source_bytes"] == sum(map(len, files))
+    assert manifest["objects"] == sum(each["objects"] for each in manifest["nodes"].values()) == len(of_nodes)
+    assert sum(each["stored_bytes"] for each in manifest["nodes"].values()) == manifest["stored_bytes"]
+
+
+def test_a_server_is_told_what_each_node_told(tmp_path: Path) -> None:
+    def change(backup: ForeignBackup) -> None:
+        for number, node in enumerate(NODES):
+            told = {"preCompressionSizeBytes": 40 + number, "startedAt": f"2026-05-0{2 - number}T10:00:00Z"}
+            backup.change(f"{node}/backup.json", lambda it, told=told: it.update(told))  # type: ignore[misc]
+
+    uploaded = uploaded_with(tmp_path, change)
+    commit(uploaded)
+    marker = uploaded.get(MARKER)
+    assert {node: each["preCompressionSizeBytes"] for node, each in marker["nodes"].items()} == {"n0": 40, "n1": 41}
+    assert marker["preCompressionSizeBytes"] == 81
+    assert {tuple(each["classes"]) for each in marker["nodes"].values()} == {("Article",)}
+    assert marker["startedAt"] == "2026-05-01T10:00:00Z", "the earliest of all"
+
+
+def test_tenants_that_are_offloaded_anywhere_are_told(uploaded: ForeignBackup) -> None:
+    for number, node in enumerate(NODES, start=2):
+        told = {"tenants_offloaded": number}
+        rewritten(uploaded, node, lambda it, told=told: replace(it, header=it.header.model_copy(update=told)))  # type: ignore[misc]
+    commit(uploaded)
+    assert uploaded.get(MANIFEST)["tenants_offloaded"] == 2 + 3
+
+
+def test_only_what_was_verified_is_made_a_backup(uploaded: ForeignBackup) -> None:
+    hashes = hashes_of(uploaded)
+    refused(uploaded, "InvalidRequest: commit needs the verified manifests' hashes", verified={})
+    said = "VerificationFailed: the manifest of n1 is not the one that was verified"
+    refused(uploaded, said, verified={**hashes, "n1": hashes["n0"]})
+    refused(uploaded, "VerificationFailed: .*b/n1/", verified={"n0": hashes["n0"]})
+
+
+@pytest.mark.parametrize(
+    ("name", "content", "said"),
+    [
+        ("n0/Article/chunk-1", b"shorter", "chunk-1"),
+        ("n0/Article/chunk-1", None, "chunk-1"),
+        ("n1/backup.json", b"{}", "backup.json"),
+        ("n1/manifest.json.zst", None, "n1/manifest.json.zst is missing"),
+    ],
+)
+def test_what_changed_since_it_was_verified_is_found(
+    uploaded: ForeignBackup, name: str, content: bytes | None, said: str
+) -> None:
+    hashes = hashes_of(uploaded)
+    if content is None:
+        uploaded.remove(name)
+    else:
+        uploaded.put_bytes(name, content)
+    refused(uploaded, f"VerificationFailed: .*{said}", verified=hashes)
+
+
+def test_a_servers_document_of_the_same_size_is_told_by_its_hash(uploaded: ForeignBackup) -> None:
+    content = (uploaded.root / "b/n1/backup.json").read_bytes()
+    uploaded.put_bytes("n1/backup.json", content.replace(b'"b"', b'"c"'))
+    refused(uploaded, r"VerificationFailed: b/n1/backup.json is not what was written \(SHA-256 differs\)")
+
+
+def test_a_shard_that_no_node_holds_is_missed(uploaded: ForeignBackup) -> None:
+    rewritten(uploaded, "n1", lambda it: replace(it, shards=()))
+    refused(uploaded, "VerificationFailed: Article/s1 belongs to node n1, whose backup does not hold it")
+
+
+def with_class(document: Json, **changes: object) -> None:
+    (collection,) = document["classes"]
+    collection.update(changes)
+
+
+def packed(document: Json) -> str:
+    return base64.b64encode(json.dumps(document).encode()).decode()
+
+
+@pytest.mark.parametrize(
+    ("changes", "said"),
+    [
+        (
+            {"name": "Book", "schema": packed({"class": "Book"})},
+            "VerificationFailed: no descriptor of n0, n1 names every",
+        ),
+        (
+            {"schema": packed({"class": "Article", "vectorIndexType": "flat"})},
+            "CollectionChanged: collection Article was deleted and made anew .*: on n0 and n1, vectorIndexType is",
+        ),
+    ],
+    ids=["a collection that only one node has", "two collections of one name"],
+)
+def test_nodes_that_saw_different_collections_make_no_backup(
+    tmp_path: Path, changes: dict[str, object], said: str
+) -> None:
+    def change(backup: ForeignBackup) -> None:
+        backup.change("n1/backup.json", lambda it: with_class(it, **changes))
+
+    refused(uploaded_with(tmp_path, change), said)
+
+
+def test_a_manifest_of_another_operation_is_never_written_over(uploaded: ForeignBackup) -> None:
+    commit(uploaded)
+    uploaded.remove(MARKER)
+    uploaded.change(MANIFEST, lambda it: it.update(operation_uid="another"))
+    before = (uploaded.root / "b" / MANIFEST).read_bytes()
+    with pytest.raises(Permanent, match=r"BackupExists: .* was made by another operation"):
+        commit(uploaded)
+    assert (uploaded.root / "b" / MANIFEST).read_bytes() == before
+    assert not (uploaded.root / "b" / MARKER).exists()
+
+
+def test_who_was_told_to_end_completes_nothing(uploaded: ForeignBackup) -> None:
+    meter = Meter()
+    meter.stop()
+    with pytest.raises(Permanent, match="StepCanceled"):
+        commit(uploaded, meter=meter)
+    assert not (uploaded.root / "b" / MANIFEST).exists()
+
+
+@pytest.mark.parametrize(
+    ("own", "left"),
+    [
+        ({"belongsToNodes": ["n0", "n1"], "status": "HOT"}, ["n0", "n1"]),
+        ({"belongsToNodes": ["n0", "n1"]}, ["n0", "n1"]),
+        ({"belongsToNodes": ["n0", "n1"], "status": "COLD"}, ["n0", "n1"]),
+        ({"belongsToNodes": ["n0", "n1"], "status": "FROZEN"}, ["n0"]),
+        ({"belongsToNodes": ["n0"], "status": "HOT"}, ["n0"]),
+        (None, ["n0"]),
+    ],
+    ids=["active", "without a word", "inactive", "offloaded", "moved away", "deleted"],
+)
+def test_tenants_that_vanished_before_a_nodes_own_cut_are_not_missed_there(own: Json | None, left: list[str]) -> None:
+    shared, alone, elsewhere = ({"belongsToNodes": nodes} for nodes in (["n0", "n1"], ["n1"], ["n0"]))
+    seen = {"partitioningEnabled": True, "physical": {"shared": shared, "alone": alone, "elsewhere": elsewhere}}
+    there = {} if own is None else {"shared": own, "alone": {**own, "belongsToNodes": own["belongsToNodes"][1:]}}
+    found = _without_vanished(seen, {"physical": there}, "n1")
+    expected = {"shared": {"belongsToNodes": left}, "elsewhere": elsewhere}
+    assert found["physical"] == (expected | ({"alone": alone} if "n1" in left else {}))
+    assert found["partitioningEnabled"]

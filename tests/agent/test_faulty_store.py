@@ -17,6 +17,7 @@ from tests.agent.surroundings import (
     worker_order,
 )
 from tests.agent_process import agent_process
+from tests.storage.faults import Flip, Moment
 from tests.storage.faulty_line import Line, faulty_line
 from tests.storage.faulty_stores import unfinished_uploads
 from tests.storage.mix import HONEST, LYING, Mix
@@ -73,8 +74,9 @@ async def try_to_back_up(directory: Path, source: Source, store: Surroundings, b
                 break
             report = ended if runner is agent else report
         if failed is not None:
-            await agent.take(Step.DISCARD)
-            await agent.ended(Step.DISCARD)
+            for step in (Step.DISCARD, Step.VACATE):
+                await agent.take(step)
+                await agent.ended(step)
         await agent.step(Step.RELEASE)
     return failed
 
@@ -123,3 +125,23 @@ async def test_a_store_that_lies_is_found_out(
         assert failed.failure.message
         assert not any(secret in failed.failure.message for secret in source.store.credentials.values())
     assert nothing_left(source.cluster)
+
+
+@pytest.mark.parametrize("document", ["/chunk-1", "/backup.json", "/manifest.json.zst"])
+async def test_one_lie_about_what_is_stored_keeps_it_from_being_committed(
+    source: Source, tmp_path: Path, document: str
+) -> None:
+    """The verifier is given one wrong bit of one object; the store has the right ones."""
+    (tmp_path / "worker").mkdir()
+    backup_id = f"one-lie-{document.strip('/').split('.')[0]}"
+    with through_line(source.store) as (line, store):
+        line.fail(
+            lambda request: request.method == "GET" and document in request.path, Flip(Moment.RECEIVING, 20), times=1
+        )
+        failed = await try_to_back_up(tmp_path, source, store, backup_id)
+        assert line.used == 1
+    assert failed is not None
+    assert failed.failure is not None
+    assert failed.failure.reason in ("VerificationFailed", "HostileBackup")
+    assert f"{backup_id}/" in failed.failure.message
+    assert not [path for path in (source.store.objects / backup_id).rglob("*") if path.is_file()], "it was discarded"

@@ -1,12 +1,13 @@
 """How long what forbids a start is waited for, and that nothing before it is tried again without a pause."""
 
 from datetime import UTC, datetime, timedelta
+from typing import Any
 
 import pytest
 from tests.core.backup_model import PLAN, UID
 
-from weaviate_backup.core.admission import Passing, Refused, Wait, admit
-from weaviate_backup.core.orders import AcquireLease, Command, Lease, StorePlan
+from weaviate_backup.core.admission import Admitted, Passing, Refused, Wait, admit
+from weaviate_backup.core.orders import WATCH_SECONDS, AcquireLease, Command, Lease, StorePlan
 from weaviate_backup.core.session import Failure
 from weaviate_backup.core.stepping import Agents
 from weaviate_backup.core.world import World
@@ -52,3 +53,34 @@ def test_a_command_that_came_to_nothing_is_the_reason_to_wait_or_to_end(lease: L
     assert (waiting.reason, waiting.message, waiting.commands) == (USUAL.reason, USUAL.message, (command,))
     assert waiting.look_again_seconds >= 1
     assert after_failure(FINAL) == Refused(FINAL.reason, FINAL.message)
+
+
+def test_what_comes_first_is_asked_first() -> None:
+    """Nothing is taken while something forbids the start, and nothing planned before the StatefulSet is ours."""
+
+    def at(lease: Lease, **seen: Any) -> Refused | Wait | Admitted:
+        return admit(World(agents=NOBODY, lease=lease, **seen), waiting_since=SINCE, now=SINCE)
+
+    refused = at(Lease.FREE, refusals=(USUAL,), proposal=PLAN)
+    assert isinstance(refused, Wait)
+    assert (refused.reason, refused.commands) == ("NodeNotReady", ())
+    for lease, holder, said in (
+        (Lease.OTHERS, "b/nightly", "waiting for b/nightly on the same StatefulSet"),
+        (Lease.OTHERS, "", "waiting for another operation on the same StatefulSet"),
+        (Lease.UNKNOWN, "", "waiting for another operation on the same StatefulSet"),
+    ):
+        queued = at(lease, lease_holder=holder, native_backup="n", proposal=PLAN)
+        assert queued == Wait("Queued", said, (), WATCH_SECONDS)
+    taken = at(Lease.FREE, native_backup="n", proposal=PLAN)
+    assert isinstance(taken, Wait) and taken.commands == (AcquireLease(),)
+    native = at(Lease.OURS, native_backup="n", proposal=PLAN)
+    assert native == Wait("Queued", "waiting for Weaviate's own backup 'n'", (), WATCH_SECONDS)
+    planning = at(Lease.OURS)
+    assert isinstance(planning, Wait) and (planning.reason, planning.commands) == ("Planning", ())
+    assert at(Lease.OURS, proposal=PLAN) == Wait("", "", (StorePlan(plan=PLAN),), 0.0)
+    assert at(Lease.OURS, plan=PLAN) == Admitted()
+
+
+def test_all_that_forbids_a_start_is_named_once() -> None:
+    other = FINAL.model_copy(update={"message": "other"})
+    assert after(0, FINAL, other, FINAL) == Refused("LocationSuspended", "suspended; other")

@@ -173,3 +173,15 @@ def test_an_identity_that_may_not_delete_is_enough_with_a_warning() -> None:
 def test_a_deletion_that_fails_otherwise_is_a_refusal() -> None:
     verdict = judged(sight("a", {ProbeAction.DELETE: BROKEN}), sight("b"))
     assert verdict.reason == BROKEN.reason
+
+
+def test_who_is_not_there_is_no_warning_when_nobody_is() -> None:
+    assert judged(unseen(), unseen()).warnings == ()
+    assert judged(sight("a"), sight("b")).warnings == ()
+
+
+def test_a_clock_is_off_from_a_minute_on() -> None:
+    for seconds in (60.0, -60.0):
+        assert [each.reason for each in judged(sight("a", skew_seconds=seconds), sight("b")).warnings] == [
+            "ClockSkewed"
+        ]

@@ -26,6 +26,42 @@ def test_more_than_was_announced_is_no_time_below_nothing(announced: int) -> Non
     assert speed(totals, elapsed_seconds=5).seconds_left == 0
 
 
+def of(total_bytes: int, done_bytes: int, *, reused_bytes: int = 0) -> Total:
+    return Total(total_bytes, done_bytes, reused_bytes, bytes_stored=0, files_total=0, files_done=0)
+
+
+@pytest.mark.parametrize(
+    ("total_bytes", "done_bytes", "percent"),
+    [(0, 0, 0), (0, 5, 0), (200, 0, 0), (200, 1, 0), (200, 2, 1), (200, 199, 99), (10_000, 9_999, 99), (200, 200, 100),
+     (200, 300, 100)],
+)  # fmt: skip
+def test_a_hundred_percent_is_all_of_it(total_bytes: int, done_bytes: int, percent: int) -> None:
+    assert of(total_bytes, done_bytes).percent == percent
+
+
+def test_the_speed_is_of_what_moved() -> None:
+    """What was there already took no time."""
+    now = speed(of(1000, 600, reused_bytes=200), elapsed_seconds=4)
+    assert (now.bytes_per_second, now.seconds_left) == (100, 4)
+    assert speed(of(1000, 600), elapsed_seconds=0.5).bytes_per_second == 1200
+    for nothing in (speed(of(1000, 600), elapsed_seconds=0), speed(of(9, 5, reused_bytes=5), elapsed_seconds=4)):
+        assert (nothing.bytes_per_second, nothing.seconds_left) == (0, None)
+    assert speed(of(9, 1), elapsed_seconds=0.5).seconds_left == 4
+
+
+def test_sums_are_of_all_nodes_at_the_step() -> None:
+    fields = {
+        "bytes_total": 1,
+        "bytes_done": 2,
+        "bytes_reused": 3,
+        "bytes_stored": 4,
+        "files_total": 5,
+        "files_done": 6,
+    }
+    idle = NodeReport(operation_uid="u", session_id="s", node="m", revision=1)
+    assert total([report(**fields), report(**fields), idle], Step.DOWNLOAD) == Total(2, 4, 6, 8, 10, 12)
+
+
 def test_sums_stay_numbers_that_a_status_takes() -> None:
     reports = {f"n-{each}": report(bytes_total=MOST, bytes_done=MOST) for each in range(3)}
     assert total(reports.values(), Step.DOWNLOAD).bytes_total == MOST

@@ -33,6 +33,37 @@ def test_by_version(version: str, reasons: set[str]) -> None:
     assert {each.reason for each in gaps_of(version, ALL, by_server=True)} == reasons
 
 
+OPEN_UNTIL = [
+    ("InactiveTenantsLeftOut", "Tenants", ("1.35.17", "1.36.10")),
+    ("GeoIndexLeftOut", "Places", ("1.38.10", "1.39.1")),
+    ("DynamicIndexLeftOut", "Growing", ("1.36.19", "1.37.10", "1.38.2")),
+    ("FlatIndexUnprotected", "Flat, Growing", ("1.36.19", "1.37.10", "1.38.2")),
+    ("QueuedVectorsLeftOut", "Flat, Growing, Places, Plain, Tenants", ("1.34.15", "1.35.8")),
+]
+"""Each gap, whom it hits of all kinds, and the first version without it of each release line."""
+
+
+@pytest.mark.parametrize(("reason", "hit", "closed"), OPEN_UNTIL, ids=[each[0] for each in OPEN_UNTIL])
+def test_a_gap_hits_the_classes_it_is_about_until_its_patch(reason: str, hit: str, closed: tuple[str, ...]) -> None:
+    oldest, newest = closed[0].split("."), closed[-1].split(".")
+    after, before = f"1.{int(newest[1]) + 1}.0", f"1.{int(oldest[1]) - 1}.99"
+    assert reason not in {each.reason for each in gaps_of(after, ALL, by_server=True)}
+    lasts = [".".join((*line, str(int(patch) - 1))) for *line, patch in (each.split(".") for each in closed)]
+    for version in (before, *lasts):
+        (warning,) = (each for each in gaps_of(version, ALL, by_server=True) if each.reason == reason)
+        assert warning.message.endswith(f": {hit}")
+    for version in closed:
+        assert reason not in {each.reason for each in gaps_of(version, ALL, by_server=True)}
+
+
+def test_a_long_list_is_cut_and_counted() -> None:
+    many = [{**PLACES, "class": f"P{number}"} for number in range(9)]
+    (warning,) = gaps_of("1.37.14", many, by_server=True)
+    assert warning.message.endswith("P6, P7 and 1 more")
+    (warning,) = gaps_of("1.37.14", many[:8], by_server=True)
+    assert warning.message.endswith("P6, P7")
+
+
 def test_only_what_can_be_hit_is_named() -> None:
     assert gaps_of("1.37.14", [PLAIN, TENANTS, FLAT], by_server=True) == ()
     (warning,) = gaps_of("1.37.14", ALL, by_server=True)

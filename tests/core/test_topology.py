@@ -8,7 +8,7 @@ import pytest
 from weaviate_backup.api.resources import CLAIM, POD, STATEFUL_SET, only
 from weaviate_backup.core.environment import SecretKey, Sources, claim_names, config_map_names, secret_names
 from weaviate_backup.core.selection import select
-from weaviate_backup.core.topology import ClusterView, view_cluster
+from weaviate_backup.core.topology import MOST_REPLICAS, ClusterView, view_cluster
 from weaviate_backup.errors import InvalidInput, Permanent, Transient
 
 Json = dict[str, Any]
@@ -233,3 +233,83 @@ def test_a_node_s_name_is_a_word(name: str) -> None:
 @pytest.mark.parametrize("name", ["ca", "store-0", "Node_1.local"])
 def test_any_word_may_be_a_node_s_name(name: str) -> None:
     assert view(container(env=[{"name": "CLUSTER_HOSTNAME", "value": name}])).nodes[0].name == name
+
+
+def test_ports_are_those_of_the_arguments_then_of_the_probe_then_the_usual() -> None:
+    probe = {"httpGet": {"port": 8090}}
+    assert view(container(readinessProbe=probe)).ports.rest == 8081
+    assert view(container(args=[], readinessProbe=probe)).ports.rest == 8090
+    assert view(container(args=[], readinessProbe={"httpGet": {"port": "http"}})).ports.rest == 8080
+    usual = view(container(args=[], env=[])).ports
+    assert (usual.rest, usual.data, usual.raft) == (8080, 7947, 8301)
+    other = view(container(env=[{"name": "RAFT_INTERNAL_RPC_PORT", "value": "9301"}])).ports
+    assert other.raft == 9301
+
+
+@pytest.mark.parametrize(
+    ("value", "anonymous"), [("true", True), ("1", True), ("On", True), ("false", False), ("", False), ("yes", False)]
+)
+def test_who_needs_no_key_is_known_as_the_server_reads_it(value: str, anonymous: bool) -> None:
+    seen = view(container(env=[{"name": "AUTHENTICATION_ANONYMOUS_ACCESS_ENABLED", "value": value}]))
+    assert seen.anonymous is anonymous
+    assert view(container(env=[])).anonymous is False
+
+
+def test_a_key_to_the_server_is_known_by_its_secret_only() -> None:
+    name = "AUTHENTICATION_APIKEY_ALLOWED_KEYS"
+    secret = {"name": name, "valueFrom": {"secretKeyRef": {"name": "auth", "key": "keys"}}}
+    assert view(container(env=[secret])).api_key == SecretKey("auth", "keys")
+    assert view(container(env=[{"name": name, "value": "in the open"}])).api_key is None
+
+
+def test_the_deepest_mount_holds_the_data_and_all_are_known() -> None:
+    mounts = [
+        {"name": "outer", "mountPath": "/var"},
+        {"name": "inner", "mountPath": "/var/lib/", "subPath": "weaviate"},
+        {"name": "beside", "mountPath": "/var/lib/weav"},
+        {"name": "projected", "mountPath": "/var/run"},
+    ]
+    volumes = [{"name": name, "persistentVolumeClaim": {"claimName": name}} for name in ("outer", "inner", "beside")]
+    seen = view(container(volumeMounts=mounts), volumes=volumes)
+    volume = seen.nodes[0].volume
+    assert volume is not None
+    assert (volume.source, volume.mount_path, volume.sub_path) == (
+        {"persistentVolumeClaim": {"claimName": "inner"}},
+        "/var/lib/",
+        "weaviate",
+    )
+    assert [each.mount_path for each in seen.mounts] == ["/var", "/var/lib/", "/var/lib/weav"]
+
+
+def test_what_a_pod_asks_of_its_place_agents_ask_too() -> None:
+    toleration = {"key": "dedicated", "operator": "Exists"}
+    outer = {
+        "runAsUser": 1,
+        "runAsGroup": 2,
+        "fsGroup": 3,
+        "supplementalGroups": [4],
+        "seLinuxOptions": {"level": "s0"},
+    }
+    seen = view(
+        container(securityContext={"runAsGroup": 5, "seLinuxOptions": {"level": "s1"}}),
+        securityContext=outer,
+        tolerations=[toleration],
+        imagePullSecrets=[{"name": "registry"}],
+        priorityClassName="high",
+    ).nodes[0]
+    security = seen.security
+    assert (security.run_as_user, security.run_as_group, security.fs_group) == (1, 5, 3)
+    assert (security.supplemental_groups, security.se_linux_options) == ((4,), {"level": "s1"})
+    assert (seen.tolerations, seen.image_pull_secrets, seen.priority_class) == ((toleration,), ("registry",), "high")
+
+
+def test_nodes_of_one_name_are_no_cluster() -> None:
+    named = container(env=[{"name": "CLUSTER_HOSTNAME", "value": "same"}])
+    with pytest.raises(Permanent, match="NodeNamesNotUnique"):
+        view(named, second=named, replicas=2)
+
+
+def test_more_pods_than_are_read_are_refused() -> None:
+    with pytest.raises(Permanent, match=f"TooManyReplicas: .*{MOST_REPLICAS + 1} replicas"):
+        view(container(), replicas=MOST_REPLICAS + 1)
+    assert len(view(container(), replicas=MOST_REPLICAS).absent) == MOST_REPLICAS - 1

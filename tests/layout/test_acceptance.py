@@ -35,6 +35,7 @@ def reasons(findings: Iterable[Finding]) -> set[str]:
     [
         ({"id": "b3"}, "BackupIdMismatch"),
         ({"nodes": {}}, "BackupIncomplete"),
+        ({"nodes": {}, "leader": ""}, "BackupIncomplete"),
         ({"leader": "n2"}, "BackupIncomplete"),
         ({"leader": "n1"}, None),
         ({"leader": ""}, None),

@@ -14,7 +14,7 @@ from hypothesis import strategies as st
 from weaviate_backup.errors import Permanent
 from weaviate_backup.layout.chunk_reader import checked_path, read_chunk
 from weaviate_backup.layout.chunk_writer import OFFSET_RECORD, ChunkWriter
-from weaviate_backup.layout.compression import LEVELS, CompressionType, compress
+from weaviate_backup.layout.compression import BLOCK_BYTES, LEVELS, CompressionType, compress, gathered
 from weaviate_backup.layout.packing import ChunkPart, PlannedChunk, SourceFile, pack
 
 
@@ -194,6 +194,17 @@ def test_entries_that_are_no_files_are_refused(kind: bytes) -> None:
         read_all(archive_of(info), CompressionType.NONE)
 
 
+def test_a_file_of_less_than_nothing_is_refused() -> None:
+    """A header says so in base 256, or a record before a header, which takes the place of the size in it."""
+    info = tarfile.TarInfo("article/s/a")
+    info.size = -512
+    with pytest.raises(Permanent, match="HostileBackup: a chunk has an entry"):
+        read_all(io.BytesIO(info.tobuf(tarfile.GNU_FORMAT)), CompressionType.NONE)
+    info.size, info.pax_headers = 0, {"size": "-512"}
+    with pytest.raises(Permanent, match=r"BackupDamaged: .*a header's size is no number"):
+        read_all(io.BytesIO(info.tobuf(tarfile.PAX_FORMAT)), CompressionType.NONE)
+
+
 def test_a_stream_beyond_its_limit_is_refused_before_it_is_read() -> None:
     info = tarfile.TarInfo("article/s/a")
     info.size = 5000
@@ -232,6 +243,26 @@ def test_a_header_that_asks_for_memory_is_refused_before_it_is_read(kind: bytes)
     info.type, info.size = kind, 1 << 40
     with pytest.raises(Permanent, match="HostileBackup"):
         read_all(io.BytesIO(info.tobuf(tarfile.GNU_FORMAT)), CompressionType.NONE)
+
+
+def test_blocks_are_gathered_to_a_mebibyte() -> None:
+    """Each block is a call of a hash, a codec and a socket."""
+    half = bytes(BLOCK_BYTES // 2)
+    sizes = [len(block) for block in gathered([half, half, half, b"", half, b"1"])]
+    assert sizes == [BLOCK_BYTES, BLOCK_BYTES, 1]
+    assert list(gathered([b"", b""])) == []
+
+
+def test_levels_mean_what_they_mean_to_the_server() -> None:
+    assert {name: (level.type.value, level.effort) for name, level in LEVELS.items()} == {
+        "DefaultCompression": ("gzip", 6),
+        "BestSpeed": ("gzip", 1),
+        "BestCompression": ("gzip", 9),
+        "ZstdBestSpeed": ("zstd", 1),
+        "ZstdDefaultCompression": ("zstd", 3),
+        "ZstdBestCompression": ("zstd", 8),
+        "NoCompression": ("none", 0),
+    }
 
 
 def test_gzip_compares_its_own_checksum() -> None:

@@ -88,3 +88,19 @@ def test_what_differs_is_told_in_short() -> None:
     told = contradiction(BEFORE, made)
     assert told is not None
     assert (len(told) <= 256, told.isprintable()) == (True, True)
+
+
+@pytest.mark.parametrize(
+    ("before", "after", "said"),
+    [
+        ({"physical": {"a": {}, "b": {}}}, {"physical": {"a": {}, "b": {}}}, None),
+        ({"physical": {"a": {}}}, {"physical": {"a": {}, "b": {}}}, None),
+        ({"physical": {"a": {}, "b": {}}}, {"physical": {"b": {}}}, "shard a is no longer one of it"),
+        ({"physical": {"a": {}}}, {}, "shard a is no longer one of it"),
+        ({}, {"physical": {"a": {}}}, None),
+        ({"partitioningEnabled": True, "physical": {"a": {}}}, {"physical": {}}, None),
+        ({"physical": {"a": {}}}, {"partitioningEnabled": True, "physical": {}}, None),
+    ],
+)
+def test_only_tenants_come_and_go(before: dict[str, Any], after: dict[str, Any], said: str | None) -> None:
+    assert other_shards(before, after) == said

@@ -1,10 +1,12 @@
 """Descriptors are the server's to the letter, manifests survive the trip, and findings name every defect."""
 
 import base64
+import hashlib
 import io
 import json
 import tracemalloc
 from datetime import UTC, datetime
+from typing import Any
 
 import pytest
 import zstandard
@@ -219,6 +221,133 @@ def test_a_format_that_nobody_will_ever_write_is_none() -> None:
     assert len(refused.value.message) < 300
 
 
+def lines_of(*lines: bytes) -> bytes:
+    return zstandard.ZstdCompressor().compress(b"\n".join(lines))
+
+
+HEADER, SHARD, CHUNK = (
+    zstandard.ZstdDecompressor()
+    .decompress(manifests.encode_node_manifest(node_manifest()), max_output_size=1 << 20)
+    .splitlines()
+)
+
+
+@pytest.mark.parametrize(
+    ("content", "reason", "said"),
+    [
+        (lines_of(), "HostileBackup", "empty manifest"),
+        (lines_of(SHARD, HEADER), "HostileBackup", "its header is not its first line"),
+        (lines_of(HEADER, HEADER), "HostileBackup", "its header is not its first line"),
+        (lines_of(HEADER, b'{"kind": "other"}'), "HostileBackup", "k is no manifest"),
+        (lines_of(HEADER, b"[" * 200), "HostileBackup", "k is no manifest"),
+        (lines_of(HEADER, SHARD + b" " * 900), "DocumentTooLarge", "a line of k is larger than memory allows"),
+        (lines_of(HEADER)[:-4], "HostileBackup", "k is"),
+    ],
+)
+def test_a_manifest_is_refused_at_the_line_that_is_wrong(content: bytes, reason: str, said: str) -> None:
+    with pytest.raises(Permanent) as refused:
+        list(manifests.read_node_manifest(io.BytesIO(content), key="k", line_bounds=JsonBounds(900, 1000)))
+    assert refused.value.reason == reason
+    assert said in refused.value.message
+
+
+def test_a_manifest_of_the_backup_describes_its_own_marker_only() -> None:
+    config = descriptors.BackupConfig(
+        started_at=AT,
+        id="b1",
+        server_version="1.39.1",
+        leader="n0",
+        nodes={"n0": descriptors.NodeSummary(classes=("A",))},
+    )
+    marker = descriptors.encode(config)
+    manifest = manifests.BackupManifest(
+        operation_uid="u",
+        tool_version="0",
+        backup_id="b1",
+        server_version="1.39.1",
+        leader="n0",
+        started_at=AT,
+        completed_at=AT,
+        nodes={"n0": manifests.NodeEntry(manifest=manifests.StoredDocument.of(b"m"), objects=1, stored_bytes=1,
+                                         source_bytes=1)},
+        collections=("A",),
+        marker=manifests.StoredDocument.of(marker),
+        objects=1,
+        stored_bytes=1,
+        source_bytes=1,
+    )  # fmt: skip
+    assert manifests.decode_backup_manifest(manifests.encode_backup_manifest(manifest), key="k") == manifest
+    assert manifest.describes(marker, config)
+    assert not manifest.describes(marker + b" ", config)
+    older = manifest.model_copy(update={"marker": None})
+    assert older.describes(b"", config)
+    others: list[dict[str, Any]] = [{"id": "b2"}, {"leader": "n1"}, {"server_version": "1.39.2"}, {"nodes": {}}]
+    for change in others:
+        assert not older.describes(b"", config.model_copy(update=change))
+    newer = manifest.model_copy(update={"format_version": manifests.FORMAT_VERSION + 1})
+    with pytest.raises(Permanent, match="FormatTooNew: k has format 2"):
+        manifests.decode_backup_manifest(manifests.encode_backup_manifest(newer), key="k")
+    with pytest.raises(Permanent, match="HostileBackup: k is no manifest"):
+        manifests.decode_backup_manifest(b"{}", key="k")
+
+
+def test_names_of_objects_are_the_servers() -> None:
+    assert keys.backup_config("b") == "b/backup_config.json"
+    assert keys.restore_config("b") == "b/restore_config.json"
+    assert keys.node_descriptor("b", "n") == "b/n/backup.json"
+    assert keys.chunk("b", "n", "C", 1) == "b/n/C/chunk-1"
+
+
+def test_what_is_ours_no_server_writes() -> None:
+    ours = [keys.manifest("b"), keys.manifest_signature("b"), keys.node_manifest("b", "n")]
+    assert ours == ["b/manifest.json", "b/manifest.json.sig", "b/n/manifest.json.zst"]
+    assert all(map(keys.is_ours, ours))
+    theirs = [keys.backup_config("b"), keys.restore_config("b"), keys.node_descriptor("b", "n")]
+    assert not any(map(keys.is_ours, [*theirs, "b/n/manifest.json/chunk-1", "b/n/C/manifest.json"]))
+
+
+def test_an_absent_size_is_nothing() -> None:
+    """A later sum of them is shown to people."""
+    bare = b'{"startedAt":"2024-05-01T10:00:00Z","id":"b1","serverVersion":"1.37.14","classes":[{"name":"A",'
+    bare += b'"shardingState":"e30=","schema":"e30="}]}'
+    node = descriptors.parse_node_descriptor(bare, key="k")
+    assert (node.pre_compression_size_bytes, node.classes[0].pre_compression_size_bytes) == (0, 0)
+    assert node.classes[0].aliases == b"[]" and not node.classes[0].aliases_included
+    assert (node.status, node.version, node.error, node.base_backup_id) == ("SUCCESS", "2.1", "", "")
+    assert node.collection("A") is node.classes[0] and node.collection("B") is None
+    config = descriptors.parse_backup_config(bare, key="k")
+    assert (config.pre_compression_size_bytes, config.leader, config.nodes, config.node_mapping) == (0, "", {}, None)
+    summary = descriptors.NodeSummary()
+    assert (summary.classes, summary.status, summary.pre_compression_size_bytes) == ((), "SUCCESS", 0)
+
+
+def test_an_incremental_descriptor_names_what_lies_elsewhere() -> None:
+    written = (
+        b'{"startedAt":"2024-05-01T10:00:00Z","id":"b2","serverVersion":"1.39.1","baseBackupId":"b1","classes":[{"name":'
+        b'"A","shardingState":"e30=","schema":"e30=","shards":[{"name":"s","node":"n","bigFilesChunk":{"a/s/x":{'
+        b'"chunkKeys":["A/chunk-3"],"size":9,"modifiedAt":"2024-05-01T10:00:00.123456789Z"}},"incrementalBackupInfo":{'
+        b'"filesPerBackup":{"b1":[{"file":"a/s/y","chunkKeys":["A/chunk-7"]}]}}}]}]}'
+    )
+    node = descriptors.parse_node_descriptor(written, key="k")
+    (shard,) = node.classes[0].shards
+    assert node.base_backup_id == "b1"
+    big = shard.big_files["a/s/x"]
+    assert (big.chunk_keys, big.size, big.modified_at) == (("A/chunk-3",), 9, "2024-05-01T10:00:00.123456789Z")
+    (elsewhere,) = shard.incremental.files_per_backup["b1"]
+    assert (elsewhere.file, elsewhere.chunk_keys) == ("a/s/y", ("A/chunk-7",))
+    again = json.loads(descriptors.encode(node))["classes"][0]["shards"][0]
+    assert again == json.loads(written)["classes"][0]["shards"][0] | {"files": []}
+
+
+def test_no_time_is_gos_zero_time() -> None:
+    assert (
+        json.loads(descriptors.encode(node_descriptor().model_copy(update={"completed_at": descriptors.NEVER})))[
+            "completedAt"
+        ]
+        == "0001-01-01T00:00:00Z"
+    )
+
+
 def test_listing_findings_name_missing_wrong_and_foreign_objects() -> None:
     expected = integrity.expected_objects(node_manifest(), manifest_size_bytes=9)
     chunk = keys.chunk("b1", "n0", "Article", 1)
@@ -250,3 +379,11 @@ def test_shard_findings_follow_the_sharding_state() -> None:
         ("ShardMissing", "Article/hot"),
     ]
     assert integrity.summarize(findings, limit=1).endswith("; and 1 more")
+    assert integrity.summarize(findings) == "; ".join(each.message for each in findings)
+    assert integrity.compare_shards({"Article": {}}, held) == ()
+
+
+def test_one_digest_of_many_is_of_their_sorted_lines() -> None:
+    """As `sha256sum` of such lines would be."""
+    of_two = hashlib.sha256(b"a 1\nb 2\n").hexdigest()
+    assert integrity.sha256_of_all({"b": "2", "a": "1"}) == of_two

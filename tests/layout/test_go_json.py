@@ -169,6 +169,54 @@ def test_each_field_has_one_spelling_and_comes_once(at: tuple[str, tuple[str, ..
     refused(twice, SHAPES[name], spelling)
 
 
+SHARDING = "virtualPerPhysical desiredCount actualCount desiredVirtualCount actualVirtualCount key strategy function"
+PROPERTY = (
+    "bucketGeneration dataType description disableDuplicatedReferences indexFilterable indexInverted indexRangeFilters "
+    "indexSearchable moduleConfig name searchableBlockmax tokenization textAnalyzer nestedProperties"
+)
+ANALYZER = "asciiFold asciiFoldIgnore stopwordPreset"
+SERVERS_STRUCTS = {
+    "class": "class description moduleConfig vectorIndexConfig vectorIndexType vectorizer invertedIndexConfig "
+    "multiTenancyConfig objectTtlConfig properties replicationConfig shardingConfig vectorConfig",
+    "class.invertedIndexConfig": "cleanupIntervalSeconds indexNullState indexPropertyLength indexTimestamps "
+    "stopwordPresets usingBlockMaxWAND bm25 stopwords tokenizerUserDict",
+    "class.invertedIndexConfig.bm25": "b k1",
+    "class.invertedIndexConfig.stopwords": "additions preset removals",
+    "class.invertedIndexConfig.tokenizerUserDict.*": "tokenizer replacements",
+    "class.invertedIndexConfig.tokenizerUserDict.*.replacements.*": "source target",
+    "class.multiTenancyConfig": "autoTenantActivation autoTenantCreation enabled",
+    "class.objectTtlConfig": "defaultTtl deleteOn enabled filterExpiredObjects",
+    "class.properties.*": PROPERTY,
+    "class.properties.*.textAnalyzer": ANALYZER,
+    "class.properties.*.nestedProperties.*": PROPERTY,
+    "class.properties.*.nestedProperties.*.textAnalyzer": ANALYZER,
+    "class.replicationConfig": "asyncEnabled deletionStrategy factor asyncConfig",
+    "class.replicationConfig.asyncConfig": "diffBatchSize diffPerNodeTimeout frequency frequencyWhilePropagating "
+    "hashtreeHeight loggingFrequency prePropagationTimeout propagationBatchSize propagationConcurrency "
+    "propagationDelay propagationLimit propagationTimeout",
+    "class.shardingConfig": SHARDING,
+    "class.vectorConfig.*": "vectorIndexConfig vectorIndexType vectorizer",
+    "state": "indexID partitioningEnabled replicationFactor config physical virtual",
+    "state.config": SHARDING,
+    "state.physical.*": "name ownsVirtual ownsPercentage belongsToNode belongsToNodes status",
+    "state.virtual.*": "name upper ownsPercentage assignedToPhysical",
+    "aliases.*": "alias class",
+    "users": "Version Data",
+    "users.Data": "SecureKeyStorageById IdentifierToId IdToIdentifier UserKeyRevoked ImportedApiKeysWeakHash Users",
+    "users.Data.Users.*": "Id Active InternalIdentifier ApiKeyFirstLetters CreatedAt LastUsedAt ImportedWithKey "
+    "Namespace",
+    "roles": "roles_policies grouping_policies version namespaces",
+}
+"""As the tags in the server's sources spell them. A field that is missing here could be hidden behind another case."""
+
+
+def test_every_field_of_the_servers_structs_is_known() -> None:
+    found: dict[str, set[str]] = {}
+    for name, way, field in FIELDS:
+        found.setdefault(".".join((name, *way)), set()).add(field)
+    assert found == {way: set(fields.split()) for way, fields in SERVERS_STRUCTS.items()}
+
+
 JSON = st.recursive(
     st.none() | st.integers() | st.text(alphabet="aA"),
     lambda inner: st.lists(inner, max_size=3) | st.dictionaries(st.text("aAbS", max_size=2), inner, max_size=3),

@@ -82,3 +82,26 @@ def test_old_states_name_a_single_node() -> None:
 def test_shards_that_are_none_are_refused(shard: object) -> None:
     with pytest.raises(Permanent, match="HostileBackup: the state"):
         refuse_odd_names({"physical": {"s0": {"status": "HOT", "belongsToNodes": ["n0"]}, "s1": shard}}, "the state")
+
+
+@pytest.mark.parametrize(
+    ("state", "said"),
+    [
+        ({"physical": {"../s": {}}}, "'../s' is no name"),
+        ({"physical": {"s": {"belongsToNodes": ["n0", "a/b"]}}}, "'a/b' is no name"),
+        ({"physical": {"s": {"belongsToNode": ".."}}}, "'..' is no name"),
+        ({"physical": {"s": {"name": "t"}}}, "shard 's' is named 't' inside"),
+        ({"virtual": [{"name": "v"}, {"name": "../v"}]}, "'../v' is no name"),
+        ({"virtual": [{"assignedToPhysical": "a\\b"}]}, "is no name"),
+    ],
+)
+def test_a_name_that_leads_elsewhere_is_refused_wherever_it_stands(state: dict[str, Any], said: str) -> None:
+    refuse_odd_names({"physical": {"s": {"name": "s", "belongsToNodes": ["n"]}}, "virtual": [{"name": "v"}]}, "it")
+    refuse_odd_names({"physical": None, "virtual": None}, "it")
+    with pytest.raises(Permanent, match="HostileBackup: it: ") as refused:
+        refuse_odd_names(state, "it")
+    assert said in refused.value.message
+
+
+def test_a_state_without_shards_stays_as_it_is() -> None:
+    assert as_cut({"indexID": "A", "physical": None}, {}, {}) == {"indexID": "A", "physical": {}}

@@ -1,7 +1,7 @@
 """A backup as our agents store it: a server's layout with our manifests beside it, of chunks that the layout wrote."""
 
 import hashlib
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from datetime import UTC, datetime
 from pathlib import Path
 
@@ -26,10 +26,14 @@ UID = "7b2c"
 SERVER_VERSION = "1.39.1"
 
 
-def own_backup(root: Path, backup_id: str, *, files: dict[str, bytes]) -> ForeignBackup:
-    """Of two nodes; each file makes a chunk of its own, and the small ones share one."""
+def own_backup(
+    root: Path, backup_id: str, *, files: dict[str, bytes], change: Callable[[ForeignBackup], None] = lambda _: None
+) -> ForeignBackup:
+    """Of two nodes; each file makes a chunk of its own, and the small ones share one. `change`: before the manifests,
+    which so tell of what it made."""
     backup = ForeignBackup(root, backup_id, files=files).write()
     backup.put_bytes("operation.json", encode_claim(Claim(operation_uid=UID, backup_id=backup_id)))
+    change(backup)
     entries = {}
     for node in NODES:
         content = encode_node_manifest(_manifest_of(backup, node))

@@ -102,7 +102,7 @@ def test_a_killed_copy_is_no_backup_and_is_continued(tmp_path: Path, own_manifes
         "copied(Path(sys.argv[1]), Path(sys.argv[2]), workers=2, max_bytes_per_second=1_000_000)"
     )
     process = subprocess.Popen([sys.executable, "-c", script, source, target])
-    wait_until(lambda: len([key for key in contents(target) if "/chunk-" in key]) >= 5)
+    wait_until(lambda: len(list(target.glob("nightly/n*/*/chunk-*"))) >= 5)
     process.send_signal(signal.SIGKILL)
     process.wait()
     arrived = {path: path.stat().st_ino for path in target.rglob("nightly/n*/*/chunk-*")}

@@ -194,10 +194,10 @@ class BackupReader:
 
     def chunk_lines(self, node: str) -> Iterator[ChunkLine]:
         """Of every chunk of a node, with its files. The hash is compared again when all were read: until then they are
-        what the store says this time, and it may say otherwise than before (`BackupDamaged`)."""
+        what the store says this time, and it may say otherwise than before (`BackupChanged`)."""
         self.contents(node)
         reader, expected = self._manifest_of(node)
-        with _judged(reader, expected):
+        with _judged(reader, expected, reason="BackupChanged", how="changed while it was read"):
             for line in reader.lines():
                 if isinstance(line, ChunkLine):
                     yield line
@@ -277,7 +277,13 @@ def is_own_manifest(store: ObjectStore, key: str, operation_uid: str) -> bool:
 
 
 @contextlib.contextmanager
-def _judged(reader: ManifestReader, expected: StoredDocument) -> Iterator[None]:
+def _judged(
+    reader: ManifestReader,
+    expected: StoredDocument,
+    *,
+    reason: str = "BackupDamaged",
+    how: str = "is not what was written (SHA-256 differs)",
+) -> Iterator[None]:
     """While its lines are read: whatever they are, they must be those that were written."""
     refused: Permanent | None = None
     try:
@@ -289,7 +295,7 @@ def _judged(reader: ManifestReader, expected: StoredDocument) -> Iterator[None]:
             raise
         refused = error
     if reader.document != expected:
-        raise Permanent("BackupDamaged", f"{reader.key} is not what was written (SHA-256 differs)") from refused
+        raise Permanent(reason, f"{reader.key} {how}") from refused
     if refused is not None:
         raise refused
 

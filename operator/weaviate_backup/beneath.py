@@ -129,7 +129,8 @@ class Place:
                 status = os.stat(name, dir_fd=descriptor, follow_symlinks=False)
             except FileNotFoundError:
                 continue
-            judged(status.st_mode, f"{self}/{name}")
+            if not (modes.S_ISREG(status.st_mode) or modes.S_ISDIR(status.st_mode)):
+                judged(status.st_mode, f"{self}/{name}")
             found.append((name, status))
         return found
 

@@ -16,7 +16,7 @@ class Meter:
 
     def __init__(self) -> None:
         self._lock = threading.Lock()
-        self._progress = Progress()
+        self._counts: dict[str, int] = Progress().model_dump()
         self._stopped = threading.Event()
 
     def stop(self) -> None:
@@ -35,15 +35,10 @@ class Meter:
     def add(self, *, bytes_done: int = 0, bytes_reused: int = 0, bytes_stored: int = 0, files_done: int = 0) -> None:
         self.check()
         with self._lock:
-            now = self._progress
-            self._progress = now.model_copy(
-                update={
-                    "bytes_done": now.bytes_done + bytes_done,
-                    "bytes_reused": now.bytes_reused + bytes_reused,
-                    "bytes_stored": now.bytes_stored + bytes_stored,
-                    "files_done": now.files_done + files_done,
-                }
-            )
+            self._counts["bytes_done"] += bytes_done
+            self._counts["bytes_reused"] += bytes_reused
+            self._counts["bytes_stored"] += bytes_stored
+            self._counts["files_done"] += files_done
 
     def counted(self, blocks: Iterable[bytes]) -> Iterator[bytes]:
         """The blocks, each counted as done before it is given on."""
@@ -54,12 +49,12 @@ class Meter:
     def take_back(self, bytes_done: int) -> None:
         """A transfer starts from zero; what it had counted was not done."""
         with self._lock:
-            self._progress = self._progress.model_copy(update={"bytes_done": self._progress.bytes_done - bytes_done})
+            self._counts["bytes_done"] -= bytes_done
 
     def expect(self, *, bytes_total: int, files_total: int) -> None:
         with self._lock:
-            self._progress = self._progress.model_copy(update={"bytes_total": bytes_total, "files_total": files_total})
+            self._counts |= {"bytes_total": bytes_total, "files_total": files_total}
 
     def snapshot(self) -> Progress:
         with self._lock:
-            return self._progress
+            return Progress(**{name: max(count, 0) for name, count in self._counts.items()})

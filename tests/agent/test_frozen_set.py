@@ -10,6 +10,7 @@ from tests.agent.hand_frozen import COLLECTION, Node, shard_of
 from tests.agent.recorder import Recorder, recorder
 
 from weaviate_backup.agent import durability
+from weaviate_backup.agent import upload as upload_module
 from weaviate_backup.agent.chunk_sender import ChunkSender, sent_of
 from weaviate_backup.agent.commit import _commit
 from weaviate_backup.agent.discard import _discard
@@ -89,6 +90,21 @@ def test_a_frozen_set_that_changed_is_not_sent(node: Node, change: Callable[[Pat
     with pytest.raises(Permanent, match=r"FrozenSetLost: the frozen files of Article/s3 were 4 of .* bytes, and are"):
         upload(node)
     assert list(stored(node)) == ["nightly/operation.json"]
+
+
+def test_a_frozen_set_that_changes_while_it_is_sent_is_not_completed(
+    node: Node, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """As many files, and as large, of other names."""
+
+    def packed(*_: object) -> None:
+        path = node.file("s3", "lsm/objects/segment-1.db")
+        path.rename(path.with_name("segment-2.db"))
+
+    monkeypatch.setattr(upload_module, "begin_packing", packed)
+    with pytest.raises(Permanent, match="FrozenSetLost: the frozen files of weaviate-0 changed while they were sent"):
+        upload(node)
+    assert not any(key.endswith((".zst", "backup.json")) for key in stored(node))
 
 
 def test_without_its_claim_an_operation_writes_nothing(node: Node) -> None:

@@ -3,6 +3,7 @@
 import errno
 import os
 import resource
+import tracemalloc
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
@@ -13,7 +14,7 @@ from tests.places import path_of, place_of
 
 from weaviate_backup.agent.chunk_sender import sent_of, stored_record
 from weaviate_backup.agent.describing import believed, shard_records
-from weaviate_backup.agent.journal import FATES, JOURNAL, Journal, fates, is_held
+from weaviate_backup.agent.journal import FATES, JOURNAL, Journal, fates, is_held, read_records
 from weaviate_backup.beneath import Place
 from weaviate_backup.errors import Permanent, Transient
 from weaviate_backup.layout.manifests import ChunkLine, ShardRecord
@@ -167,3 +168,52 @@ def _manifest_of(place: Place) -> list[ShardRecord]:
             with believed("chunk"):
                 ChunkLine.of(collection, stored_record(journal, at))
         return shards
+
+
+def test_a_journal_takes_no_memory_for_what_it_holds(tmp_path: Path) -> None:
+    place = place_of(tmp_path) / JOURNAL
+    with Journal(place) as journal:
+        for number in range(200):
+            journal.append("chunk", sync=False, collection="A", number=number, record={"parts": ["x" * 50_000]})
+    tracemalloc.start()
+    with Journal(place) as journal:
+        assert [record["number"] for record in journal.of("chunk")] == list(range(200))
+        journal.append("chunk", sync=False, collection="A", number=200, record={"parts": ["x" * 50_000]})
+        last = journal.last("chunk")
+        assert last is not None and last["number"] == 200
+        assert sum(1 for _ in read_records(place)) == 201
+    peak_bytes = tracemalloc.get_traced_memory()[1]
+    tracemalloc.stop()
+    assert peak_bytes < 2_000_000, "of ten million"
+
+
+def test_a_record_is_found_again_by_its_number(tmp_path: Path) -> None:
+    for place in (None, place_of(tmp_path) / JOURNAL):
+        with Journal(place) as journal:
+            for collection in "ABC":
+                journal.append("applying", collection=collection)
+                journal.append("all-placed")
+            assert [(at, each["collection"]) for at, each in journal.numbered("applying")] == [
+                (0, "A"),
+                (2, "B"),
+                (4, "C"),
+            ]
+            assert journal.at(2) == {"kind": "applying", "collection": "B"}
+
+
+def test_a_record_that_somebody_changed_is_not_believed(tmp_path: Path) -> None:
+    place = place_of(tmp_path) / JOURNAL
+    with Journal(place) as journal:
+        journal.append("applying", collection="A")
+        journal.append("applied", collection="A", index=7)
+        text = path_of(place).read_text()
+        for changed in (text.replace("applied", "apply!!"), text.replace('"A"', '"A]'), text[:10]):
+            path_of(place).write_text(changed)
+            with pytest.raises(Permanent, match="JournalDamaged: the journal's record 'applied'"):
+                journal.last("applied")
+        path_of(place).write_text(text)
+        assert journal.last("applied") is not None
+    with pytest.raises(ValueError, match="closed"):
+        journal.append("applied", collection="A", index=8)
+    with pytest.raises(ValueError, match="closed"):
+        journal.last("applied")

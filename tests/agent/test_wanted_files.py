@@ -1,6 +1,7 @@
 """What a backup wants of memory, names and inodes is bounded before a byte of it is fetched."""
 
 import hashlib
+from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path
 
@@ -9,12 +10,14 @@ from tests.agent.foreign_backup import COLLECTION
 from tests.places import place_of
 from tests.stored.own_backup import own_backup
 
+from weaviate_backup.agent.chunk_receiver import ChunkReceiver
 from weaviate_backup.agent.download import refuse_without_space
 from weaviate_backup.agent.wanted_files import DescribedCollection, DescribedFiles, wanted_files
 from weaviate_backup.errors import Permanent
 from weaviate_backup.layout.manifests import decode_node_manifest, encode_node_manifest
 from weaviate_backup.stored import node_manifest
 from weaviate_backup.stored.backup_reading import BackupReader
+from weaviate_backup.stored.meter import Meter
 from weaviate_backup.stored.node_manifest import CHUNK_BYTES, MEMORY_SHARE
 
 
@@ -56,3 +59,27 @@ def test_more_files_than_inodes_are_refused_before_a_byte_is_fetched(tmp_path: P
             refuse_without_space(place, files, already=(there, 0), free_inodes=2)
     else:
         refuse_without_space(place, files, already=(there, 0), free_inodes=2)
+
+
+@pytest.mark.parametrize(
+    ("change", "said"),
+    [
+        (lambda path: path.unlink(), "the chunks of Article hold no article/s0/lsm/1"),
+        (lambda path: path.write_bytes(path.read_bytes()[:-1]), "article/s0/lsm/1 has .* bytes instead of"),
+        (lambda path: path.write_bytes(path.read_bytes() + b"x"), "5 files of .* came of Article instead of 5"),
+        (lambda path: (path.parent / "more").write_bytes(b""), "6 files of .* came of Article instead of 5"),
+    ],
+    ids=["gone", "shorter", "longer", "one more"],
+)
+def test_what_came_is_what_the_manifest_names(tmp_path: Path, change: Callable[[Path], object], said: str) -> None:
+    backup = own_backup(tmp_path / "store", "b1", files={"lsm/1": b"123456", "lsm/2": b""})
+    wanted = wanted_files(BackupReader(backup.store, "b1"), "n0", [COLLECTION, "Other"])
+    receiver = ChunkReceiver(backup.store, place_of(tmp_path), Meter(), limit_bytes=1 << 20, limit_inodes=100)
+    for chunk in wanted.chunks():
+        receiver.receive(chunk)
+    wanted.check_complete(place_of(tmp_path))
+    assert (set(wanted.shards_of(COLLECTION)), set(wanted.shards_of("Other"))) == ({"s0"}, set())
+    assert wanted.objects == [f"b1/n0/{COLLECTION}/chunk-{number}" for number in range(1, len(wanted.objects) + 1)]
+    change(tmp_path / COLLECTION / "article/s0/lsm/1")
+    with pytest.raises(Permanent, match=f"BackupIncomplete: {said}"):
+        wanted.check_complete(place_of(tmp_path))

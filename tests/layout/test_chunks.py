@@ -4,7 +4,7 @@ import hashlib
 import io
 import random
 import tarfile
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from typing import BinaryIO
 
 import pytest
@@ -12,10 +12,11 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from weaviate_backup.errors import Permanent
+from weaviate_backup.layout import packing
 from weaviate_backup.layout.chunk_reader import checked_path, read_chunk
 from weaviate_backup.layout.chunk_writer import OFFSET_RECORD, ChunkWriter
 from weaviate_backup.layout.compression import BLOCK_BYTES, LEVELS, CompressionType, compress, gathered
-from weaviate_backup.layout.packing import ChunkPart, PlannedChunk, SourceFile, pack
+from weaviate_backup.layout.packing import ChunkPart, PlannedChunk, SourceFile, pack, survey
 
 
 def opener(contents: Mapping[str, bytes]) -> "Opener":
@@ -124,6 +125,41 @@ def test_tiny_files_fill_chunks_by_their_framing() -> None:
     contents = {f"article/t{number:03}/version": b"" for number in range(100)}
     chunks = plan(contents, target_bytes=10 * 512, split_bytes=None)
     assert [len(chunk.parts) for chunk in chunks] == [10] * 10
+
+
+def test_a_chunk_has_no_more_files_than_memory_should_hold(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(packing, "FILES_OF_CHUNK", 40)
+    contents = {f"article/t{number:03}/version": b"" for number in range(100)}
+    chunks = plan(contents, target_bytes=1 << 30, split_bytes=None)
+    assert [(chunk.number, len(chunk.parts)) for chunk in chunks] == [(1, 40), (2, 40), (3, 20)]
+    assert [part.path for chunk in chunks for part in chunk.parts] == sorted(contents)
+
+
+def test_shards_are_read_as_chunks_are_needed() -> None:
+    read: list[str] = []
+
+    def shards() -> Iterator[tuple[str, list[SourceFile]]]:
+        for number in range(5):
+            read.append(f"t{number}")
+            yield f"t{number}", [SourceFile(f"article/t{number}/{name}", 10) for name in ("version", "a", "b")]
+
+    chunks = pack("Article", shards(), target_bytes=3 * 1024)
+    assert next(chunks).shards == ("t0",)
+    assert read == ["t0", "t1"]
+
+
+def test_one_packing_is_told_from_another_by_what_lies_where() -> None:
+    contents = {f"article/t{number}/version": b"1" * 600 for number in range(4)}
+    found = {
+        survey(plan(changed, target_bytes=target_bytes, split_bytes=None)).digest
+        for target_bytes in (1024, 4096)
+        for changed in (contents, {**contents, "article/t3/version": b"1"}, {**contents, "article/t4/version": b""})
+    }
+    assert len(found) == 6
+    found_once = survey(plan(contents, target_bytes=4096, split_bytes=None))
+    assert (found_once.chunks, found_once.parts, found_once.bytes_total) == (2, 4, 2400)
+    assert found_once.shards_of_chunks == {"Article": {"1": ("t0", "t1"), "2": ("t2", "t3")}}
+    assert found_once.bytes_of_collections == {"Article": 2400}
 
 
 def test_split_parts_carry_weaviates_record_and_whole_files_do_not() -> None:

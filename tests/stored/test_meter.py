@@ -2,12 +2,13 @@
 
 import threading
 import time
+from collections.abc import Iterator
 
 import pytest
 
 from weaviate_backup.errors import Permanent
 from weaviate_backup.stored.meter import Meter
-from weaviate_backup.stored.parallel import each_in_parallel
+from weaviate_backup.stored.parallel import AHEAD, each_in_parallel
 
 
 def test_everything_is_counted_once() -> None:
@@ -65,3 +66,32 @@ def test_the_first_failure_stops_the_others_and_is_the_one_that_is_told() -> Non
         each_in_parallel(work, ["endless", "first", *(f"later {number}" for number in range(50))], meter, streams=2)
     assert time.monotonic() - started < 60
     assert len(worked_on) < 52, "what had not begun does not begin"
+
+
+def test_items_are_taken_as_they_are_needed() -> None:
+    """What is read for one is held until it is done."""
+    room, taken = threading.Semaphore(0), list[int]()
+
+    def items() -> Iterator[int]:
+        for number in range(20):
+            taken.append(number)
+            room.release()
+            yield number
+
+    def work(item: int) -> None:
+        room.acquire()
+        assert len(taken) <= item + 2 + 2 * AHEAD + 1
+
+    each_in_parallel(work, items(), Meter(), streams=2)
+    assert taken == list(range(20))
+
+
+def test_items_that_cannot_be_read_stop_what_is_under_way() -> None:
+    meter = Meter()
+
+    def items() -> Iterator[str]:
+        yield "endless"
+        raise Permanent("Lost", "the rest of them")
+
+    with pytest.raises(Permanent, match="Lost: the rest"):
+        each_in_parallel(lambda _: meter.pause(600), items(), meter, streams=2)

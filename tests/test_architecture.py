@@ -83,7 +83,7 @@ BY_PATH = {
 MODULES = frozenset({"shutil", "glob", "tempfile", "fileinput", "subprocess", "ctypes", "linecache"})
 BUILTINS = frozenset({"open", "exec", "eval", "__import__"})
 ON_DESCRIPTORS = frozenset(
-    {"close", "dup", "fchmod", "fstat", "fsync", "ftruncate", "pwrite", "read", "strerror", "utime", "write"}
+    {"close", "dup", "fchmod", "fstat", "fsync", "ftruncate", "pread", "pwrite", "read", "strerror", "utime", "write"}
     | {"geteuid", "getegid", "sched_getaffinity", "environ"}
 )
 """Of `os`: what takes a descriptor, or no name at all."""

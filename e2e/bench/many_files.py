@@ -28,9 +28,10 @@ from weaviate_backup.agent.access import KEPT_FILE, Access, _keep
 from weaviate_backup.agent.commit import _commit
 from weaviate_backup.agent.download import _download
 from weaviate_backup.agent.expansion import LocalShards, TenantStatus
-from weaviate_backup.agent.freeze import FrozenCollection, _keep_schema, summarize, take_place
+from weaviate_backup.agent.freeze import FrozenCollection, summarize, take_place
 from weaviate_backup.agent.inspect_backup import _inspect
 from weaviate_backup.agent.journal import JOURNAL, Journal
+from weaviate_backup.agent.kept_documents import keep_document
 from weaviate_backup.agent.place import _place_all
 from weaviate_backup.agent.shard_freezer import ShardFreezer
 from weaviate_backup.agent.upload import _upload
@@ -85,8 +86,7 @@ class Volume:
         state = {"indexID": COLLECTION, "partitioningEnabled": True, "physical": physical}
         schema = {"class": {"class": COLLECTION, "properties": []}, "state": state, "aliases": {}, "version": 1}
         self.node.directory.mkdir(parents=True)
-        place = place_of(self.node.directory) / SCHEMA / f"{COLLECTION}.json"
-        _keep_schema(place, COLLECTION, schema)
+        keep_document(place_of(self.node.directory) / SCHEMA / f"{COLLECTION}.json", schema, durable=False)
         _keep(place_of(self.node.directory) / KEPT_FILE, Access())
 
     def restoring(self) -> Workspace:

@@ -29,6 +29,7 @@ from weaviate_backup.core.session import (
     StepCommand,
     StepPhase,
     StepReport,
+    Surveyed,
     Tried,
     Uploaded,
     Verified,
@@ -102,7 +103,8 @@ class ScriptedAgent:
                 self._script.sessions.append(order)
             done = StepReport(phase=StepPhase.DONE)
             known = {Step.FREEZE: done} if self._node in self._script.frozen else {}
-            await self._update(operation_uid=order.operation_uid, steps=known, frozen=_FROZEN if known else None)
+            found: dict[str, object] = {"frozen": _FROZEN, "surveyed": _SURVEYED} if known else {}
+            await self._update(operation_uid=order.operation_uid, steps=known, **found)
         return self._answer()
 
     async def _take(self, request: web.Request) -> web.Response:
@@ -115,7 +117,8 @@ class ScriptedAgent:
             if command.step in (Step.DISCARD, Step.RELEASE, Step.VACATE):
                 for task in self._tasks:
                     task.cancel()
-            await self._set_step(command.step, StepReport(phase=StepPhase.RUNNING, progress=_MOVED))
+            early: dict[str, object] = {"surveyed": _SURVEYED} if command.step is Step.FREEZE else {}
+            await self._set_step(command.step, StepReport(phase=StepPhase.RUNNING, progress=_MOVED), **early)
             task = asyncio.create_task(self._work(command))
             self._tasks.add(task)
             task.add_done_callback(self._tasks.discard)
@@ -183,8 +186,8 @@ class ScriptedAgent:
         done = StepReport(phase=StepPhase.DONE, progress=_MOVED)
         await self._update(steps={**self._report.steps, step: done}, **results)
 
-    async def _set_step(self, step: Step, report: StepReport) -> None:
-        await self._update(steps={**self._report.steps, step: report})
+    async def _set_step(self, step: Step, report: StepReport, **changes: object) -> None:
+        await self._update(steps={**self._report.steps, step: report}, **changes)
 
     async def _update(self, **changes: object) -> None:
         async with self._changed:
@@ -209,6 +212,7 @@ def server_context(certificates: Mapping[str, bytes]) -> ssl.SSLContext:
 
 
 _MOVED = Progress(bytes_total=10, bytes_done=10, bytes_stored=5, files_total=2, files_done=2)
+_SURVEYED = Surveyed(sha256="schema")
 _FROZEN = Frozen(
     collections=("Article",), shards=1, bytes_total=10, files_total=2, longest_halt_seconds=0.1, tenants_active=0
 )

@@ -52,6 +52,7 @@ from weaviate_backup.core.session import (
     StepCommand,
     StepPhase,
     StepReport,
+    Surveyed,
     Uploaded,
     Verified,
 )
@@ -211,6 +212,7 @@ def _report(name: str, agent: Agent) -> NodeReport | Unreachable:
         revision=1,
         steps=steps,
         verified=verified,
+        surveyed=Surveyed(sha256="schema") if Step.FREEZE in agent.done | {agent.running} else None,
         uploaded=Uploaded(manifest_sha256=name, objects=1, bytes_stored=1) if Step.UPLOAD in agent.done else None,
         committed=committed if Step.COMMIT in agent.done else None,
     )

@@ -12,7 +12,7 @@ from tests.agent import sweeping
 from tests.agent.foreign_backup import COLLECTION, ForeignBackup
 from tests.hostile.volume import LIVE, Volume, write_all
 
-from weaviate_backup.agent import access, freeze, place, sweep, upload
+from weaviate_backup.agent import access, place, survey, sweep, upload
 from weaviate_backup.agent.chunk_receiver import ChunkReceiver
 from weaviate_backup.agent.chunk_sender import ChunkSender
 from weaviate_backup.agent.confirm import check_taken
@@ -20,7 +20,7 @@ from weaviate_backup.agent.journal import JOURNAL, Journal
 from weaviate_backup.agent.linking import take_cut
 from weaviate_backup.agent.main import check_ownership
 from weaviate_backup.agent.wanted_files import wanted_files
-from weaviate_backup.agent.workspace import FROZEN, LATE, RESTORE, SCHEMA, Workspace
+from weaviate_backup.agent.workspace import FROZEN, LATE, RESTORE, Workspace
 from weaviate_backup.api.location import LocationSpec
 from weaviate_backup.beneath import Place
 from weaviate_backup.core.session import (
@@ -157,8 +157,8 @@ def documents(volume: Volume) -> None:
     access.kept_access(workspace)
     schema = {"class": {"class": "Article"}, "state": {}, "aliases": {}, "version": 1}
     for _ in range(2):
-        freeze._keep_schema(directory / SCHEMA / "Article.json", "Article", schema)
-    upload.read_schema(workspace, "Article")
+        survey._keep(workspace, "Article", schema)
+    survey.read_schema(workspace, "Article")
 
 
 def frozen_before(volume: Volume) -> None:

@@ -13,7 +13,7 @@ from tests.agent_process import Agent, agent_process
 from tests.weaviate_server import WeaviateCluster
 
 from weaviate_backup.core.restore_plan import RestoreVerdict, RestoreWishes, TargetFacts, plan_restore
-from weaviate_backup.core.session import BackupOrder, NodeReport, RestoreOrder, SessionOrder, Step
+from weaviate_backup.core.session import BackupOrder, NodeReport, RestoreOrder, SessionOrder, Step, StepPhase
 
 SECONDS = 300.0
 POLL_SECONDS = 0.3
@@ -71,10 +71,7 @@ async def our_backup(
         | how
     )
     async with _agents(directory, cluster, store, backup_id, version=version, work=[work] * len(nodes)) as agents:
-        if after_first_cut is not None:
-            await agents[0].step(Step.FREEZE)
-            await after_first_cut()
-        await _all(agents, Step.FREEZE)
+        await _freeze_all(agents, after_first_cut)
         uploaded = await _all(agents, Step.UPLOAD, collections=tuple(collections))
         verified: dict[str, str] = {}
         for position, node in enumerate(nodes):
@@ -109,6 +106,20 @@ async def our_restore(
             await _all(agents, Step.CONFIRM, collections=verdict.collections)
         await _all(agents, Step.RELEASE)
         return verdict
+
+
+async def _freeze_all(agents: Sequence[Agent], after_first_cut: Callable[[], Awaitable[None]] | None) -> None:
+    """The others as soon as the leader has read the schema, if not later."""
+    leader, *others = agents
+    report = await leader.take(Step.FREEZE)
+    while report.surveyed is None and report.steps[Step.FREEZE].phase is StepPhase.RUNNING:
+        report = await leader.report(after=report.revision, wait_seconds=20)
+    if after_first_cut is not None or report.surveyed is None:
+        report = await leader.step(Step.FREEZE)
+    if after_first_cut is not None:
+        await after_first_cut()
+    assert report.surveyed is not None
+    await asyncio.gather(leader.step(Step.FREEZE), _all(others, Step.FREEZE, schema_sha256=report.surveyed.sha256))
 
 
 async def _all(agents: Sequence[Agent], step: Step, **fields: Any) -> list[NodeReport]:

@@ -17,15 +17,14 @@ from weaviate_backup.agent.access import count_access, keep_access, kept_access
 from weaviate_backup.agent.durability import boot_id
 from weaviate_backup.agent.expansion import LocalShards, TenantStatus, local_shards
 from weaviate_backup.agent.journal import THAWED, Journal, Record, fates
-from weaviate_backup.agent.kept_documents import keep_document, kept_document
 from weaviate_backup.agent.release import sweep
 from weaviate_backup.agent.shard_freezer import ShardFreezer
+from weaviate_backup.agent.survey import read_schema, take_schema
 from weaviate_backup.agent.tasks import in_thread, together
 from weaviate_backup.agent.workspace import FROZEN, SCHEMA, Workspace
-from weaviate_backup.beneath import Place
-from weaviate_backup.core.session import Frozen, StepCommand
+from weaviate_backup.core.session import Frozen, StepCommand, Surveyed
 from weaviate_backup.errors import Permanent
-from weaviate_backup.layout.definitions import contradiction, made_anew, other_shards
+from weaviate_backup.layout.definitions import contradiction, made_anew
 from weaviate_backup.stored.meter import Meter
 from weaviate_backup.weaviate.raft import RaftClient
 from weaviate_backup.weaviate.raft_access import AccessClient
@@ -33,8 +32,6 @@ from weaviate_backup.weaviate.rest import NodeClient
 
 COLLECTIONS_AT_ONCE = 4
 NAMES_LIMIT = 64
-SCHEMA_FIELDS = {"class": dict, "state": dict, "aliases": dict, "version": int}
-"""Of what is kept of a collection."""
 
 log = logging.getLogger(__name__)
 
@@ -47,10 +44,12 @@ class FrozenCollection:
     shards: LocalShards
 
 
-async def freeze(workspace: Workspace, _: StepCommand, meter: Meter) -> Frozen:
+async def freeze(workspace: Workspace, command: StepCommand, meter: Meter) -> Frozen:
     """The step. Everything before the first cut only looks, but for sweeping dead operations."""
-    done = workspace.journal.result("frozen", Frozen)
+    done, surveyed = workspace.journal.result("frozen", Frozen), workspace.journal.result("surveyed", Surveyed)
     if done is not None:
+        if surveyed is not None:
+            meter.tell(surveyed)  # the others may not have frozen yet
         return done
     order, endpoint = workspace.backup, workspace.weaviate
     async with AsyncExitStack() as stack:
@@ -64,7 +63,8 @@ async def freeze(workspace: Workspace, _: StepCommand, meter: Meter) -> Frozen:
         await stack.enter_async_context(node)
         freezer = ShardFreezer(workspace, meter, raft=raft, node=node, driver=driver)
         await freezer.release_left_over()
-        frozen = await _freeze_all(workspace, order.collections, raft, freezer)
+        there = await take_schema(workspace, command, raft, meter)
+        frozen = await _freeze_all(workspace, sorted(there), raft, freezer)
     result = summarize(workspace, order.collections, frozen)
     meter.expect(bytes_total=result.bytes_total, files_total=result.files_total)
     # Links, our copies and the server's: none of them was synced, and all of them are believed from here on.
@@ -118,19 +118,16 @@ async def _freeze_all(
 async def _freeze_collection(
     workspace: Workspace, name: str, raft: RaftClient, freezer: ShardFreezer
 ) -> FrozenCollection:
-    class_json, state, version = await raft.snapshot(name)
-    aliases = await raft.aliases(name)
-    schema = {"class": class_json, "state": state, "aliases": aliases, "version": version}
-    await in_thread(_keep_schema, workspace.directory / SCHEMA / f"{name}.json", name, schema)
-    shards = local_shards(state, workspace.node, collection=name)
+    schema = await in_thread(read_schema, workspace, name)
+    shards = local_shards(schema["state"], workspace.node, collection=name)
     pending = [shard for shard, status in shards.statuses.items() if status is not TenantStatus.OFFLOADED]
     await freezer.freeze(
         name,
         {shard: shards.statuses[shard] for shard in sorted(pending)},
-        version,
+        schema["version"],
         multi_tenant=shards.multi_tenant,
     )
-    await _refuse_made_anew(raft, name, class_json)
+    await _refuse_made_anew(raft, name, schema["class"])
     return FrozenCollection(name, shards)
 
 
@@ -181,14 +178,3 @@ def summarize(workspace: Workspace, names: Iterable[str], frozen: dict[str, Froz
 def frozen_shards(journal: Journal, collections: Container[str]) -> dict[tuple[str, str], Record]:
     """(collection, shard) -> the last record of every shard that was frozen and not gone afterwards, sorted."""
     return {key: record for key, record in fates(journal, "shard").items() if key[0] in collections}
-
-
-def _keep_schema(place: Place, name: str, schema: dict[str, Any]) -> None:
-    """What raft said of a collection at the cut, as the descriptors will hold it. A killed predecessor may have cut
-    shards of another collection of that name."""
-    before = kept_document(place, SCHEMA_FIELDS)
-    if before is not None:
-        different = contradiction(before["class"], schema["class"]) or other_shards(before["state"], schema["state"])
-        if different:
-            raise made_anew(name, different)
-    keep_document(place, schema, durable=False)

@@ -52,6 +52,8 @@ FIELDS: Mapping[str, Kinds] = {
     "shard": {**_SHARD, **_CUT, "started_at": str, "ended_at": str},
     "gone": {**_SHARD, "at": str},
     "offloaded": {**_SHARD, "at": str},
+    "surveyed": {"result": dict},
+    "schema": {"sha256": str, "collections": list},
     "frozen": {"result": dict},
     "chunk": {"collection": str, "number": int, "record": dict},
     "all-stored": {"at": str},

@@ -36,6 +36,7 @@ from weaviate_backup.core.session import (
     StepCommand,
     StepPhase,
     StepReport,
+    Surveyed,
     Uploaded,
     Verified,
     Wire,
@@ -60,6 +61,7 @@ NEEDS = {Step.UPLOAD: "frozen", Step.PLACE: "downloaded"}
 """Step -> the journal record without which it makes no sense."""
 RESULTS: dict[type[Wire], str] = {
     Probed: "probed",
+    Surveyed: "surveyed",
     Frozen: "frozen",
     Uploaded: "uploaded",
     Committed: "committed",
@@ -138,7 +140,7 @@ class Runner:
         check_names(command)
         workspace = self._admit(command)
         if not self._is_needless(command):
-            meter = self._meters[command.step] = Meter()
+            meter = self._meters[command.step] = Meter(lambda result: self._update(self._results(result)))
             if command.step in ENDING:
                 self._ending = True
             self._set_step(command.step, StepReport(phase=StepPhase.RUNNING))

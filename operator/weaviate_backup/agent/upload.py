@@ -9,20 +9,17 @@ is planned. Plans, records and documents are streams: a node may have millions o
 from collections.abc import Iterable, Iterator
 from datetime import UTC, datetime
 from importlib.metadata import version
-from typing import Any
 
 from weaviate_backup.agent.access import kept_access
 from weaviate_backup.agent.chunk_sender import ChunkSender, sent_of, stored_record
 from weaviate_backup.agent.describing import believed, describe_class, describe_node, is_described, shard_records
-from weaviate_backup.agent.freeze import SCHEMA_FIELDS
 from weaviate_backup.agent.frozen_plan import FrozenPlan, frozen_set_lost
 from weaviate_backup.agent.journal import FATES, Journal, Record, fates, journal_damaged
-from weaviate_backup.agent.kept_documents import kept_document
 from weaviate_backup.agent.kept_files import keep_file
+from weaviate_backup.agent.survey import read_schema
 from weaviate_backup.agent.tasks import in_thread
-from weaviate_backup.agent.workspace import DOCUMENTS, FROZEN, SCHEMA, Workspace
+from weaviate_backup.agent.workspace import DOCUMENTS, FROZEN, Workspace
 from weaviate_backup.core.session import Frozen, StepCommand, Uploaded
-from weaviate_backup.errors import Permanent
 from weaviate_backup.layout import keys
 from weaviate_backup.layout.descriptors import (
     ClassDescriptor,
@@ -233,11 +230,3 @@ def _time(text: str) -> datetime:
         return datetime.fromisoformat(text)
     except ValueError as error:
         raise journal_damaged("all-stored") from error
-
-
-def read_schema(workspace: Workspace, collection: str) -> dict[str, Any]:
-    """What raft said of the collection at the cut. Integers stay exact."""
-    found = kept_document(workspace.directory / SCHEMA / f"{collection}.json", SCHEMA_FIELDS)
-    if found is None:
-        raise Permanent("CollectionNotFrozen", f"collection {collection!r} was not frozen on {workspace.node}")
-    return found

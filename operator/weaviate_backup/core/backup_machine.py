@@ -21,6 +21,7 @@ from weaviate_backup.api.backup import BackupPhase
 from weaviate_backup.api.status import NodePhase
 from weaviate_backup.core.admission import Refused, Wait, admit
 from weaviate_backup.core.ending import clean_up, give_back, given_up, let_go
+from weaviate_backup.core.one_schema import by_one_schema
 from weaviate_backup.core.orders import (
     STORE_WORKER,
     WATCH_SECONDS,
@@ -234,7 +235,8 @@ def _preparing(
         detail = "; ".join(f"{node.name}: {node.message or node.phase}" for node in waiting)
         failure = conflict("PreparingTimedOut", f"not all nodes froze within {PREPARING_SECONDS} s ({detail})")
         return stop(state, outcome=Outcome.FAILED, failure=failure, now=now)
-    return BackupDecision(state, (*keep_lease(world), *step.commands), step.look_again_seconds)
+    commands = (*keep_lease(world), *by_one_schema(step.commands, plan, world))
+    return BackupDecision(state, commands, step.look_again_seconds)
 
 
 def _uploading(
@@ -251,7 +253,7 @@ def _uploading(
     state = replace(state, nodes=step.nodes)
     if step.done:
         return enter(BackupPhase.FINALIZING, state, now)
-    commands = (*keep_lease(world), *step.commands, *_warm_store_worker(state, world))
+    commands = (*keep_lease(world), *by_one_schema(step.commands, plan, world), *_warm_store_worker(state, world))
     return BackupDecision(state, commands, step.look_again_seconds)
 
 

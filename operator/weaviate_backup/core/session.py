@@ -148,7 +148,8 @@ class StepCommand(Wire):
               stays for the other workers until RELEASE. A location that is read-only is listed and read
     MEET      look for the marks of `peers`, the other workers of the same probe: does everybody see the same store?
     FREEZE    claim the place in the store; refuse when it is another's or cannot be used. Then cut and link every local
-              shard
+              shard. The leader reads the schema before, once for all, and puts it into the store; the others take it
+              from there, by `schema_sha256`, which the leader told
     UPLOAD    send chunks, the node manifest and the node descriptor of `collections` (those still alive everywhere)
     VERIFY    read every object of `verify_node` back from the store and compare it with its manifest; the agent that
               did not upload it does this
@@ -179,6 +180,7 @@ class StepCommand(Wire):
     overwrite_alias: bool = False
     keep_placed: bool = False
     backup_sha256: str = ""
+    schema_sha256: str = ""
     peers: tuple[str, ...] = ()
 
 
@@ -247,6 +249,12 @@ class AccessCounts(Wire):
 
     roles: Count | None = None
     users: Count | None = None
+
+
+class Surveyed(Wire):
+    """The leader's FREEZE has read the schema: the SHA-256 of what all nodes take. It is told before the step ends."""
+
+    sha256: Word
 
 
 class Frozen(Wire):
@@ -408,6 +416,7 @@ class NodeReport(Wire):
     revision: Count
     steps: dict[Step, StepReport] = {}
     probed: Probed | None = None
+    surveyed: Surveyed | None = None
     frozen: Frozen | None = None
     uploaded: Uploaded | None = None
     verified: dict[str, Verified] = {}

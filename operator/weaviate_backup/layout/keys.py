@@ -11,6 +11,7 @@ NODE_DESCRIPTOR = "backup.json"
 MANIFEST = "manifest.json"
 MANIFEST_SIGNATURE = "manifest.json.sig"
 NODE_MANIFEST = "manifest.json.zst"
+SCHEMA = "schema.json.zst"
 OURS = frozenset({MANIFEST, MANIFEST_SIGNATURE, NODE_MANIFEST})
 """Last parts of keys that no server writes, of backups that have manifests. A claim may stand beside a server's."""
 
@@ -33,6 +34,11 @@ def restore_config(backup_id: str) -> str:
 def node_descriptor(backup_id: str, node: str) -> str:
     """Weaviate's descriptor of what one node holds."""
     return f"{backup_id}/{node}/{NODE_DESCRIPTOR}"
+
+
+def schema(backup_id: str, node: str) -> str:
+    """Ours, of the leader, while a backup is made: what all nodes freeze by. The leader's upload takes it away."""
+    return f"{backup_id}/{node}/{SCHEMA}"
 
 
 def chunk(backup_id: str, node: str, collection: str, number: int) -> str:

@@ -201,7 +201,7 @@ def read_node_manifest(stream: BinaryIO, *, key: str, line_bounds: JsonBounds = 
     first = True
     try:
         with decompressor.stream_reader(stream, read_across_frames=True, closefd=False) as reader:
-            for text in _bounded_lines(cast(io.RawIOBase, reader), line_bounds.size_bytes):
+            for text in bounded_lines(cast(io.RawIOBase, reader), line_bounds.size_bytes):
                 line_bounds.refuse_beyond(text)
                 line = _Line.validate_json(text)
                 if isinstance(line, NodeHeader) is not first:
@@ -219,7 +219,7 @@ def read_node_manifest(stream: BinaryIO, *, key: str, line_bounds: JsonBounds = 
         raise Permanent("HostileBackup", f"{key} is an empty manifest")
 
 
-def _bounded_lines(reader: io.RawIOBase, limit_bytes: int) -> Iterator[bytes]:
+def bounded_lines(reader: io.RawIOBase, limit_bytes: int) -> Iterator[bytes]:
     """One too long is cut there, and so passes its bounds."""
     buffered = io.BufferedReader(reader)
     while text := buffered.readline(limit_bytes + 1):

@@ -5,16 +5,18 @@ time to time and tells those who wait.
 """
 
 import threading
-from collections.abc import Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 
-from weaviate_backup.core.session import Progress
+from weaviate_backup.core.session import Progress, Wire
 from weaviate_backup.errors import Permanent
 
 
 class Meter:
     """Counters of one run of one step."""
 
-    def __init__(self) -> None:
+    def __init__(self, tell: Callable[[Wire], None] = lambda _: None) -> None:
+        """`tell`: to those who ask, what is known before the step ends; in the thread that the step began in."""
+        self.tell = tell
         self._lock = threading.Lock()
         self._counts: dict[str, int] = Progress().model_dump()
         self._stopped = threading.Event()

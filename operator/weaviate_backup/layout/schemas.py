@@ -1,0 +1,49 @@
+"""What all nodes freeze by: class, sharding state and aliases of each collection, in zstd-compressed JSON lines.
+
+It lies in the store while a backup is made. Integers of 64 bits stay exact.
+"""
+
+import io
+import json
+from collections.abc import Iterator, Mapping
+from typing import Any, BinaryIO, cast
+
+import zstandard
+
+from weaviate_backup.errors import Permanent, excerpt
+from weaviate_backup.layout.compression import ZSTD_WINDOW_LIMIT_BYTES
+from weaviate_backup.layout.json_bounds import BeyondBounds, JsonBounds
+from weaviate_backup.layout.manifests import bounded_lines
+from weaviate_backup.layout.plain_names import checked_name
+
+EFFORT = 3
+FIELDS: Mapping[str, type] = {"class": dict, "state": dict, "aliases": dict, "version": int}
+"""Of what is known of a collection. `aliases`: alias -> collection; `version`: raft's, of the state."""
+Schema = dict[str, Any]
+
+
+def encode_schema(collection: str, schema: Schema) -> bytes:
+    """One line, as a frame of its own: those of all collections may follow each other."""
+    line = json.dumps({"collection": collection, **schema}, separators=(",", ":")).encode() + b"\n"
+    return zstandard.ZstdCompressor(level=EFFORT).compress(line)
+
+
+def read_schemas(stream: BinaryIO, *, what: str, bounds: JsonBounds) -> Iterator[tuple[str, Schema]]:
+    """Collection and schema, one at a time. Raises `HostileBackup`, and `DocumentTooLarge` for a line beyond the
+    bounds."""
+    decompressor = zstandard.ZstdDecompressor(max_window_size=ZSTD_WINDOW_LIMIT_BYTES)
+    try:
+        with decompressor.stream_reader(stream, read_across_frames=True, closefd=False) as reader:
+            for line in bounded_lines(cast(io.RawIOBase, reader), bounds.size_bytes):
+                found = bounds.parse(line)
+                if not isinstance(found, dict) or not isinstance(found.get("collection"), str):
+                    raise ValueError("a line without a collection")
+                schema = {field: found.get(field) for field in FIELDS}
+                if not all(isinstance(schema[field], kind) for field, kind in FIELDS.items()):
+                    raise ValueError("a line without a schema")
+                yield checked_name(found["collection"], what=f"a collection of {what}"), schema
+    except BeyondBounds as error:
+        cure = "give the agents more memory (spec.agent.resources.limits.memory)"
+        raise Permanent("DocumentTooLarge", f"{what} is larger than memory allows: {error}; {cure}") from error
+    except (zstandard.ZstdError, ValueError) as error:
+        raise Permanent("HostileBackup", f"{what} is no list of schemas: {excerpt(str(error), 160)}") from error

@@ -15,7 +15,7 @@ from e2e.dataset.weaviate_http import Weaviate
 
 BATCH = 10
 DIMENSIONS = 16
-PRELOADED = 200
+PRELOADED = 120
 TENANTS = 6
 TENANT_OBJECTS = 12
 PAUSE_SECONDS = 0.05

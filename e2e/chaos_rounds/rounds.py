@@ -1,6 +1,7 @@
 """One round: data, changes, a backup with victims, the accident, a restore with victims, and all promises."""
 
 import time
+import traceback
 from collections.abc import Sequence
 from dataclasses import dataclass, field
 from functools import partial
@@ -43,8 +44,8 @@ class Outcome:
 
 
 def still_dataset() -> Dataset:
-    """Some thousand objects that nobody changes: replicas, flat and graph indexes, places, tenants, named vectors."""
-    few = small_dataset(objects=1500, replicas=3)
+    """What nobody changes, a little of each kind: replicas, flat and graph indexes, places, tenants, named vectors."""
+    few = small_dataset(objects=900, replicas=3)
     named = [shape for shape in kinds_dataset(asynchronous=False, replicas=3).shapes if shape.name == "Named"]
     return Dataset((*few.shapes, *named), few.aliases)
 
@@ -56,7 +57,8 @@ class Rounds:
         self._ground, self._keeper = ground, keeper
         self._victims = Victims(ground)
         self._dataset = still_dataset()
-        self._loaded = False
+        self.known: Observation | None = None
+        """The data that nobody changes as it was seen last; None: it has to be loaded."""
 
     def run(self, drawn: Round) -> Outcome:
         outcome = Outcome(drawn)
@@ -67,6 +69,10 @@ class Rounds:
             outcome.broken.append(f"the cluster does not come back: {error}")
         except _Unjudged as error:
             outcome.broken.append(str(error))
+        except (*FAILURES, server_backup.ServerBackupFailed) as error:
+            where = traceback.extract_tb(error.__traceback__)
+            steps = [frame.name for frame in where if "chaos_rounds" in frame.filename]
+            outcome.broken.append(f"the round could not go on in {' > '.join(steps)}: {type(error).__name__}: {error}")
         finally:
             self._victims.heal()
         outcome.seconds = time.monotonic() - started
@@ -123,17 +129,17 @@ class _RoundRun:
 
     def _prepare(self) -> tuple[Observation, Changes]:
         ground = self._ground
-        if not self._rounds._loaded:
-            patiently(lambda: remove(ground.weaviate, self._dataset))
+        if self._rounds.known is None:
+            remove(ground.weaviate, self._dataset)
             load(ground.weaviate, self._dataset)
-            self._rounds._loaded = True
+            self._rounds.known = observe(ground.lab.weaviate_urls, self._dataset)
         for name in FACTORS:
             ground.weaviate.delete_collection(name)
         ground.weaviate.delete_alias(ALIAS)
         changes = Changes(ground, seed=f"{self._drawn.seed}/{self._drawn.number}", kinds=self._drawn.changes)
         changes.prepare()
         wait_until_answering(ground.lab.weaviate_urls, [*STILL, *FACTORS])
-        return observe(ground.lab.weaviate_urls, self._dataset), changes
+        return self._rounds.known, changes
 
     def _back_up(self, name: str, strikes: Sequence[Strike]) -> tuple[Span, Any]:
         drawn = self._drawn
@@ -216,7 +222,7 @@ class _RoundRun:
     def _remove(self) -> None:
         """The accident, of what the backup has."""
         weaviate = self._ground.weaviate
-        self._rounds._loaded = False
+        self._rounds.known = None
         weaviate.delete_alias(ALIAS)
         for alias, collection in self._dataset.aliases.items():
             if collection in self._drawn.collections:
@@ -254,7 +260,7 @@ class _RoundRun:
         wait_until_answering(ground.lab.weaviate_urls, [name for name in wanted if name in STILL])
         after = observe(ground.lab.weaviate_urls, self._dataset)
         broken = [f"restored: {line}" for line in (*compare(before, after), *uneven_replicas(after))]
-        self._rounds._loaded = not broken
+        self._rounds.known = None if broken else before
         seen = seeing.see(ground, wanted)
         wrong = without_excused(seeing.wrong(changes, seen, span, wanted), self._excused)
         broken += [f"restored: {line}" for line in wrong]

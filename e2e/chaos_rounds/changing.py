@@ -16,9 +16,11 @@ from e2e.dataset.weaviate_http import Weaviate
 BATCH = 10
 DIMENSIONS = 16
 PRELOADED = 120
-TENANTS = 6
+MOST_OBJECTS = 160
+"""Of a collection: each is looked for by itself, on every node, and more than once in a round."""
+TENANTS, MOST_TENANTS = 5, 9
 TENANT_OBJECTS = 12
-PAUSE_SECONDS = 0.05
+PAUSE_SECONDS = 0.1
 FAILED_PAUSE_SECONDS = 0.5
 ANSWER_SECONDS = 10
 ALIAS, ALIAS_TARGETS = "Wanderer", ("Moving", "MovingTwice")
@@ -88,19 +90,20 @@ class Author:
 
     def _write(self) -> None:
         chance = self._chance.random()
-        if chance < 0.5 or len(self._live) < 2 * BATCH:
+        if len(self._live) < 2 * BATCH or (chance < 0.5 and len(self._live) < MOST_OBJECTS):
             self._put([self._fresh() for _ in range(BATCH)])
-        elif chance < 0.85:
+        elif chance < 0.7:
             self._put(self._chance.sample(sorted(self._live), BATCH))
         else:
             self._delete(self._chance.choice(sorted(self._live)))
 
     def _act_on_tenants(self) -> None:
-        known = {name: changes[-1] for name, changes in self.tenants.items() if changes[-1].acknowledged_at is not None}
-        active = sorted(name for name, last in known.items() if last.state == "ACTIVE")
-        resting = sorted(name for name, last in known.items() if last.state == "INACTIVE")
+        last = {name: changes[-1] for name, changes in self.tenants.items()}
+        known = {name: each for name, each in last.items() if each.acknowledged_at is not None and each.state}
+        active = sorted(name for name, each in known.items() if each.state == "ACTIVE")
+        resting = sorted(name for name, each in known.items() if each.state == "INACTIVE")
         chance = self._chance.random()
-        if chance < 0.25 or len(active) < 3:
+        if len(active) < 3 or (chance < 0.25 and len(known) < MOST_TENANTS):
             self._add_tenant()
         elif chance < 0.5:
             self._put([self._fresh() for _ in range(4)], tenant=self._chance.choice(active))

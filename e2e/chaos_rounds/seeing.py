@@ -25,13 +25,14 @@ class Seen:
 
 
 def see(ground: Ground, collections: Sequence[str]) -> Seen:
-    """Tenants are woken to be read and put to rest again."""
+    """Tenants are woken to be read and put to rest again. Replicas are read through every node, which asks its own."""
     seen = Seen()
     for url, name in zip(ground.lab.weaviate_urls, ground.lab.weaviate_nodes, strict=True):
         node = Weaviate(url, read_seconds=60)
         there = node.collections()
         for collection in collections:
-            if collection in there and collection in FACTORS and collection != "Visitors":
+            own = FACTORS.get(collection, 0) > 1 or name == ground.lab.weaviate_nodes[0]
+            if collection in there and collection in FACTORS and collection != "Visitors" and own:
                 seen.tags[f"{collection} {name}"] = _read(seen, node, collection, None)
     first = ground.weaviate
     if "Visitors" in collections and "Visitors" in first.collections():

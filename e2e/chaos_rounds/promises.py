@@ -106,10 +106,15 @@ def _chunk_fault(path: Path, line: Any) -> str | None:
 
 
 def unnamed_debris(ground: Ground, backup_id: str, resource: Any) -> Iterator[str]:
-    """A backup that did not complete leaves nothing but what its status tells of, and never a marker."""
+    """A backup that did not complete leaves nothing but what its status tells of. A marker is of one that is whole: its
+    object was deleted, or nobody could say any more that it was committed."""
     stored = bucket.listing(ground.lab.store, f"{backup_id}/")
-    if f"{backup_id}/backup_config.json" in stored and "Unconfirmed" not in json.dumps(resource.get("status", {})):
-        yield f"{backup_id} has a marker and is not Completed"
+    status = resource.get("status", {})
+    if f"{backup_id}/backup_config.json" in stored:
+        if status.get("phase") != "Gone" and "Unconfirmed" not in json.dumps(status):
+            yield f"{backup_id} has a marker and is not Completed"
+        yield from stored_faults(ground, backup_id)
+        return
     nodes = json.dumps(resource.get("status", {}).get("nodes", []))
     told = any(word in nodes for word in ("Unreachable", "reason"))
     if stored and not told:

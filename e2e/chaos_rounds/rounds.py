@@ -9,6 +9,7 @@ from typing import Any
 
 from e2e.bench import server_backup
 from e2e.chaos_rounds import promises, seeing
+from e2e.chaos_rounds.api_reading import read_operation
 from e2e.chaos_rounds.changing import ALIAS, FACTORS, Changes
 from e2e.chaos_rounds.drawing import BACKUP_PHASES, RESTORE_PHASES, STILL, Round, Strike
 from e2e.chaos_rounds.ground import FAILURES, LOCATION, Ground, NotWell, patiently
@@ -26,7 +27,7 @@ from e2e.dataset.shapes import Dataset, small_dataset
 TIMEOUT = "150s"
 END_SECONDS = 480
 """spec.timeout, three leases with their margins for whoever does not answer, and some air."""
-LOOK_SECONDS = 0.4
+LOOK_SECONDS = 0.25
 GONE = "Gone"
 
 
@@ -181,15 +182,15 @@ class _RoundRun:
         last: Any = {"metadata": {"name": name}, "status": {}}
         while time.monotonic() < deadline:
             try:
-                text = self._ground.kubectl.get(kind, name)
+                found = read_operation(self._ground.lab.namespace, kind, name)
             except FAILURES:
                 time.sleep(LOOK_SECONDS)
                 continue
-            if text is None:
+            if found is None:
                 if not deleted:
                     raise _Unjudged(f"{kind} {name} is gone, and nobody deleted it")
                 return {**last, "status": {**last.get("status", {}), "phase": GONE}}
-            last = text
+            last = found
             if (uid := last["metadata"]["uid"]) not in self._uids:
                 self._uids.append(uid)
             striking.saw(_phase(last))

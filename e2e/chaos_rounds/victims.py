@@ -4,6 +4,7 @@ import os
 import threading
 import time
 from collections.abc import Callable, Sequence
+from functools import partial
 from pathlib import Path
 
 from e2e.chaos_rounds import machines, store_line
@@ -60,13 +61,13 @@ class Victims:
             machines.heal_network(ordinal)
             self._ballast(ordinal).unlink(missing_ok=True)
         machines.thaw(frozen)
-        self.revive()
+        self._revive(self._parts)
         self._scale(1)
 
-    def revive(self) -> None:
+    def _revive(self, parts: Sequence[Part]) -> None:
         """Starts what does not run, in the order in which the lab does."""
         with self._starting:
-            for part in self._parts:
+            for part in parts:
                 if machines.is_running(part):
                     continue
                 if Path(part.command[0]).name == "containerd":
@@ -132,7 +133,7 @@ class Victims:
 
     def _process(self, parts: Sequence[Part], fate: str) -> Undo:
         undo = _processes([part.process for part in parts], fate)
-        return undo if fate == "frozen" else self.revive
+        return undo if fate == "frozen" else partial(self._revive, parts)
 
     def _network(self, strike: Strike) -> Undo:
         ordinal = strike.target[0]
@@ -154,8 +155,9 @@ class Victims:
 
     def _reset(self, ordinal: int) -> Undo:
         """All processes of the node at once. What the kernel has not written yet is not lost with them."""
-        machines.kill([*(part.process for part in machines.runtime(ordinal)), *machines.everything_on(ordinal)])
-        return self.revive
+        parts = machines.runtime(ordinal)
+        machines.kill([*(part.process for part in parts), *machines.everything_on(ordinal)])
+        return partial(self._revive, parts)
 
     def _fill(self, ordinal: int) -> Undo:
         path = self._ballast(ordinal)

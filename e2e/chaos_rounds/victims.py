@@ -80,13 +80,11 @@ class Victims:
         return self._ground.lab.directory / "nodes" / str(containerd.node) / "containerd.sock"
 
     def _operator(self, kind: str) -> Undo:
-        if kind == "operator away":
-            self._scale(0)
+        replicas = {"operator away": 0, "two operators": 2}
+        if kind in replicas:
+            self._scale(replicas[kind])
             return lambda: self._scale(1)
-        if kind == "two operators":
-            self._scale(2)
-            return lambda: self._scale(1)
-        return self._process(machines.operators(), kind.rsplit(maxsplit=1)[-1])
+        return _processes([part.process for part in machines.operators()], kind.rsplit(maxsplit=1)[-1])
 
     def _scale(self, replicas: int) -> None:
         arguments = ("scale", OPERATOR, f"--replicas={replicas}", "--request-timeout=10s")

@@ -21,7 +21,7 @@ from e2e.cluster.operation_view import TERMINAL
 from e2e.dataset.comparison import compare, uneven_replicas
 from e2e.dataset.kinds import kinds_dataset
 from e2e.dataset.loading import load, remove
-from e2e.dataset.observation import Observation, observe, wait_until_answering
+from e2e.dataset.observation import Observation, wait_until_answering
 from e2e.dataset.shapes import Dataset, small_dataset
 
 TIMEOUT = "150s"
@@ -133,7 +133,7 @@ class _RoundRun:
         if self._rounds.known is None:
             remove(ground.weaviate, self._dataset)
             load(ground.weaviate, self._dataset)
-            self._rounds.known = observe(ground.lab.weaviate_urls, self._dataset)
+            self._rounds.known = seeing.observe_at_once(ground.lab.weaviate_urls, self._dataset)
         for name in FACTORS:
             ground.weaviate.delete_collection(name)
         ground.weaviate.delete_alias(ALIAS)
@@ -201,7 +201,7 @@ class _RoundRun:
 
     def _look_at_the_living(self, before: Observation, changes: Changes) -> None:
         """A backup harms nothing. What the database lost by its own deaths is not asked of the backup later."""
-        live = observe(self._ground.lab.weaviate_urls, self._dataset)
+        live = seeing.observe_at_once(self._ground.lab.weaviate_urls, self._dataset)
         self._outcome.notes += [f"live: {line}" for line in compare(before, live)]
         seen = seeing.see(self._ground, [*FACTORS])
         now = time.monotonic()
@@ -259,7 +259,7 @@ class _RoundRun:
     def _compare(self, before: Observation, changes: Changes, span: Span) -> None:
         ground, wanted = self._ground, self._drawn.collections
         wait_until_answering(ground.lab.weaviate_urls, [name for name in wanted if name in STILL])
-        after = observe(ground.lab.weaviate_urls, self._dataset)
+        after = seeing.observe_at_once(ground.lab.weaviate_urls, self._dataset)
         broken = [f"restored: {line}" for line in (*compare(before, after), *uneven_replicas(after))]
         self._rounds.known = None if broken else before
         seen = seeing.see(ground, wanted)

@@ -7,7 +7,7 @@ from functools import partial
 from typing import Any
 
 from e2e.chaos_rounds.changing import ALIAS, DIMENSIONS, FACTORS, Changes, vector_of
-from e2e.chaos_rounds.ground import Ground
+from e2e.chaos_rounds.ground import Ground, patiently
 from e2e.chaos_rounds.judging import Span, State, impossible
 from e2e.dataset.observation import Observation, observe
 from e2e.dataset.shapes import Dataset
@@ -43,13 +43,14 @@ def see(ground: Ground, collections: Sequence[str]) -> Seen:
 
 
 def observe_at_once(urls: Sequence[str], dataset: Dataset) -> Observation:
-    """The same as `observe`, all collections at a time: on a busy machine each answer is waited for."""
+    """The same as `observe`, all collections at a time: on a busy machine each answer is waited for, and nodes lose
+    sight of each other for a moment."""
     shapes = [
         Dataset((shape,), {alias: name for alias, name in dataset.aliases.items() if name == shape.name})
         for shape in dataset.shapes
     ]
     with ThreadPoolExecutor(READERS) as pool:
-        parts = list(pool.map(partial(observe, urls), shapes))
+        parts = list(pool.map(lambda shape: patiently(partial(observe, urls, shape)), shapes))
     merged: dict[str, dict[str, Any]] = {field.name: {} for field in fields(Observation)}
     for part in parts:
         for name, answers in merged.items():
@@ -82,7 +83,7 @@ def _see_tenants(seen: Seen, weaviate: Weaviate) -> None:
 
 
 def _read(seen: Seen, weaviate: Weaviate, collection: str, tenant: str | None) -> dict[str, int]:
-    objects = {entry["id"]: entry for entry in weaviate.objects(collection, tenant)}
+    objects = patiently(lambda: {entry["id"]: entry for entry in weaviate.objects(collection, tenant)})
     tags = {identifier: int(entry["properties"]["tag"]) for identifier, entry in objects.items()}
     where = f"{collection}/{tenant}" if tenant else collection
     seen.torn += [f"{where} {key}: is torn: {entry['properties']}" for key, entry in objects.items() if _is_torn(entry)]
@@ -112,7 +113,7 @@ def _unfound(
             f"q{n}: {collection}(limit: 3, {argument(each)}{scope}) {{ _additional {{ id }} }}"
             for n, each in enumerate(part)
         )
-        answers = weaviate.graphql(f"{{ Get {{ {queries} }} }}")["Get"]
+        answers = patiently(partial(weaviate.graphql, f"{{ Get {{ {queries} }} }}"))["Get"]
         found = [{hit["_additional"]["id"] for hit in answers[f"q{n}"] or []} for n in range(len(part))]
         lost += [each for each, hits in zip(part, found, strict=True) if each not in hits]
     return lost

@@ -63,11 +63,11 @@ class Ground:
     def prepare(self) -> None:
         """Short leases, and the location behind the line."""
         self.operator_kubectl.run("set", "env", OPERATOR, f"WVB_AGENT_LEASE_SECONDS={LEASE_SECONDS}")
-        self.operator_kubectl.run("rollout", "status", OPERATOR, "--timeout=120s", timeout_seconds=130)
+        self.operator_kubectl.run("rollout", "status", OPERATOR, "--timeout=300s", timeout_seconds=310)
         endpoint = f"{self.lab.store.host_and_port.split(':')[0]}:{self.line.port}"
         location = manifests.s3_location(LOCATION, self.lab.store, secret_name=LOCATION, endpoint=endpoint)
         self.kubectl.apply(manifests.secret(LOCATION, self.lab.store), location)
-        self.kubectl.wait("weaviatebackuplocation", LOCATION, "condition=Ready", timeout_seconds=120)
+        self.kubectl.wait("weaviatebackuplocation", LOCATION, "condition=Ready", timeout_seconds=300)
 
     def refresh(self) -> None:
         """Learns the pods' addresses."""

@@ -42,9 +42,9 @@ def main() -> int:
             outcome = rounds.run(draw(seed, number))
             _tell(outcome)
             if outcome.broken:
-                broken += 1
+                broken += outcome.prepared
                 _tell_evidence(outcome, keeper.directory)
-                if not options.keep_going:
+                if not options.keep_going and outcome.prepared:
                     break
         keeper.stop()
     return 1 if broken else 0
@@ -64,7 +64,7 @@ def _options() -> argparse.Namespace:
 
 def _tell(outcome: Outcome) -> None:
     drawn = outcome.drawn
-    verdict = "BROKEN" if outcome.broken else "ok"
+    verdict = "ok" if not outcome.broken else "BROKEN" if outcome.prepared else "NOT PREPARED"
     ends = ", ".join(outcome.ends)
     told = "; ".join(outcome.told) or "nobody dies"
     print(

@@ -25,6 +25,7 @@ from e2e.dataset.observation import Observation, wait_until_answering
 from e2e.dataset.shapes import Dataset, small_dataset
 
 TIMEOUT = "150s"
+LOAD_SECONDS = 240
 END_SECONDS = 480
 """spec.timeout, three leases with their margins for whoever does not answer, and some air."""
 LOOK_SECONDS = 0.25
@@ -42,6 +43,8 @@ class Outcome:
     statuses: list[Any] = field(default_factory=list)
     ends: list[str] = field(default_factory=list)
     seconds: float = 0
+    prepared: bool = False
+    """What failed before that is no promise of ours: the machine is too busy, or the servers do not come up."""
 
 
 def still_dataset() -> Dataset:
@@ -129,18 +132,26 @@ class _RoundRun:
         self._finish()
 
     def _prepare(self) -> tuple[Observation, Changes]:
-        ground = self._ground
-        if self._rounds.known is None:
-            remove(ground.weaviate, self._dataset)
-            load(ground.weaviate, self._dataset)
-            self._rounds.known = seeing.observe_at_once(ground.lab.weaviate_urls, self._dataset)
-        for name in FACTORS:
-            ground.weaviate.delete_collection(name)
-        ground.weaviate.delete_alias(ALIAS)
-        changes = Changes(ground, seed=f"{self._drawn.seed}/{self._drawn.number}", kinds=self._drawn.changes)
-        changes.prepare()
+        ground, rounds = self._ground, self._rounds
+        if rounds.known is None:
+            patiently(self._load, seconds=LOAD_SECONDS)
+            rounds.known = seeing.observe_at_once(ground.lab.weaviate_urls, self._dataset)
+        changes = patiently(self._make_changes, seconds=LOAD_SECONDS)
         wait_until_answering(ground.lab.weaviate_urls, [*STILL, *FACTORS])
-        return self._rounds.known, changes
+        self._outcome.prepared = True
+        return rounds.known, changes
+
+    def _load(self) -> None:
+        remove(self._ground.weaviate, self._dataset)
+        load(self._ground.weaviate, self._dataset)
+
+    def _make_changes(self) -> Changes:
+        for name in FACTORS:
+            self._ground.weaviate.delete_collection(name)
+        self._ground.weaviate.delete_alias(ALIAS)
+        changes = Changes(self._ground, seed=f"{self._drawn.seed}/{self._drawn.number}", kinds=self._drawn.changes)
+        changes.prepare()
+        return changes
 
     def _back_up(self, name: str, strikes: Sequence[Strike]) -> tuple[Span, Any]:
         drawn = self._drawn

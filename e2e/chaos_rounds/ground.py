@@ -66,7 +66,7 @@ class Ground:
         self.operator_kubectl.run("rollout", "status", OPERATOR, "--timeout=300s", timeout_seconds=310)
         endpoint = f"{self.lab.store.host_and_port.split(':')[0]}:{self.line.port}"
         location = manifests.s3_location(LOCATION, self.lab.store, secret_name=LOCATION, endpoint=endpoint)
-        self.kubectl.apply(manifests.secret(LOCATION, self.lab.store), location)
+        patiently(lambda: self.kubectl.apply(manifests.secret(LOCATION, self.lab.store), location))
         self.kubectl.wait("weaviatebackuplocation", LOCATION, "condition=Ready", timeout_seconds=300)
 
     def refresh(self) -> None:

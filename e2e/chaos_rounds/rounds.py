@@ -168,7 +168,7 @@ class _RoundRun:
     def _operate(self, manifest: manifests.Manifest, strikes: Sequence[Strike], phases: Sequence[str]) -> Any:
         """Applied and followed to its end, while the strikes fall. The resource, with phase Gone if it was deleted."""
         kind, name = manifest["kind"].lower(), manifest["metadata"]["name"]
-        self._ground.kubectl.apply(manifest)
+        patiently(lambda: self._ground.kubectl.apply(manifest))
         self._ground.line.bytes_per_second = self._drawn.bytes_per_second
         striking = Striking(self._victims, strikes, phases, kind, name)
         started = time.monotonic()

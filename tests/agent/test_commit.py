@@ -11,15 +11,16 @@ from pathlib import Path
 
 import pytest
 from tests.agent.foreign_backup import NODES, ForeignBackup, Json
+from tests.agent.hand_frozen import Node
 from tests.agent.small_restore import PLACE
 from tests.stored.own_backup import UID, own_backup
 
-from weaviate_backup.agent.commit import _commit, _without_vanished
+from weaviate_backup.agent.commit import _commit, _put_manifest, _without_vanished
 from weaviate_backup.agent.journal import Journal
 from weaviate_backup.agent.workspace import Workspace
 from weaviate_backup.api.location import LocationSpec
 from weaviate_backup.core.session import Committed, SessionOrder, StoreOrder
-from weaviate_backup.errors import Permanent
+from weaviate_backup.errors import Permanent, Transient
 from weaviate_backup.layout.manifests import NodeManifest, decode_node_manifest, encode_node_manifest
 from weaviate_backup.settings import AgentSettings
 from weaviate_backup.stored.backup_reading import BackupReader
@@ -290,6 +291,49 @@ def test_nodes_that_saw_different_collections_make_no_backup(
         backup.change("n1/backup.json", lambda it: with_class(it, **changes))
 
     refused(uploaded_with(tmp_path, change), said)
+
+
+@pytest.mark.parametrize("tenants", [True, False])
+def test_only_tenants_may_vanish_between_two_cuts(tmp_path: Path, tenants: bool) -> None:
+    """The leader saw one more on the other node, which did not have it any more at its own cut."""
+
+    def change(backup: ForeignBackup) -> None:
+        for node in NODES:
+            own = {f"s{each[1:]}": {"belongsToNodes": [each]} for each in NODES}
+            more = {"more": {"belongsToNodes": ["n1"]}} if node == "n0" else {}
+            state = packed({"partitioningEnabled": tenants, "physical": own | more})
+            backup.change(f"{node}/backup.json", lambda it, state=state: with_class(it, shardingState=state))  # type: ignore[misc]
+
+    uploaded = uploaded_with(tmp_path, change)
+    if tenants:
+        commit(uploaded)
+    else:
+        refused(uploaded, "VerificationFailed: Article/more belongs to node n1, whose backup does not hold it")
+
+
+def test_a_leader_that_stored_nothing_is_no_reason_for_a_crash(uploaded: ForeignBackup, tmp_path: Path) -> None:
+    node = Node(tmp_path / "node", uploaded.root, UID, {}, name="n0", nodes=("n7", "n0"), backup_id="b")
+    workspace = node.workspace()
+    with workspace.journal, pytest.raises(Permanent, match="VerificationFailed: no descriptor of n7 names every"):
+        _commit(workspace, hashes_of(uploaded), Meter())
+
+
+@pytest.mark.parametrize("before", [b"{}", None])
+def test_a_manifest_that_appeared_meanwhile_is_never_replaced(
+    uploaded: ForeignBackup, tmp_path: Path, before: bytes | None
+) -> None:
+    """A marker may vouch for it already; what an earlier attempt left is replaced."""
+    uploaded.put_bytes(MANIFEST, b"{}")
+    workspace = Node(tmp_path / "node", uploaded.root, UID, {}, backup_id="b").workspace()
+    with workspace.journal:
+        place = workspace.place_in(workspace.open_store())
+        if before is None:
+            with pytest.raises(Transient, match="CommitOverlaps: another agent of this operation completes"):
+                _put_manifest(workspace, place, b"[]", before=before)
+            _put_manifest(workspace, place, b"{}", before=before)
+        else:
+            _put_manifest(workspace, place, b"[]", before=before)
+    assert (uploaded.root / "b" / MANIFEST).read_bytes() == (b"{}" if before is None else b"[]")
 
 
 def test_a_manifest_of_another_operation_is_never_written_over(uploaded: ForeignBackup) -> None:

@@ -157,3 +157,20 @@ def test_an_upload_is_described_by_what_lies_there(node: Node) -> None:
     stored = {path: path.stat().st_size for path in folder.rglob("*") if path.is_file()}
     assert done.objects == len(stored)
     assert done.bytes_stored == sum(stored.values())
+
+
+def test_whose_the_place_is_is_looked_at_before_the_documents(node: Node, monkeypatch: pytest.MonkeyPatch) -> None:
+    """A descriptor makes chunks what a server restores."""
+    send_all = ChunkSender.send_all
+
+    def lost_afterwards(self: ChunkSender, chunks: tuple[PlannedChunk, ...]) -> object:
+        stored = send_all(self, chunks)
+        (node.store / node.backup_id / "operation.json").unlink()
+        return stored
+
+    monkeypatch.setattr(ChunkSender, "send_all", lost_afterwards)
+    workspace = node.workspace()
+    with workspace.journal, pytest.raises(Permanent, match="ClaimLost"):
+        _upload(workspace, (COLLECTION,), Meter())
+    left = [path.name for path in (node.store / node.backup_id / node.name).iterdir()]
+    assert left == [COLLECTION]

@@ -347,12 +347,25 @@ def test_a_manifest_of_another_operation_is_never_written_over(uploaded: Foreign
     assert not (uploaded.root / "b" / MARKER).exists()
 
 
-def test_who_was_told_to_end_completes_nothing(uploaded: ForeignBackup) -> None:
-    meter = Meter()
-    meter.stop()
+class StopsAt(Meter):
+    """Told to stop just before it asks for the so-manieth time."""
+
+    def __init__(self, number: int) -> None:
+        super().__init__()
+        self.left = number
+
+    def check(self) -> None:
+        self.left -= 1
+        if not self.left:
+            self.stop()
+        super().check()
+
+
+@pytest.mark.parametrize(("number", "written"), [(1, []), (2, []), (3, [MANIFEST])])
+def test_who_is_told_to_end_completes_nothing(uploaded: ForeignBackup, number: int, written: list[str]) -> None:
     with pytest.raises(Permanent, match="StepCanceled"):
-        commit(uploaded, meter=meter)
-    assert not (uploaded.root / "b" / MANIFEST).exists()
+        commit(uploaded, meter=StopsAt(number))
+    assert [name for name in (MANIFEST, MARKER) if (uploaded.root / "b" / name).exists()] == written
 
 
 @pytest.mark.parametrize(

@@ -65,3 +65,11 @@ def test_the_first_failure_stops_the_others_and_is_the_one_that_is_told() -> Non
         each_in_parallel(work, ["endless", "first", *(f"later {number}" for number in range(50))], meter, streams=2)
     assert time.monotonic() - started < 60
     assert len(worked_on) < 52, "what had not begun does not begin"
+
+
+def test_a_wait_ends_with_the_step() -> None:
+    meter = Meter()
+    meter.pause(0)
+    threading.Timer(0.01, meter.stop).start()
+    with pytest.raises(Permanent, match="StepCanceled"):
+        meter.pause(60)

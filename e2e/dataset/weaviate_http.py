@@ -29,12 +29,15 @@ class WeaviateError(Exception):
 
 
 class Weaviate:
-    """One node's API. Strict: a connection that ends without an answer is an error at once."""
+    """One node's API. Strict: a connection that ends without an answer is an error at once. `read_seconds`: how long an
+    answer is waited for."""
 
-    def __init__(self, url: str, *, strict: bool = False) -> None:
+    def __init__(self, url: str, *, strict: bool = False, read_seconds: float = 180) -> None:
         self.url = url.rstrip("/")
         retries = False if strict else IDLE
-        self._pool = urllib3.PoolManager(maxsize=8, timeout=urllib3.Timeout(connect=5, read=180), retries=retries)
+        self._pool = urllib3.PoolManager(
+            maxsize=8, timeout=urllib3.Timeout(connect=5, read=read_seconds), retries=retries
+        )
 
     def call(self, method: str, path: str, body: Json = None, *, missing_ok: bool = False) -> Json:
         """The decoded answer; None for an empty one, and for a 404 when `missing_ok`."""

@@ -26,7 +26,7 @@ from e2e.lab.progress import console, step, warn
 from e2e.lab.sandbox import become_first_process
 from e2e.lab.stores import finish_stores, start_store
 from e2e.lab.stores.store import Store
-from e2e.lab.weaviate_manifest import STATEFUL_SET, weaviate_objects
+from e2e.lab.weaviate_manifest import STATEFUL_SET, volume_directory, weaviate_objects
 
 COMMANDS = ("kubectl", "helm", "ctr")
 """Programs that the command finds on its PATH."""
@@ -80,6 +80,7 @@ def _start(plan: Plan) -> _Lab:
     """Starts everything as early as it can: the machine has few cores, and most parts wait for each other."""
     with step("network and nodes"):
         _isolate(plan)
+        _bound_volumes(plan)
         make_networks(NODES)
         processes = Processes(plan.logs)
         control_plane = ControlPlane(plan.directory, processes, namespace=NAMESPACE)
@@ -124,6 +125,14 @@ def _isolate(plan: Plan) -> None:
             shown.parent.mkdir(parents=True, exist_ok=True)
             shown.write_text(value)
             _mount("--bind", str(shown), str(real))
+
+
+def _bound_volumes(plan: Plan) -> None:
+    """Volumes that can be full. Before the nodes are made, which see the mounts of their time."""
+    for ordinal in range(plan.replicas if plan.volume_mebibytes else 0):
+        directory = volume_directory(plan.directory, ordinal)
+        directory.mkdir(parents=True)
+        _mount("-t", "tmpfs", "-o", f"size={plan.volume_mebibytes}m", "tmpfs", str(directory))
 
 
 def _mount(*arguments: str) -> None:

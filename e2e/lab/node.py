@@ -158,6 +158,7 @@ disabled_plugins = ["io.containerd.nri.v1.nri"]
             "evictionHard": {"memory.available": "50Mi"},
             "serializeImagePulls": False,
             "syncFrequency": "10s",
+            "crashLoopBackOff": {"maxContainerRestartPeriod": "2s"},
         }
 
     def _write(self, name: str, content: str) -> Path:

@@ -25,6 +25,8 @@ class Plan:
     command: tuple[str, ...]
     working_directory: Path
     weaviate_environment: dict[str, str] = field(default_factory=dict)
+    volume_mebibytes: int = 0
+    """Size of each Weaviate pod's volume, which is then in memory; 0: all that the machine has."""
 
     @property
     def name(self) -> str:

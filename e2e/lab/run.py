@@ -61,6 +61,7 @@ def main() -> None:
             command=tuple(arguments.command),
             working_directory=Path.cwd(),
             weaviate_environment=arguments.weaviate_env,
+            volume_mebibytes=arguments.volume_mebibytes,
         )
         status = run_in_sandbox("e2e.lab.inside", plan.save())
         keep = arguments.keep or status != 0
@@ -87,6 +88,13 @@ def _parse(arguments: list[str]) -> argparse.Namespace:
     parser.add_argument("--keep", action="store_true", help="keep LAB_DIR also on success")
     parser.add_argument(
         "--weaviate-env", action="append", default=[], metavar="KEY=VALUE", help="environment of the Weaviate pods"
+    )
+    parser.add_argument(
+        "--volume-mebibytes",
+        type=int,
+        default=0,
+        metavar="N",
+        help="volumes of that size, in memory (as the machine has)",
     )
     parsed = parser.parse_args(options)
     if not command:

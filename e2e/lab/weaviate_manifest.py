@@ -28,7 +28,7 @@ def weaviate_objects(plan: Plan, stores: list[Store]) -> list[dict[str, Any]]:
     objects: list[dict[str, Any]] = [_storage_class()]
     for ordinal in range(plan.replicas):
         directory = volume_directory(plan.directory, ordinal)
-        directory.mkdir(parents=True)
+        directory.mkdir(parents=True, exist_ok=True)
         objects.append(_volume(directory, ordinal))
     objects.append(
         _secret(_CLUSTER_SECRET, {"username": "weaviate", "password": "lab-cluster-password"}, basic_auth=True)

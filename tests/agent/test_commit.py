@@ -4,22 +4,23 @@ import base64
 import hashlib
 import json
 import shutil
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import replace
 from datetime import UTC, datetime
 from pathlib import Path
 
 import pytest
 from tests.agent.foreign_backup import NODES, ForeignBackup, Json
+from tests.agent.hand_frozen import Node
 from tests.agent.small_restore import PLACE
 from tests.stored.own_backup import UID, own_backup
 
-from weaviate_backup.agent.commit import _commit, _without_vanished
+from weaviate_backup.agent.commit import _commit, _put_manifest, _without_vanished
 from weaviate_backup.agent.journal import Journal
 from weaviate_backup.agent.workspace import Workspace
 from weaviate_backup.api.location import LocationSpec
 from weaviate_backup.core.session import Committed, SessionOrder, StoreOrder
-from weaviate_backup.errors import Permanent
+from weaviate_backup.errors import Permanent, Transient
 from weaviate_backup.layout.manifests import NodeManifest, decode_node_manifest, encode_node_manifest
 from weaviate_backup.settings import AgentSettings
 from weaviate_backup.stored.backup_reading import BackupReader
@@ -270,26 +271,74 @@ def packed(document: Json) -> str:
 
 
 @pytest.mark.parametrize(
-    ("changes", "said"),
+    ("own", "said"),
     [
         (
-            {"name": "Book", "schema": packed({"class": "Book"})},
+            ("Author", "Book"),
             "VerificationFailed: no descriptor of n0, n1 names every",
         ),
         (
-            {"schema": packed({"class": "Article", "vectorIndexType": "flat"})},
+            (),
             "CollectionChanged: collection Article was deleted and made anew .*: on n0 and n1, vectorIndexType is",
         ),
     ],
     ids=["a collection that only one node has", "two collections of one name"],
 )
-def test_nodes_that_saw_different_collections_make_no_backup(
-    tmp_path: Path, changes: dict[str, object], said: str
-) -> None:
+def test_nodes_that_saw_different_collections_make_no_backup(tmp_path: Path, own: Sequence[str], said: str) -> None:
+    """`own`: what each node alone has; without it, both have another collection of one name."""
+
     def change(backup: ForeignBackup) -> None:
-        backup.change("n1/backup.json", lambda it: with_class(it, **changes))
+        for node, name in zip(NODES, own, strict=False):
+            another = {"name": name, "shardingState": packed({}), "schema": packed({"class": name})}
+            backup.change(f"{node}/backup.json", lambda it: it["classes"].append(another))  # noqa: B023 (called at once)
+        if not own:
+            schema = packed({"class": "Article", "vectorIndexType": "flat"})
+            backup.change("n1/backup.json", lambda it: with_class(it, schema=schema))
 
     refused(uploaded_with(tmp_path, change), said)
+
+
+@pytest.mark.parametrize("tenants", [True, False])
+def test_only_tenants_may_vanish_between_two_cuts(tmp_path: Path, tenants: bool) -> None:
+    """The leader saw one more on the other node, which did not have it any more at its own cut."""
+
+    def change(backup: ForeignBackup) -> None:
+        for node in NODES:
+            own = {f"s{each[1:]}": {"belongsToNodes": [each]} for each in NODES}
+            more = {"more": {"belongsToNodes": ["n1"]}} if node == "n0" else {}
+            state = packed({"partitioningEnabled": tenants, "physical": own | more})
+            backup.change(f"{node}/backup.json", lambda it, state=state: with_class(it, shardingState=state))  # type: ignore[misc]
+
+    uploaded = uploaded_with(tmp_path, change)
+    if tenants:
+        commit(uploaded)
+    else:
+        refused(uploaded, "VerificationFailed: Article/more belongs to node n1, whose backup does not hold it")
+
+
+def test_a_leader_that_stored_nothing_is_no_reason_for_a_crash(uploaded: ForeignBackup, tmp_path: Path) -> None:
+    node = Node(tmp_path / "node", uploaded.root, UID, {}, name="n0", nodes=("n7", "n0"), backup_id="b")
+    workspace = node.workspace()
+    with workspace.journal, pytest.raises(Permanent, match="VerificationFailed: no descriptor of n7 names every"):
+        _commit(workspace, hashes_of(uploaded), Meter())
+
+
+@pytest.mark.parametrize("before", [b"{}", None])
+def test_a_manifest_that_appeared_meanwhile_is_never_replaced(
+    uploaded: ForeignBackup, tmp_path: Path, before: bytes | None
+) -> None:
+    """A marker may vouch for it already; what an earlier attempt left is replaced."""
+    uploaded.put_bytes(MANIFEST, b"{}")
+    workspace = Node(tmp_path / "node", uploaded.root, UID, {}, backup_id="b").workspace()
+    with workspace.journal:
+        place = workspace.place_in(workspace.open_store())
+        if before is None:
+            with pytest.raises(Transient, match="CommitOverlaps: another agent of this operation completes"):
+                _put_manifest(workspace, place, b"[]", before=before)
+            _put_manifest(workspace, place, b"{}", before=before)
+        else:
+            _put_manifest(workspace, place, b"[]", before=before)
+    assert (uploaded.root / "b" / MANIFEST).read_bytes() == (b"{}" if before is None else b"[]")
 
 
 def test_a_manifest_of_another_operation_is_never_written_over(uploaded: ForeignBackup) -> None:
@@ -303,12 +352,25 @@ def test_a_manifest_of_another_operation_is_never_written_over(uploaded: Foreign
     assert not (uploaded.root / "b" / MARKER).exists()
 
 
-def test_who_was_told_to_end_completes_nothing(uploaded: ForeignBackup) -> None:
-    meter = Meter()
-    meter.stop()
+class StopsAt(Meter):
+    """Told to stop just before it asks for the so-manieth time."""
+
+    def __init__(self, number: int) -> None:
+        super().__init__()
+        self.left = number
+
+    def check(self) -> None:
+        self.left -= 1
+        if not self.left:
+            self.stop()
+        super().check()
+
+
+@pytest.mark.parametrize(("number", "written"), [(1, []), (2, []), (3, [MANIFEST])])
+def test_who_is_told_to_end_completes_nothing(uploaded: ForeignBackup, number: int, written: list[str]) -> None:
     with pytest.raises(Permanent, match="StepCanceled"):
-        commit(uploaded, meter=meter)
-    assert not (uploaded.root / "b" / MANIFEST).exists()
+        commit(uploaded, meter=StopsAt(number))
+    assert [name for name in (MANIFEST, MARKER) if (uploaded.root / "b" / name).exists()] == written
 
 
 @pytest.mark.parametrize(

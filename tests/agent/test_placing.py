@@ -6,7 +6,7 @@ from collections.abc import Callable
 from pathlib import Path
 
 import pytest
-from tests.agent.foreign_backup import COLLECTION
+from tests.agent.foreign_backup import COLLECTION, SMALL, path_of
 from tests.agent.small_restore import FILES, Restore, ours, stock
 from tests.places import place_of
 
@@ -25,6 +25,7 @@ from weaviate_backup.weaviate.late_writes import LATE_WRITES
 
 CHUNKS = 1 + len(FILES)
 """Of a node."""
+FILES_OF_A_NODE = len(SMALL) + len(FILES)
 
 
 @pytest.fixture
@@ -187,3 +188,21 @@ def test_what_came_already_needs_no_space_again(restore: Restore, monkeypatch: p
     restore.download()
     monkeypatch.setattr(Place, "free_bytes", lambda _: 10)
     restore.download()
+
+
+def test_half_of_the_inodes_are_left_to_weaviate(restore: Restore, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(Place, "free_files", lambda _: 2 * FILES_OF_A_NODE - 1)
+    said = f"{FILES_OF_A_NODE} files are to come .*, half of its free inodes are {FILES_OF_A_NODE - 1}"
+    with pytest.raises(Permanent, match=f"NotEnoughSpace: {said}"):
+        restore.download()
+
+
+def test_a_file_that_no_chunk_holds_is_missed(tmp_path: Path) -> None:
+    backup = stock(tmp_path)
+    small = [path_of("n0", name) for name in SMALL]
+    backup.put_chunk("n0", 1, {path: backup.expected("n0")[path] for path in small[:-1]})
+    restore = Restore(tmp_path / "node", backup)
+    restore.judge()
+    with pytest.raises(Permanent, match=f"BackupIncomplete: the chunks of {COLLECTION} hold no {small[-1]}"):
+        restore.download()
+    assert restore.workspace.journal.last("downloaded") is None

@@ -6,7 +6,11 @@ passes beyond every deadline, somebody cancels. Times are kept as one of three i
 the number of states is finite.
 
 A siege, when a model has one, begins at any moment and never ends: whatever is asked of the platform is refused for
-good, and with `UNSEEN` nothing of the operation can be looked at.
+good, and with `UNSEEN` nothing of the operation can be looked at. (That no agent can release is in `test_letting_go.py`
+and in the model of a restore: here it is too many states.)
+
+A model of mishaps has one of them at any moment before its end: another operation takes the Lease, the plan is lost, or
+somebody writes another manifest over a node's.
 """
 
 from collections.abc import Iterator
@@ -77,6 +81,8 @@ VERDICTS = frozenset({Step.VERIFY, Step.COMMIT})
 ENDINGS = frozenset({Step.DISCARD, Step.RELEASE, Step.VACATE})
 REFUSED = Failure(reason="Refused", message="no", transient=False)
 NO_COMMANDS, UNSEEN = "no commands", "unseen"
+TO_COME, OTHER_BYTES, OVER = "to come", "other bytes", ""
+"""Of a mishap: what is still felt of it."""
 PLATFORM_S = (AcquireLease, StorePlan, EnsureAgents, RemoveAgents, ReleaseLease)
 """What the platform can refuse."""
 
@@ -97,7 +103,10 @@ class Agent(NamedTuple):
 
 
 class Model(NamedTuple):
-    """`failed`: refused in the last tick, `troubled`: agents likewise. `unconfirmed`: it ended without an answer."""
+    """`failed`: refused in the last tick, `troubled`: agents likewise. `unconfirmed`: it ended without an answer.
+
+    `mishap`: whether one is to come, or is felt; with other bytes, the manifest of the first node is another one.
+    """
 
     state: BackupState = BackupState()
     created_at: datetime = NOW
@@ -113,6 +122,7 @@ class Model(NamedTuple):
     failed: frozenset[type] = frozenset()
     troubled: frozenset[str] = frozenset()
     unconfirmed: bool = False
+    mishap: str = OVER
 
     @property
     def unseen(self) -> bool:
@@ -146,6 +156,7 @@ def decide(model: Model) -> BackupDecision:
         model.failed,
         model.troubled,
         model.unseen,
+        model.mishap == OTHER_BYTES,
     )
 
 
@@ -165,11 +176,12 @@ def _decide(  # noqa: PLR0917 (cached by position)
     failed: frozenset[type],
     troubled: frozenset[str],
     unseen: bool,
+    rewritten: bool,
 ) -> BackupDecision:
     seen = Agents(
         operation_uid=UID,
         pods={name: _pod(agent) for name, agent in zip(ALL, agents, strict=True)},
-        reports={name: _report(name, agent) for name, agent in zip(ALL, agents, strict=True)},
+        reports={name: _report(name, agent, rewritten) for name, agent in zip(ALL, agents, strict=True)},
         troubles=dict.fromkeys(troubled, REFUSED),
     )
     remains = planned or any(agent.pod is not AgentPhase.ABSENT for agent in agents)
@@ -195,7 +207,7 @@ def _pod(agent: Agent) -> AgentPod:
 
 
 @cache
-def _report(name: str, agent: Agent) -> NodeReport | Unreachable:
+def _report(name: str, agent: Agent, rewritten: bool) -> NodeReport | Unreachable:
     if agent.pod is not AgentPhase.RUNNING or not agent.reachable:
         return Unreachable(reason="AgentUnreachable", message="no answer")
     steps = {step: StepReport(phase=StepPhase.DONE) for step in sorted(agent.done)}
@@ -203,7 +215,10 @@ def _report(name: str, agent: Agent) -> NodeReport | Unreachable:
         steps[agent.failed] = StepReport(phase=StepPhase.FAILED, failure=REFUSED)
     if agent.running:
         steps[agent.running] = StepReport(phase=StepPhase.RUNNING)
-    verified = {node: Verified(node=node, manifest_sha256=node, objects=1, bytes_stored=1) for node in agent.verified}
+    stored = {node: "another" if rewritten and node == NODES[0] else node for node in agent.verified}
+    verified = {
+        node: Verified(node=node, manifest_sha256=digest, objects=1, bytes_stored=1) for node, digest in stored.items()
+    }
     committed = Committed(objects=2, bytes_stored=2, bytes_total=2, completed_at=NOW)
     return NodeReport(
         operation_uid=UID if agent.session else None,
@@ -247,6 +262,9 @@ def forget(model: Model) -> Model:
         agents = (*agents[:2], Agent(pod=idle))
     matters = model.marker or any(agent.running is Step.COMMIT for agent in agents)
     return model._replace(
+        mishap=OVER,
+        lease=Lease.FREE if model.lease is Lease.OTHERS else model.lease,
+        planned=model.planned or phase is BackupPhase.ABORTING,
         state=state,
         agents=agents,
         cancel=False,
@@ -308,9 +326,9 @@ def execute(model: Model, command: Command) -> Model:
 
 def _carry_out(model: Model, command: Command) -> Model:  # noqa: PLR0911
     match command:
-        case AcquireLease():
+        case AcquireLease() if model.lease is Lease.FREE:
             return model._replace(lease=Lease.OURS)
-        case ReleaseLease():
+        case ReleaseLease() if model.lease is Lease.OURS:
             return model._replace(lease=Lease.FREE)
         case StorePlan():
             return model._replace(planned=True)
@@ -377,7 +395,19 @@ def _world_turns(model: Model) -> Iterator[Model]:
         yield model._replace(besieged=True)
     if model.failed or model.troubled:
         yield model._replace(failed=frozenset(), troubled=frozenset())  # another process looks next
+    if model.mishap == TO_COME:
+        yield from _mishaps(model)
     yield _time_passes(model)
+
+
+def _mishaps(model: Model) -> Iterator[Model]:
+    """One of them at most, so that each is seen by itself."""
+    if model.lease is Lease.OURS:
+        yield model._replace(mishap=OVER, lease=Lease.OTHERS)
+    if model.planned:
+        yield model._replace(mishap=OVER, planned=False)
+    if NODES[0] in model.stored and not model.marker:
+        yield model._replace(mishap=OTHER_BYTES)
 
 
 def _steps_end(model: Model, name: str, agent: Agent, step: Step) -> Iterator[Model]:
@@ -397,7 +427,7 @@ def _steps_end(model: Model, name: str, agent: Agent, step: Step) -> Iterator[Mo
         else:
             yield model.with_agent(name, refused)
     elif step is Step.COMMIT:
-        if model.marker or set(NODES) <= model.stored:
+        if model.marker or (set(NODES) <= model.stored and model.mishap != OTHER_BYTES):
             yield model._replace(marker=True)  # written, and not yet reported: it may die here
             yield model.with_agent(name, done)._replace(marker=True)
         if not model.marker:

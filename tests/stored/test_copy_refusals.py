@@ -4,7 +4,7 @@ from collections.abc import Callable
 from pathlib import Path
 
 import pytest
-from tests.agent.foreign_backup import COLLECTION, ForeignBackup
+from tests.agent.foreign_backup import COLLECTION, ForeignBackup, chain
 from tests.stored.conftest import BIG, contents, copied, directory_store, flip
 from tests.stored.own_backup import own_backup
 
@@ -135,3 +135,14 @@ def test_objects_that_vanish_or_grow_meanwhile_are_named(tmp_path: Path) -> None
     with pytest.raises(Permanent, match=f"SourceChanged: nightly/{CHUNK} has 4 bytes now"):
         carry_out(again, plan)
     assert f"nightly/{CHUNK}" not in contents(tmp_path / "target")
+
+
+def test_an_incremental_backup_is_copied_with_what_it_builds_on_or_not_at_all(tmp_path: Path) -> None:
+    source = chain(tmp_path / "source")
+    passage = Passage(directory_store(source.root), directory_store(tmp_path / "target"))
+    planned = [(each.source.backup_id, each.source.base_id) for each in plan_copies(passage, "b3")]
+    assert planned == [("b1", None), ("b2", "b1"), ("b3", "b2")]
+    with pytest.raises(Permanent, match="BasesNeeded: backup 'b3' holds only what changed since b2, b1; copy those"):
+        plan_copies(passage, "b3", with_bases=False)
+    (alone,) = plan_copies(passage, "b1", with_bases=False)
+    assert alone.source.backup_id == "b1"

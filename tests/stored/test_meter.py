@@ -95,3 +95,11 @@ def test_items_that_cannot_be_read_stop_what_is_under_way() -> None:
 
     with pytest.raises(Permanent, match="Lost: the rest"):
         each_in_parallel(lambda _: meter.pause(600), items(), meter, streams=2)
+
+
+def test_a_wait_ends_with_the_step() -> None:
+    meter = Meter()
+    meter.pause(0)
+    threading.Timer(0.01, meter.stop).start()
+    with pytest.raises(Permanent, match="StepCanceled"):
+        meter.pause(60)

@@ -17,7 +17,7 @@ from weaviate_backup.stored.backup_reading import BackupReader
 from weaviate_backup.stored.storing import prefix_of, read_document, sizes_of
 
 
-def read_source(store: ObjectStore, backup_id: str, *, with_bases: bool = True) -> tuple[SourceBackup, ...]:
+def read_source(store: ObjectStore, backup_id: str, *, with_bases: bool) -> tuple[SourceBackup, ...]:
     """The backup and all that it builds on, the oldest first, so that one that is there can always be restored.
 
     Raises `InvalidRequest`, `BackupNotFound`, `BackupIncomplete`, `BackupNotSuccessful`, `BackupDamaged`, and what

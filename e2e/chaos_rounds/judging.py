@@ -1,0 +1,59 @@
+"""Which states a backup may bring back of what changed while it was made. Values in, values out; times in seconds.
+
+Whatever changes has one author, so its changes are a sequence. One that was not acknowledged may have happened or not,
+at any time, so its author leaves the thing alone from then on.
+"""
+
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass
+
+State = int | str | None
+"""Tag of an object, status of a tenant, target of an alias; None: it is not there."""
+
+
+@dataclass(frozen=True)
+class Change:
+    """`acknowledged_at` None: nobody knows whether it happened."""
+
+    state: State
+    sent_at: float
+    acknowledged_at: float | None
+
+
+@dataclass(frozen=True)
+class Span:
+    """From before the backup was asked for until after its end was seen."""
+
+    began: float
+    ended: float
+
+
+def possible(changes: Sequence[Change], span: Span) -> set[State]:
+    """States that some instant of the span can have shown: nothing acknowledged before it is undone, nothing that was
+    sent after it is known."""
+    settled = [
+        n
+        for n, change in enumerate(changes)
+        if change.acknowledged_at is not None and change.acknowledged_at < span.began
+    ]
+    first = max(settled, default=0)
+    states = {change.state for n, change in enumerate(changes) if n >= first and change.sent_at < span.ended}
+    return states if settled else states | {None}
+
+
+def impossible(
+    what: str, history: Mapping[str, Sequence[Change]], found: Mapping[str, State], span: Span
+) -> Iterator[str]:
+    """Names each thing whose state no instant of the span can have shown."""
+    for name in sorted(found.keys() - history.keys()):
+        yield f"{what} {name}: nobody made it"
+    for name, changes in history.items():
+        allowed = possible(changes, span)
+        if (state := found.get(name)) not in allowed:
+            yield f"{what} {name}: is {state}, possible is {sorted(map(str, allowed))}"
+
+
+def without_excused(wrong: Sequence[str], live: Sequence[str]) -> list[str]:
+    """What the database itself had lost before the backup was restored cannot be asked of the backup."""
+    excused = {line.split(":")[0] for line in live}
+    return [line for line in wrong if line.split(":")[0] not in excused]

@@ -1,0 +1,285 @@
+"""RELEASE and the sweep without a server: what is let go of, what stays, and what is put back before."""
+
+import asyncio
+import json
+import os
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+import pytest
+from tests.agent.small_restore import UID, Restore, stock
+from tests.agent.test_left_overs import dead_operation
+
+from weaviate_backup.agent import release as releasing
+from weaviate_backup.agent import sweep as sweeping
+from weaviate_backup.agent.journal import replays_left_over
+from weaviate_backup.agent.release import complete_replays, end_of_lease, let_go, release, sweep
+from weaviate_backup.agent.workspace import LATE, Workspace
+from weaviate_backup.core.session import DATA_DIRECTORY, Step, StepCommand
+from weaviate_backup.errors import BackupError, Permanent, Transient
+from weaviate_backup.weaviate.shard_source import ShardCut
+
+CUTS = [("Article", "s0"), ("Article", "s1"), ("Book", "s0")]
+
+
+class Server:
+    """What it was let go of, and what raft knows. `failures` by shard; `missing`: why there is no driver for it."""
+
+    def __init__(self) -> None:
+        self.opened: list[str] = []
+        self.released: list[tuple[str, str]] = []
+        self.replayed: list[tuple[str, str, bytes]] = []
+        self.failures: dict[tuple[str, str], BackupError] = {}
+        self.missing: BackupError | None = None
+        self.collections: tuple[str, ...] = ()
+        self.closed = 0
+
+    async def open_driver(self, _: Workspace, operation_uid: str | None = None) -> "Server":
+        self.opened.append(operation_uid or "")
+        if self.missing is not None:
+            raise self.missing
+        return self
+
+    async def release(self, cut: ShardCut) -> None:
+        self.released.append((cut.collection, cut.shard))
+        if failure := self.failures.get((cut.collection, cut.shard)):
+            raise failure
+
+    async def close(self) -> None:
+        self.closed += 1
+
+    async def replay(self, *_: object, collection: str, shard: str, captured: Any, **__: object) -> int:
+        self.replayed.append((collection, shard, captured.read_bytes(limit_bytes=100)))
+        return 1
+
+    async def __aenter__(self) -> "Server":
+        return self
+
+    async def __aexit__(self, *_: object) -> None:
+        return None
+
+    async def class_names(self) -> tuple[str, ...]:
+        return self.collections
+
+
+@pytest.fixture
+def server(monkeypatch: pytest.MonkeyPatch) -> Server:
+    server = Server()
+    monkeypatch.setattr(Workspace, "open_driver", lambda workspace, uid=None: server.open_driver(workspace, uid))
+    monkeypatch.setattr(releasing, "RaftClient", lambda *_: server)
+    monkeypatch.setattr(releasing, "replay", server.replay)
+    return server
+
+
+@pytest.fixture
+def workspace(tmp_path: Path) -> Workspace:
+    return Restore(tmp_path / "node", stock(tmp_path)).workspace
+
+
+def data_of(workspace: Workspace) -> Path:
+    return Path(str(workspace.data_root))
+
+
+def released(workspace: Workspace, *, keep_placed: bool = False) -> None:
+    command = StepCommand(operation_uid=UID, step=Step.RELEASE, keep_placed=keep_placed)
+    with workspace.journal:
+        asyncio.run(release(workspace, command, None))  # type: ignore[arg-type]
+
+
+def cut(workspace: Workspace, *shards: tuple[str, str]) -> None:
+    for collection, shard in shards:
+        workspace.journal.append("cutting", collection=collection, shard=shard)
+
+
+def placed(workspace: Workspace, collection: str) -> Path:
+    directory = data_of(workspace) / ".backup.tmp" / collection
+    directory.mkdir(parents=True)
+    inodes: dict[str, Any] = {"inode": directory.stat().st_ino, "data_inode": 0, "shards": {}, "files": 0}
+    workspace.journal.append("placed", collection=collection, **inodes)
+    return directory
+
+
+# The server
+
+
+def test_the_server_is_let_go_of_every_cut_whatever_becomes_of_one(workspace: Workspace, server: Server) -> None:
+    server.failures = {
+        CUTS[0]: Transient("ServerUnavailable", "the first"),
+        CUTS[1]: Transient("ServerUnavailable", "the second"),
+    }
+    with pytest.raises(Transient, match="the first"):
+        asyncio.run(let_go(workspace, "dead", CUTS))
+    assert server.released == CUTS
+    assert (server.opened, server.closed) == (["dead"], 1)
+
+
+def test_who_holds_nothing_is_not_even_asked(workspace: Workspace, server: Server) -> None:
+    asyncio.run(let_go(workspace, "dead", []))
+    assert server.opened == []
+
+
+def test_a_server_that_could_never_hold_a_cut_holds_none(workspace: Workspace, server: Server) -> None:
+    server.missing = Permanent("DriverUnsupported", "another version by now")
+    asyncio.run(let_go(workspace, "dead", CUTS))
+    server.missing = Permanent("AuthenticationFailed", "no")
+    with pytest.raises(Permanent, match="AuthenticationFailed"):
+        asyncio.run(let_go(workspace, "dead", CUTS))
+
+
+@pytest.mark.parametrize("by", ["its order", "the end of its lease"])
+def test_an_operation_lets_go_of_the_cuts_that_its_journal_has_open(
+    workspace: Workspace, server: Server, monkeypatch: pytest.MonkeyPatch, by: str
+) -> None:
+    cut(workspace, *CUTS)
+    monkeypatch.setattr(releasing, "cuts_left_over", lambda records: sorted({_of(each) for each in records})[1:])
+    if by == "its order":
+        released(workspace)
+    else:
+        asyncio.run(end_of_lease(workspace))
+    assert server.released == CUTS[1:]
+    assert Path(str(workspace.directory)).exists() is (by == "the end of its lease")
+
+
+def _of(record: dict[str, Any]) -> tuple[str, str]:
+    return record["collection"], record["shard"]
+
+
+def test_its_journal_stays_until_the_server_was_told(workspace: Workspace, server: Server) -> None:
+    cut(workspace, CUTS[0])
+    server.failures = {CUTS[0]: Transient("ServerUnavailable", "no")}
+    with pytest.raises(Transient):
+        released(workspace)
+    assert Path(str(workspace.directory)).exists()
+
+
+# The volume
+
+
+@pytest.mark.parametrize("in_schema", [False, True])
+def test_what_was_placed_is_taken_back_unless_it_is_in_the_schema(
+    workspace: Workspace, server: Server, in_schema: bool
+) -> None:
+    directory = placed(workspace, "Article")
+    server.collections = ("Article",) if in_schema else ("Book",)
+    released(workspace)
+    assert directory.exists() is in_schema
+    assert not (data_of(workspace) / DATA_DIRECTORY).exists()
+
+
+@pytest.mark.parametrize("anything", [True, False])
+def test_what_raft_may_be_about_to_take_stays_with_its_journal(
+    workspace: Workspace, server: Server, anything: bool
+) -> None:
+    directory = placed(workspace, "Article") if anything else None
+    released(workspace, keep_placed=True)
+    assert directory is None or directory.exists()
+    assert Path(str(workspace.directory)).exists() is anything
+
+
+# Late writes
+
+
+def replaying(data: Path, *, captured: bool = True) -> list[dict[str, Any]]:
+    """Of shards `s0` and `s1` that were taken, while a replay into `s0` was under way; `s1` was done."""
+    for shard in ("s0", "s1"):
+        (data / "article" / shard).mkdir(parents=True, exist_ok=True)
+        late = data / DATA_DIRECTORY / "dead" / LATE / "Article" / shard
+        late.parent.mkdir(parents=True, exist_ok=True)
+        if captured:
+            late.write_bytes(f"late writes of {shard}".encode())
+    shards = {shard: (data / "article" / shard).stat().st_ino for shard in ("s0", "s1")}
+    inodes = {"inode": 1, "data_inode": (data / "article").stat().st_ino, "shards": shards, "files": 2}
+    return [
+        {"kind": "placed", "collection": "Article", **inodes},
+        {"kind": "replaying", "collection": "Article", "shard": "s0"},
+        {"kind": "replaying", "collection": "Article", "shard": "s1"},
+        {"kind": "replayed", "collection": "Article", "shard": "s1"},
+    ]
+
+
+def completed(workspace: Workspace, records: Sequence[dict[str, Any]]) -> None:
+    placed = [record for record in records if record["kind"] == "placed"]
+    replays = replays_left_over(record for record in records if record["kind"] != "placed")
+    asyncio.run(complete_replays(workspace, "dead", placed, replays))
+
+
+def test_a_replay_that_was_cut_short_is_completed(workspace: Workspace, server: Server) -> None:
+    """What it had deleted is put there again."""
+    completed(workspace, replaying(data_of(workspace)))
+    assert server.replayed == [("Article", "s0", b"late writes of s0")]
+
+
+@pytest.mark.parametrize("case", ["never placed", "another collection", "another shard", "nothing captured"])
+def test_late_writes_go_into_the_very_shards_that_were_placed(workspace: Workspace, server: Server, case: str) -> None:
+    data = data_of(workspace)
+    records = replaying(data, captured=case != "nothing captured")
+    if case == "never placed":
+        records = records[1:]
+    elif case == "another collection":
+        (data / "article").rename(data / "old")
+        (data / "article").mkdir()
+        (data / "old" / "s0").rename(data / "article" / "s0")
+    elif case == "another shard":
+        (data / "article" / "s0").rename(data / "old")
+        (data / "article" / "s0").mkdir()
+    completed(workspace, records)
+    assert server.replayed == []
+
+
+# Of dead operations
+
+
+def swept(workspace: Workspace, server: Any) -> None:
+    asyncio.run(sweep(workspace, server))
+
+
+def test_a_new_operation_clears_the_server_and_the_volume_of_dead_ones(
+    workspace: Workspace, server: Server, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    dead, other = (dead_operation(data_of(workspace), name) for name in ("dead", "more"))
+    monkeypatch.setattr(sweeping, "cuts_left_over", lambda _: CUTS[:1])
+    swept(workspace, server)
+    assert server.opened == ["dead", "more"]
+    assert not dead.exists() and not other.exists()
+
+
+def test_one_whose_replay_cannot_be_completed_stays_and_is_in_nobodys_way(
+    workspace: Workspace, server: Server, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    dead, other = (dead_operation(data_of(workspace), name) for name in ("dead", "more"))
+
+    async def asleep(_: object, uid: str, *__: object) -> None:
+        if uid == "dead":
+            raise Permanent("TenantAsleep", "not now")
+
+    monkeypatch.setattr(releasing, "complete_replays", asleep)
+    swept(workspace, server)
+    assert dead.exists()
+    assert not other.exists()
+
+
+def test_one_whose_cuts_are_still_held_keeps_its_journal(
+    workspace: Workspace, server: Server, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    dead = dead_operation(data_of(workspace), "dead")
+    monkeypatch.setattr(sweeping, "cuts_left_over", lambda _: CUTS[:1])
+    server.failures = {CUTS[0]: Transient("ServerUnavailable", "no")}
+    with pytest.raises(Transient):
+        swept(workspace, server)
+    assert dead.exists()
+
+
+def test_what_a_dead_one_placed_of_a_collection_in_the_schema_stays(workspace: Workspace, server: Server) -> None:
+    dead, temporary = dead_operation(data_of(workspace), "dead"), data_of(workspace) / ".backup.tmp"
+    journal = dead / "journal.jsonl"
+    last = journal.stat().st_mtime
+    with journal.open("a") as file:
+        for name in ("Article", "Book"):
+            (temporary / name).mkdir(parents=True)
+            record = {"kind": "placed", "collection": name, "inode": (temporary / name).stat().st_ino}
+            file.write(json.dumps({**record, "data_inode": 0, "shards": {}, "files": 0}) + "\n")
+    os.utime(journal, (last, last))
+    server.collections = ("Article",)
+    swept(workspace, server)
+    assert [each.name for each in temporary.iterdir()] == ["Article"]

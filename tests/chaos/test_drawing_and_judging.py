@@ -1,0 +1,86 @@
+"""Rounds can be repeated from their numbers, and the judge of histories can say no."""
+
+from collections.abc import Sequence
+
+import pytest
+from e2e.chaos_rounds.drawing import (
+    BACKUP_PHASES,
+    CHANGES,
+    CHANGING,
+    KINDS,
+    NODES,
+    RESTORE_PHASES,
+    STILL,
+    draw,
+)
+from e2e.chaos_rounds.judging import Change, Span, State, impossible, possible, without_excused
+
+SPAN = Span(began=0, ended=10)
+INSERTED = Change(1, -10, -9)
+UPDATED = Change(2, -5, -4)
+DELETED = Change(None, -3, -2)
+UNKNOWN_BEFORE = Change(3, -2, None)
+ACROSS_THE_BEGIN = Change(4, -1, 1)
+DURING = Change(5, 4, 5)
+UNKNOWN_DURING = Change(6, 6, None)
+AFTERWARDS = Change(7, 11, 12)
+
+
+def test_the_same_numbers_draw_the_same_round() -> None:
+    assert [draw(3, number) for number in range(50)] == [draw(3, number) for number in range(50)]
+    assert draw(3, 17) != draw(4, 17)
+    assert draw(3, 17).number == 17
+
+
+def test_everything_is_drawn_some_time_and_within_its_bounds() -> None:
+    rounds = [draw(1, number) for number in range(1500)]
+    for strikes, phases in (
+        ([strike for drawn in rounds for strike in drawn.backup_strikes], BACKUP_PHASES),
+        ([strike for drawn in rounds for strike in drawn.restore_strikes], RESTORE_PHASES),
+    ):
+        assert {strike.kind for strike in strikes} == {*KINDS}
+        assert {strike.phase for strike in strikes} == {*phases}
+        for strike in strikes:
+            kind = KINDS[strike.kind]
+            assert kind.shortest_seconds <= strike.lasts_seconds <= kind.longest_seconds
+            assert len({*strike.target} & {*range(NODES)}) == {"node": 1, "nodes": 2}.get(kind.target, 0)
+    assert {change for drawn in rounds for change in drawn.changes} == {*CHANGES}
+    assert {name for drawn in rounds for name in drawn.include} == {*STILL, *CHANGING}
+    assert {drawn.method for drawn in rounds} == {"Agent", "Server"}
+
+
+@pytest.mark.parametrize(
+    ("changes", "states"),
+    [
+        ([INSERTED], {1}),
+        ([INSERTED, UPDATED], {2}),
+        ([INSERTED, DELETED], {None}),
+        ([INSERTED, UNKNOWN_BEFORE], {1, 3}),
+        ([UNKNOWN_BEFORE], {3, None}),
+        ([INSERTED, ACROSS_THE_BEGIN], {1, 4}),
+        ([INSERTED, DURING, UNKNOWN_DURING], {1, 5, 6}),
+        ([DURING], {5, None}),
+        ([AFTERWARDS], {None}),
+        ([INSERTED, AFTERWARDS], {1}),
+        ([], {None}),
+    ],
+)
+def test_only_states_of_the_span_are_possible(changes: Sequence[Change], states: set[State]) -> None:
+    assert possible(changes, SPAN) == states
+
+
+def test_what_is_lost_undone_or_made_up_is_named() -> None:
+    history = {
+        "lost": [INSERTED],
+        "undone": [INSERTED, UPDATED],
+        "risen": [INSERTED, DELETED],
+        "right": [INSERTED, DURING],
+    }
+    found: dict[str, State] = {"undone": 1, "risen": 1, "right": 5, "made up": 9}
+    lines = [*impossible("object", history, found, SPAN)]
+    assert [line.split(":")[0] for line in lines] == ["object made up", "object lost", "object undone", "object risen"]
+    assert [*impossible("object", history, {"lost": 1, "undone": 2, "right": 1}, SPAN)] == []
+
+
+def test_what_the_database_lost_itself_is_not_asked_for() -> None:
+    assert without_excused(["object a: is None", "object b: is None"], ["object a: is 3"]) == ["object b: is None"]

@@ -62,7 +62,9 @@ async def make(cluster: WeaviateCluster, collection: dict[str, Any]) -> None:
 
 def workspace_of(directory: Path, cluster: WeaviateCluster, store: Surroundings, number: int = 0) -> Workspace:
     node = cluster.nodes[number]
-    order = backup_order(cluster, store, (CLASS,), node=node.name, weaviate=endpoint_of(cluster, number))
+    order = backup_order(
+        cluster, store, (CLASS,), node=node.name, leader=node.name, weaviate=endpoint_of(cluster, number)
+    )
     settings = AgentSettings(
         operation_uid=order.operation_uid, node=node.name, data_path=node.data_path,
         credentials_directory=directory, ca_directory=directory, filesystem_root=store.objects,

@@ -36,6 +36,8 @@ async def take_schema(workspace: Workspace, command: StepCommand, raft: RaftClie
     Raises `SchemaLost` when it was taken away, `SchemaChanging` (which passes) when the leader reads it anew.
     """
     if workspace.node != workspace.backup.leader:
+        if not command.schema_sha256:
+            raise Permanent("InvalidRequest", f"freeze on {workspace.node} needs schema_sha256, as the leader told it")
         return await in_thread(_take, workspace, command.schema_sha256)
     surveyed = workspace.journal.result("surveyed", Surveyed)
     if surveyed is not None:

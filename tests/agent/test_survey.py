@@ -1,0 +1,178 @@
+"""All nodes freeze by the schema that the leader read, whoever dies meanwhile; nobody takes another one."""
+
+import asyncio
+import hashlib
+import io
+from collections.abc import Iterator
+from dataclasses import dataclass, field, replace
+from pathlib import Path
+from typing import Any, cast
+
+import pytest
+from tests.agent.hand_frozen import COLLECTION, Node
+
+from weaviate_backup.agent.freeze import take_place
+from weaviate_backup.agent.survey import read_schema, take_schema
+from weaviate_backup.agent.workspace import SCHEMA, Workspace
+from weaviate_backup.core.session import Step, StepCommand, Surveyed, Wire
+from weaviate_backup.errors import Permanent, Transient
+from weaviate_backup.layout import keys
+from weaviate_backup.layout.json_bounds import JsonBounds
+from weaviate_backup.layout.schemas import encode_schema, read_schemas
+from weaviate_backup.stored.meter import Meter
+
+UID, NODES = "0b5f2c1e", ("weaviate-0", "weaviate-1")
+LARGE = (1 << 64) - 1
+
+
+@dataclass
+class Raft:
+    """What the leader asks; a tenant comes with each reading."""
+
+    collections: dict[str, int] = field(default_factory=lambda: {COLLECTION: 0})
+    readings: int = 0
+
+    async def aliases(self) -> dict[str, str]:
+        return {"News": COLLECTION, "Other": "Another"}
+
+    async def snapshot(self, name: str) -> tuple[dict[str, Any], dict[str, Any], int]:
+        if name not in self.collections:
+            raise Permanent("CollectionNotFound", name)
+        self.readings += 1
+        physical = {f"t{number}": {"belongsToNodes": list(NODES), "upper": LARGE} for number in range(self.readings)}
+        return {"class": name}, {"partitioningEnabled": True, "physical": physical}, 7
+
+
+@dataclass
+class Agent:
+    """One process of a node's agent after the other, on the same volume."""
+
+    node: Node
+    raft: Raft
+    told: list[Wire] = field(default_factory=list)
+
+    def take(self, sha256: str = "") -> frozenset[str]:
+        workspace = self.node.workspace()
+        command = StepCommand(operation_uid=UID, step=Step.FREEZE, schema_sha256=sha256)
+        with workspace.journal:
+            take_place(workspace)
+            return asyncio.run(take_schema(workspace, command, cast(Any, self.raft), Meter(self.told.append)))
+
+    @property
+    def digest(self) -> str:
+        surveyed = self.told[-1]
+        assert isinstance(surveyed, Surveyed)
+        return surveyed.sha256
+
+    @property
+    def tenants(self) -> set[str]:
+        with self.opened() as workspace:
+            return set(read_schema(workspace, COLLECTION)["state"]["physical"])
+
+    def opened(self) -> "Opened":
+        return Opened(self.node.workspace())
+
+
+@dataclass
+class Opened:
+    workspace: Workspace
+
+    def __enter__(self) -> Workspace:
+        return self.workspace
+
+    def __exit__(self, *_: object) -> None:
+        self.workspace.journal.close()
+
+
+@pytest.fixture
+def leader(tmp_path: Path) -> Agent:
+    (tmp_path / "store").mkdir()
+    return Agent(Node(tmp_path / "first", tmp_path / "store", UID, {}, name=NODES[0], nodes=NODES), Raft())
+
+
+@pytest.fixture
+def other(leader: Agent, tmp_path: Path) -> Agent:
+    return Agent(replace(leader.node, base=tmp_path / "second", name=NODES[1]), Raft())
+
+
+def stored(agent: Agent) -> Path:
+    return agent.node.store / keys.schema(agent.node.backup_id, NODES[0])
+
+
+def test_the_others_take_what_the_leader_read(leader: Agent, other: Agent) -> None:
+    assert leader.take() == {COLLECTION} == other.take(leader.digest)
+    assert hashlib.sha256(stored(leader).read_bytes()).hexdigest() == leader.digest
+    assert leader.tenants == other.tenants == {"t0"}
+    assert (leader.raft.readings, other.raft.readings, other.told) == (1, 0, [])
+    with other.opened() as workspace:
+        schema = read_schema(workspace, COLLECTION)
+    assert (schema["aliases"], schema["version"]) == ({"News": COLLECTION}, 7)
+    assert schema["state"]["physical"]["t0"]["upper"] == LARGE, "to the last bit"
+
+
+def test_a_collection_that_is_gone_is_missing_everywhere(leader: Agent, other: Agent) -> None:
+    leader.raft.collections.clear()
+    assert leader.take() == frozenset() == other.take(leader.digest)
+
+
+def test_an_agent_that_starts_again_goes_on_with_it(leader: Agent, other: Agent) -> None:
+    leader.take()
+    other.take(leader.digest)
+    stored(leader).unlink()  # as the leader's upload does
+    for agent, digest in ((leader, ""), (other, leader.digest)):
+        assert agent.take(digest) == {COLLECTION}
+    assert leader.told[0] == leader.told[1], "told again: the others may not know"
+    assert leader.raft.readings == 1
+
+
+def test_what_was_never_synced_is_taken_again(leader: Agent, other: Agent) -> None:
+    leader.take()
+    other.take(leader.digest)
+    for agent, digest in ((leader, ""), (other, leader.digest)):
+        with agent.opened() as workspace:
+            (workspace.directory / SCHEMA).remove_tree()
+        assert agent.take(digest) == {COLLECTION}
+        assert agent.tenants == {"t0"}
+    assert leader.raft.readings == 1
+
+
+def test_a_leader_that_lost_its_volume_reads_anew_and_the_others_follow(leader: Agent, other: Agent) -> None:
+    leader.take()
+    first = leader.digest
+    (leader.node.directory / "journal.jsonl").unlink()
+    leader.take()
+    assert leader.digest != first
+    with pytest.raises(Transient, match=r"SchemaChanging: .* is not what weaviate-0 told of"):
+        other.take(first)
+    other.take(leader.digest)
+    assert other.tenants == leader.tenants == {"t0", "t1"}
+
+
+def test_where_it_was_taken_away_nothing_is_frozen(leader: Agent, other: Agent) -> None:
+    leader.take()
+    stored(leader).unlink()
+    with pytest.raises(Permanent, match=r"SchemaLost: nightly/weaviate-0/schema\.json\.zst, by which all nodes freeze"):
+        other.take(leader.digest)
+
+
+def test_a_follower_is_told_what_to_take(leader: Agent, other: Agent) -> None:
+    leader.take()
+    with pytest.raises(Permanent, match="InvalidRequest"):
+        other.take()
+
+
+def lines() -> Iterator[bytes]:
+    schema: dict[str, Any] = {"class": {}, "state": {}, "aliases": {}, "version": 1}
+    yield encode_schema("A", {**schema, "class": None})
+    yield encode_schema("A", {**schema, "version": "x"})
+    yield encode_schema("../A", schema)
+    yield b"no frame"
+    yield encode_schema("A", schema)[:-3]
+    yield encode_schema("A", {**schema, "state": {"x": "y" * 2000}})
+
+
+@pytest.mark.parametrize("content", list(lines()))
+def test_what_is_no_list_of_schemas_is_refused(content: bytes) -> None:
+    with pytest.raises(Permanent) as refused:
+        list(read_schemas(io.BytesIO(content), what="it", bounds=JsonBounds(1000, 100)))
+    assert refused.value.reason in ("HostileBackup", "UnsafeName", "DocumentTooLarge")

@@ -11,6 +11,7 @@ from tests.agent.hand_frozen import STARTED_AT, Node
 from tests.agent.small_restore import PLACE
 
 from weaviate_backup.agent import freeze as freezing
+from weaviate_backup.agent import survey
 from weaviate_backup.agent.access import KEPT_FILE, Access, _keep
 from weaviate_backup.agent.durability import boot_id
 from weaviate_backup.agent.expansion import LocalShards, TenantStatus
@@ -19,16 +20,17 @@ from weaviate_backup.agent.freeze import (
     NAMES_LIMIT,
     FrozenCollection,
     _freeze_all,
-    _keep_schema,
     _refuse_made_anew,
     summarize,
     take_place,
 )
-from weaviate_backup.agent.upload import read_schema
-from weaviate_backup.agent.workspace import FROZEN, SCHEMA, Workspace
+from weaviate_backup.agent.survey import read_schema, take_schema
+from weaviate_backup.agent.workspace import FROZEN, Workspace
 from weaviate_backup.api.location import LocationSpec
+from weaviate_backup.core.session import Step, StepCommand
 from weaviate_backup.errors import BackupError, Permanent, Transient
 from weaviate_backup.storage.retry import Retrying
+from weaviate_backup.stored.meter import Meter
 
 NODE = "weaviate-0"
 CLASS = {"class": "Article", "vectorIndexType": "hnsw"}
@@ -57,8 +59,8 @@ class Raft:
             raise failure
         return dict(CLASS), dict(STATE), 7
 
-    async def aliases(self, name: str) -> dict[str, str]:
-        return {"News": name}
+    async def aliases(self) -> dict[str, str]:
+        return {"News": "Article"}
 
     async def collection(self, _: str) -> tuple[dict[str, Any], int]:
         if isinstance(self.afterwards, BackupError):
@@ -97,8 +99,17 @@ def freeze_all(
 ) -> tuple[dict[str, FrozenCollection], Freezer]:
     freezer: Any = Freezer()
     freezer.wait = wait
+    work = workspace.backup.model_copy(update={"collections": names})
+    workspace = replace(workspace, order=workspace.order.model_copy(update={"work": work}))
+
+    async def run() -> dict[str, FrozenCollection]:
+        command = StepCommand(operation_uid=workspace.uid, step=Step.FREEZE)
+        there = await take_schema(workspace, command, raft, Meter())
+        return await _freeze_all(workspace, sorted(there), raft, freezer)
+
     with workspace.journal:
-        return asyncio.run(_freeze_all(workspace, names, raft, freezer)), freezer
+        take_place(workspace)
+        return asyncio.run(run()), freezer
 
 
 def test_all_but_offloaded_shards_of_this_node_are_frozen_and_the_schema_is_kept(node: Node) -> None:
@@ -176,14 +187,14 @@ def test_a_collection_is_looked_at_again_after_its_cut(
 )
 def test_an_agent_that_goes_on_finds_the_same_collection(node: Node, later: dict[str, Any], said: str | None) -> None:
     """Its predecessor has cut some of its shards."""
-    place = node.workspace().directory / SCHEMA / "Article.json"
+    workspace = node.workspace()
     schema = {"class": CLASS, "state": {"physical": {"one": {}}}, "aliases": {}, "version": 7}
-    _keep_schema(place, "Article", schema)
+    survey._keep(workspace, "Article", schema)
     if said is None:
-        _keep_schema(place, "Article", schema | later)
+        survey._keep(workspace, "Article", schema | later)
         return
     with pytest.raises(Permanent, match=f"CollectionChanged: collection Article was deleted and made anew .*: {said}"):
-        _keep_schema(place, "Article", schema | later)
+        survey._keep(workspace, "Article", schema | later)
 
 
 # What is told

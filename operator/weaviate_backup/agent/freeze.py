@@ -8,7 +8,7 @@ restarted agent cuts only the others.
 
 import asyncio
 import logging
-from collections.abc import Container, Iterable
+from collections.abc import Collection, Container, Iterable
 from contextlib import AsyncExitStack
 from dataclasses import dataclass
 from typing import Any
@@ -95,9 +95,12 @@ def _thaw_unsynced(workspace: Workspace) -> None:
 
 
 async def _freeze_all(
-    workspace: Workspace, names: Iterable[str], raft: RaftClient, freezer: ShardFreezer
+    workspace: Workspace, names: Collection[str], raft: RaftClient, freezer: ShardFreezer
 ) -> dict[str, FrozenCollection]:
-    """Every collection that exists, some at a time. The first failure ends all."""
+    """Every collection that exists, some at a time. The first failure ends all. Of others nothing stays that a killed
+    predecessor froze."""
+    for gone in set(workspace.backup.collections) - set(names):
+        await in_thread((workspace.directory / FROZEN / gone.lower()).remove_tree)
     room = asyncio.Semaphore(COLLECTIONS_AT_ONCE)
     frozen: dict[str, FrozenCollection] = {}
 

@@ -152,6 +152,12 @@ class Place:
             else:
                 yield from (self / name)._files(f"{prefix}{name}/", depth + 1)
 
+    def born(self) -> int | None:
+        """When this directory was made, in nanoseconds, wherever it was moved since; None where nobody knows. Numbers
+        of inodes are used again, this is not."""
+        with self.opened() as descriptor:
+            return no_links.born_nanoseconds(descriptor)
+
     def free_bytes(self) -> int:
         """Of its file system, for an ordinary user."""
         with self.opened() as descriptor:

@@ -9,6 +9,7 @@ import logging
 
 from weaviate_backup.agent.access_restore import confirm_access
 from weaviate_backup.agent.expansion import TenantStatus, local_shards
+from weaviate_backup.agent.identity import born_of, is_same
 from weaviate_backup.agent.journal import Record
 from weaviate_backup.agent.release import replay_late_writes
 from weaviate_backup.agent.sweep import BACKUP_TEMPORARY
@@ -89,7 +90,7 @@ def check_taken(data_root: Place, record: Record) -> None:
     """Whether the collection's and every shard's directory is the one that was placed."""
     collection = record["collection"]
     directory = data_root / collection.lower()
-    if inode_of(directory) != record["data_inode"]:
+    if not is_same(directory, record["data_inode"], born_of(record, "data")):
         raise Permanent(
             "FilesNotTaken",
             f"Weaviate made collection {collection} without the restored files; look for 'restore' in its log, delete "

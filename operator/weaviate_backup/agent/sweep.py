@@ -9,6 +9,7 @@ from dataclasses import dataclass, field
 from datetime import datetime
 from typing import Self
 
+from weaviate_backup.agent.identity import born_of, is_same
 from weaviate_backup.agent.journal import (
     CUTS,
     JOURNAL,
@@ -112,7 +113,7 @@ def remove_operation(
         staging.remove_tree()
     for record in placed:
         if record["collection"] not in collections:
-            _take_back(_placed(data_root, record), inode=record["inode"])
+            _take_back(_placed(data_root, record), record)
     parent = data_root / DATA_DIRECTORY
     (parent / operation_uid).remove_tree()
     if parent.is_directory() and not parent.names():
@@ -123,7 +124,7 @@ def _placed(data_root: Place, record: Record) -> Place:
     return data_root / BACKUP_TEMPORARY / checked_name(record["collection"], what="a placed collection")
 
 
-def _take_back(placed: Place, *, inode: int) -> None:
+def _take_back(placed: Place, record: Record) -> None:
     """Remove a placed collection that Weaviate did not take, if it is the very directory we placed."""
-    if placed.is_directory() and placed.stat().st_ino == inode:
+    if placed.is_directory() and is_same(placed, record["inode"], born_of(record, "ready")):
         placed.remove_tree()

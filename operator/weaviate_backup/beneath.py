@@ -129,8 +129,9 @@ class Place:
                 status = os.stat(name, dir_fd=descriptor, follow_symlinks=False)
             except FileNotFoundError:
                 continue
-            if not (modes.S_ISREG(status.st_mode) or modes.S_ISDIR(status.st_mode)):
-                judged(status.st_mode, f"{self}/{name}")
+            judged(
+                status.st_mode, Place(self.root, (*self.parts, name))
+            )  # which is spelled out only when it is refused
             found.append((name, status))
         return found
 

@@ -194,22 +194,20 @@ class Journal:
 
 def cuts_left_over(records: Iterable[Record]) -> list[tuple[str, str]]:
     """Collection and shard of cuts that were begun and perhaps never let go of, because the agent was killed."""
-    pending: set[tuple[str, str]] = set()
-    for record in records:
-        if record["kind"] == "cutting":
-            pending.add((record["collection"], record["shard"]))
-        elif record["kind"] == "shard":
-            pending.discard((record["collection"], record["shard"]))
-    return sorted(pending)
+    return _left_open(records, *CUTS)
 
 
 def replays_left_over(records: Iterable[Record]) -> list[tuple[str, str]]:
     """Collection and shard of replays that were begun and did not end: some of their objects may be deleted only."""
+    return _left_open(records, *REPLAYS)
+
+
+def _left_open(records: Iterable[Record], begun: str, ended: str) -> list[tuple[str, str]]:
     pending: set[tuple[str, str]] = set()
     for record in records:
-        if record["kind"] == "replaying":
+        if record["kind"] == begun:
             pending.add((record["collection"], record["shard"]))
-        elif record["kind"] == "replayed":
+        elif record["kind"] == ended:
             pending.discard((record["collection"], record["shard"]))
     return sorted(pending)
 

@@ -10,12 +10,12 @@ import zstandard
 from tests.agent.foreign_backup import COLLECTION, ForeignBackup
 from tests.places import place_of
 from tests.stored.own_backup import own_backup
+from tests.whole_manifest import decode_node_manifest, encode_node_manifest
 
 from weaviate_backup.agent.chunk_receiver import ChunkReceiver
 from weaviate_backup.agent.download import refuse_without_space
 from weaviate_backup.agent.wanted_files import DescribedCollection, DescribedFiles, wanted_files
 from weaviate_backup.errors import Permanent
-from weaviate_backup.layout.manifests import decode_node_manifest, encode_node_manifest
 from weaviate_backup.stored import node_manifest
 from weaviate_backup.stored.backup_reading import BackupReader
 from weaviate_backup.stored.meter import Meter

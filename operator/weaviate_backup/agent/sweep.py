@@ -14,11 +14,10 @@ from weaviate_backup.agent.journal import (
     CUTS,
     JOURNAL,
     REPLAYS,
+    LeftOpen,
     Record,
-    cuts_left_over,
     is_held,
     read_records,
-    replays_left_over,
 )
 from weaviate_backup.beneath import Place
 from weaviate_backup.core.session import DATA_DIRECTORY
@@ -45,15 +44,16 @@ class DeadOperation:
 
     @classmethod
     def told_by(cls, uid: str, journal: Place) -> Self:
-        """Its journal is read for each question anew, since it may be larger than memory."""
-        told = cls(uid)
+        """Its journal is read once, record by record: it may be larger than memory."""
+        told, cuts, replays = cls(uid), LeftOpen(*CUTS), LeftOpen(*REPLAYS)
         for record in read_records(journal):
             if record["kind"] == "session":
                 told.lease_seconds = _lease_in(record)
             elif record["kind"] == "placed":
                 told.placed.append(record)
-        told.cuts = cuts_left_over(record for record in read_records(journal) if record["kind"] in CUTS)
-        told.replays = replays_left_over(record for record in read_records(journal) if record["kind"] in REPLAYS)
+            cuts.see(record)
+            replays.see(record)
+        told.cuts, told.replays = cuts.shards, replays.shards
         return told
 
 

@@ -15,8 +15,9 @@ from e2e.chaos_rounds.drawing import Round, draw
 from e2e.chaos_rounds.ground import Ground
 from e2e.chaos_rounds.log_keeping import LogKeeper
 from e2e.chaos_rounds.rounds import Outcome, Rounds
-from e2e.chaos_rounds.store_line import store_line
+from e2e.chaos_rounds.store_line import StoreLine
 from e2e.cluster.surroundings import NotInLab, surroundings
+from e2e.cluster.throttle import running
 
 
 def main() -> int:
@@ -31,7 +32,7 @@ def main() -> int:
     numbers = options.round or range(1, options.rounds + 1)
     until = time.monotonic() + 60 * options.minutes if options.minutes else None
     broken = 0
-    with store_line(host, (host, int(port))) as line:
+    with running(StoreLine((host, int(port))), host) as line:
         ground = Ground(lab, line)
         ground.prepare()
         keeper = LogKeeper(lab.directory)

@@ -20,11 +20,12 @@ MOST_OBJECTS = 160
 """Of a collection: each is looked for by itself, on every node, and more than once in a round."""
 TENANTS, MOST_TENANTS = 5, 9
 TENANT_OBJECTS = 12
-PAUSE_SECONDS = 0.1
 FAILED_PAUSE_SECONDS = 0.5
 ANSWER_SECONDS = 10
 ALIAS, ALIAS_TARGETS = "Wanderer", ("Moving", "MovingTwice")
 FACTORS = {"Moving": 1, "MovingTwice": 2, "Visitors": 1, "Passing": 1}
+PAUSES_SECONDS = {"Moving": 0.1, "MovingTwice": 0.1, "Visitors": 0.1, "Passing": 1.0, ALIAS: 1.0}
+"""Between two changes of an author."""
 PROPERTIES = (property_of("tag", "int"), property_of("title", "text"))
 
 History = dict[str, list[Change]]
@@ -181,12 +182,12 @@ class Changes:
     def __init__(self, ground: Ground, *, seed: str, kinds: Sequence[str]) -> None:
         self.authors = {name: Author(ground, random.Random(f"{seed}/{name}"), name) for name in FACTORS}
         busy = {"writes": "Moving", "replicated writes": "MovingTwice", "tenants": "Visitors", "anew": "Passing"}
-        self._busy = [self.authors[name].act for kind, name in busy.items() if kind in kinds]
+        acts = [(self.authors[name].act, PAUSES_SECONDS[name]) for kind, name in busy.items() if kind in kinds]
         if "alias" in kinds:  # its own author, so that nobody waits for another
             self.authors[ALIAS] = Author(ground, random.Random(f"{seed}/{ALIAS}"), ALIAS)
-            self._busy.append(self.authors[ALIAS].move_alias)
+            acts.append((self.authors[ALIAS].move_alias, PAUSES_SECONDS[ALIAS]))
         self._stopping = threading.Event()
-        self._threads = [threading.Thread(target=self._repeat, args=(act,), daemon=True) for act in self._busy]
+        self._threads = [threading.Thread(target=self._repeat, args=each, daemon=True) for each in acts]
 
     def prepare(self) -> None:
         for name in FACTORS:
@@ -203,7 +204,6 @@ class Changes:
         for thread in self._threads:
             thread.join()
 
-    def _repeat(self, act: Callable[[], None]) -> None:
-        slow = act == getattr(self.authors.get(ALIAS), "move_alias", None) or act == self.authors["Passing"].act
-        while not self._stopping.wait(1.0 if slow else PAUSE_SECONDS):
+    def _repeat(self, act: Callable[[], None], pause_seconds: float) -> None:
+        while not self._stopping.wait(pause_seconds):
             act()

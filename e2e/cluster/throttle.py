@@ -8,6 +8,7 @@ import threading
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass, field
+from typing import TypeVar
 
 BLOCK_BYTES = 16 * 1024
 
@@ -30,6 +31,9 @@ class Throttle:
         ready.set()
         await stop.wait()
         server.close()
+        self._end_all()
+
+    def _end_all(self) -> None:
         for task in list(self._tasks):
             task.cancel()
 
@@ -38,17 +42,23 @@ class Throttle:
         assert task is not None
         self._tasks.add(task)
         try:
-            up_reader, up_writer = await asyncio.open_connection(*self.target)
-            await asyncio.gather(self._pump(reader, up_writer, up=True), self._pump(up_reader, writer, up=False))
-        except (OSError, asyncio.CancelledError):
+            await self._connect(reader, writer)
+        except (OSError, asyncio.IncompleteReadError, asyncio.LimitOverrunError, asyncio.CancelledError):
             pass  # either side is gone; the other learns it by its closed socket
         finally:
             writer.close()
             self._tasks.discard(task)
 
+    async def _connect(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        up_reader, up_writer = await asyncio.open_connection(*self.target)
+        await asyncio.gather(self._pump(reader, up_writer, up=True), self._pump(up_reader, writer, up=False))
+
     async def _pump(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter, *, up: bool) -> None:
+        passed_bytes = 0
         try:
             while block := await reader.read(BLOCK_BYTES):
+                passed_bytes += len(block)
+                await self._admit(passed_bytes)
                 await self._pace(len(block))
                 if up:
                     self.bytes_up += len(block)
@@ -59,6 +69,9 @@ class Throttle:
         finally:
             writer.close()
 
+    async def _admit(self, passed_bytes: int) -> None:
+        """Before a block goes on: so many bytes of its connection will have passed in that direction."""
+
     async def _pace(self, size_bytes: int) -> None:
         """One budget for all connections: each block waits for those before it."""
         if not self.bytes_per_second:
@@ -68,10 +81,12 @@ class Throttle:
         await asyncio.sleep(self._free_at - now)
 
 
+AnyThrottle = TypeVar("AnyThrottle", bound=Throttle)
+
+
 @contextmanager
-def throttled(host: str, target: tuple[str, int], *, bytes_per_second: int) -> Iterator[Throttle]:
-    """Runs in a thread of its own, on a free port of `host`."""
-    throttle = Throttle(target, bytes_per_second)
+def running(throttle: AnyThrottle, host: str) -> Iterator[AnyThrottle]:
+    """In a thread of its own, on a free port of `host`."""
     ready = threading.Event()
     loop = asyncio.new_event_loop()
     stop = asyncio.Event()
@@ -89,3 +104,10 @@ def throttled(host: str, target: tuple[str, int], *, bytes_per_second: int) -> I
     finally:
         loop.call_soon_threadsafe(stop.set)
         thread.join(10)
+
+
+@contextmanager
+def throttled(host: str, target: tuple[str, int], *, bytes_per_second: int) -> Iterator[Throttle]:
+    """Runs on a free port of `host`."""
+    with running(Throttle(target, bytes_per_second), host) as throttle:
+        yield throttle

@@ -14,10 +14,10 @@ import traceback
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
-from types import FrameType
 from typing import Any
 
 from e2e.fuzzing.spoiling import Spoil
+from tests.time_limits import ended_after
 
 from weaviate_backup.errors import BackupError, Permanent
 
@@ -91,7 +91,9 @@ class Judge:
         """None when all rules are held."""
         before = _memory()
         try:
-            with _in_time(self._subject.seconds), _only_below(self._directory):
+            # Of the processor: a machine may be busy. Who waits without end is ended by the parent process.
+            limit = ended_after(self._subject.seconds, _TooSlow(), timer=signal.ITIMER_PROF)
+            with limit, _only_below(self._directory):
                 self.reading.read(content, self._private)
         except BackupError as error:
             self.refused[error.reason] = self.refused.get(error.reason, 0) + 1
@@ -130,22 +132,6 @@ def _place(error: BaseException) -> str:
     frames = traceback.extract_tb(error.__traceback__)
     ours = [each for each in frames if "/weaviate_backup/" in each.filename] or list(frames[-1:])
     return f"{Path(ours[-1].filename).name}:{ours[-1].lineno}" if ours else "nowhere"
-
-
-@contextlib.contextmanager
-def _in_time(seconds: float) -> Iterator[None]:
-    """Of the processor: a machine may be busy. Who waits without end is ended by the parent process."""
-
-    def end(_: int, __: FrameType | None) -> None:
-        raise _TooSlow
-
-    before = signal.signal(signal.SIGPROF, end)
-    signal.setitimer(signal.ITIMER_PROF, seconds)
-    try:
-        yield
-    finally:
-        signal.setitimer(signal.ITIMER_PROF, 0)
-        signal.signal(signal.SIGPROF, before)
 
 
 # Memory of the process, as the kernel counts it: codecs and parsers take theirs beside Python's

@@ -16,6 +16,7 @@ from e2e.fuzzing.spoiling_archives import in_archive
 from e2e.fuzzing.stock_seeds import seeds
 from tests.agent.foreign_backup import COLLECTION
 from tests.places import place_of
+from tests.whole_manifest import NodeManifest, decode_node_manifest, encode_node_manifest
 
 from weaviate_backup.agent.chunk_receiver import ChunkReceiver
 from weaviate_backup.agent.wanted_files import DescribedCollection, WantedChunk
@@ -137,10 +138,10 @@ def _node_manifest(directory: Path, stock: Path | None) -> Reading:
         shards = tuple(each for each in lines if isinstance(each, manifests.ShardRecord))
         chunks = tuple(each for each in lines if isinstance(each, manifests.ChunkLine))
         assert isinstance(lines[0], manifests.NodeHeader)
-        manifest = manifests.NodeManifest(lines[0], shards, chunks)
+        manifest = NodeManifest(lines[0], shards, chunks)
         assert manifest.source_bytes >= 0
         assert manifest.stored_bytes >= 0
-        same(manifests.decode_node_manifest(manifests.encode_node_manifest(manifest), key="k"), manifest, "a manifest")
+        same(decode_node_manifest(encode_node_manifest(manifest), key="k"), manifest, "a manifest")
 
     return Reading(corpus, read)
 

@@ -18,7 +18,6 @@ from tests.places import place_of
 
 from weaviate_backup.agent.chunk_sender import sent_of, stored_record
 from weaviate_backup.agent.describing import believed, shard_records
-from weaviate_backup.agent.freeze import frozen_shards
 from weaviate_backup.agent.journal import (
     CUTS,
     FATES,
@@ -101,7 +100,6 @@ def _use(journal: Journal) -> None:
     replays_left_over(journal.of(*REPLAYS))
     journal.result("frozen", Frozen)
     journal.result("uploaded", Uploaded)
-    frozen_shards(journal, (COLLECTION,))
     lines: list[Line] = [HEADER, *shard_records(fates(journal, *FATES).values())]
     for (collection, _), at in sent_of(journal).items():
         with believed("chunk"):

@@ -129,8 +129,9 @@ class Place:
                 status = os.stat(name, dir_fd=descriptor, follow_symlinks=False)
             except FileNotFoundError:
                 continue
-            if not (modes.S_ISREG(status.st_mode) or modes.S_ISDIR(status.st_mode)):
-                judged(status.st_mode, f"{self}/{name}")
+            judged(
+                status.st_mode, Place(self.root, (*self.parts, name))
+            )  # which is spelled out only when it is refused
             found.append((name, status))
         return found
 
@@ -151,6 +152,12 @@ class Place:
                 yield prefix + name, status
             else:
                 yield from (self / name)._files(f"{prefix}{name}/", depth + 1)
+
+    def born(self) -> int | None:
+        """When this directory was made, in nanoseconds, wherever it was moved since; None where nobody knows. Numbers
+        of inodes are used again, this is not."""
+        with self.opened() as descriptor:
+            return no_links.born_nanoseconds(descriptor)
 
     def free_bytes(self) -> int:
         """Of its file system, for an ordinary user."""

@@ -17,6 +17,8 @@ _OPENAT2 = 437
 _NO_SYMLINKS = 0x04
 _NO_MAGIC_LINKS = 0x02
 _AT_FDCWD = -100
+_AT_EMPTY_PATH = 0x1000
+_STATX_BTIME = 0x800
 _ABSENT_CALL = frozenset({errno.ENOSYS, errno.EPERM, errno.E2BIG, errno.EAGAIN})
 """An older kernel, a seccomp profile without the call, or a rename at that very instant: the parts are walked then."""
 _DIRECTORY = os.O_DIRECTORY | os.O_NOFOLLOW | os.O_CLOEXEC
@@ -51,6 +53,29 @@ libc.syscall.argtypes = (
     ctypes.POINTER(_How),
     ctypes.c_size_t,
 )
+
+
+class _Status(ctypes.Structure):
+    """What statx(2) fills in, up to the time of birth."""
+
+    _fields_ = (
+        ("mask", ctypes.c_uint32),
+        ("before", ctypes.c_uint8 * 76),
+        ("born_seconds", ctypes.c_int64),
+        ("born_nanoseconds", ctypes.c_uint32),
+        ("behind", ctypes.c_uint8 * 164),
+    )
+
+
+def born_nanoseconds(descriptor: int) -> int | None:
+    """When the file or directory was made. None where the file system, or the kernel, does not tell."""
+    status = _Status()
+    statx = getattr(libc, "statx", None)
+    if statx is None or statx(descriptor, b"", _AT_EMPTY_PATH, _STATX_BTIME, ctypes.byref(status)) != 0:
+        return None
+    if not status.mask & _STATX_BTIME:
+        return None
+    return int(status.born_seconds) * 1_000_000_000 + int(status.born_nanoseconds)
 
 
 def safe_parts(name: str) -> tuple[str, ...]:

@@ -8,7 +8,8 @@ from typing import Any
 import pytest
 from tests.agent.small_restore import Restore, stock
 
-from weaviate_backup.agent.apply import _apply_aliases, _apply_class, _to_its_end, mapped_state
+from weaviate_backup.agent.apply import SoFar, _apply_aliases, _apply_class, mapped_state
+from weaviate_backup.agent.tasks import to_its_end
 from weaviate_backup.agent.workspace import Workspace
 from weaviate_backup.errors import BackupError, Permanent, Transient
 from weaviate_backup.stored.backup_reading import RestoredClass
@@ -62,7 +63,8 @@ def workspace(tmp_path: Path) -> Workspace:
 
 
 def applied(workspace: Workspace, raft: Any, *, exists: bool = False) -> int:
-    return asyncio.run(_apply_class(workspace, raft, ARTICLE, exists=exists))
+    so_far = SoFar.told_by(workspace.journal)
+    return asyncio.run(_apply_class(workspace, raft, ARTICLE, exists=exists, so_far=so_far))
 
 
 def kinds(workspace: Workspace) -> list[str]:
@@ -179,7 +181,7 @@ def test_who_is_told_to_end_waits_for_what_raft_is_about_to_take() -> None:
             happened.append("taken")
             raise Transient("RaftOutcomeUnknown", "and nobody asks for it")
 
-        work = asyncio.ensure_future(_to_its_end(command()))
+        work = asyncio.ensure_future(to_its_end(command()))
         await asyncio.sleep(0)
         work.cancel()
         await asyncio.sleep(0)

@@ -14,6 +14,7 @@ from tests.agent.foreign_backup import NODES, ForeignBackup, Json
 from tests.agent.hand_frozen import Node
 from tests.agent.small_restore import PLACE
 from tests.stored.own_backup import UID, own_backup
+from tests.whole_manifest import NodeManifest, decode_node_manifest, encode_node_manifest
 
 from weaviate_backup.agent.commit import _commit, _put_manifest, _without_vanished
 from weaviate_backup.agent.journal import Journal
@@ -21,7 +22,6 @@ from weaviate_backup.agent.workspace import Workspace
 from weaviate_backup.api.location import LocationSpec
 from weaviate_backup.core.session import Committed, SessionOrder, StoreOrder
 from weaviate_backup.errors import Permanent, Transient
-from weaviate_backup.layout.manifests import NodeManifest, decode_node_manifest, encode_node_manifest
 from weaviate_backup.settings import AgentSettings
 from weaviate_backup.stored.backup_reading import BackupReader
 from weaviate_backup.stored.meter import Meter

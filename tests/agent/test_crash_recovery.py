@@ -2,6 +2,7 @@
 
 import asyncio
 import json
+from contextlib import AbstractAsyncContextManager
 from pathlib import Path
 from typing import Any
 
@@ -28,6 +29,7 @@ from weaviate_backup.core.session import DATA_DIRECTORY, Step, StepPhase
 
 pytestmark = [pytest.mark.weaviate, pytest.mark.asyncio(loop_scope="session")]
 CHUNK_BYTES = 128 << 10
+LEASE_SECONDS = 1
 SLACK_BYTES = 64 << 10
 """Requests' headers, and blocks the slow line had taken when the agent died."""
 
@@ -196,19 +198,31 @@ async def test_a_release_stops_an_upload(source: Source, tmp_path: Path) -> None
     assert nothing_left(source.cluster)
 
 
+async def given_a_backup(
+    source: Source, target: WeaviateCluster, directory: Path, backup_id: str, names: tuple[str, ...]
+) -> None:
+    """Of those collections, and nothing of them at the target."""
+    order = backup_order(source.cluster, source.store, names, backup_id=backup_id)
+    await whole_backup(directory, source.cluster, source.store, order, names)
+    await emptied(target, source.dataset)
+
+
+def restoring(
+    source: Source, target: WeaviateCluster, directory: Path, backup_id: str, **changes: Any
+) -> AbstractAsyncContextManager[Agent]:
+    """An agent of an operation of its own. `changes`: of its order."""
+    order = restore_order(target, source.store, backup_id=backup_id).model_copy(update=changes)
+    data_path = target.nodes[0].data_path
+    return agent_process(directory, order=order, data_path=data_path, credentials=source.store.credentials)
+
+
 async def test_a_restore_goes_on_after_a_kill_behind_every_step(
     source: Source, target: WeaviateCluster, tmp_path: Path
 ) -> None:
     """Repeated by a new process, no step does harm: what was placed stays placed, what was applied is not again."""
-    store, names = source.store, ("Draft", "Photo")
-    order = backup_order(source.cluster, store, names, backup_id="restored-with-kills")
-    await whole_backup(tmp_path / "backup", source.cluster, store, order, names)
-    await emptied(target, source.dataset)
-    restore = restore_order(target, store, backup_id="restored-with-kills")
-    data_path = target.nodes[0].data_path
-    async with agent_process(
-        tmp_path / "restore", order=restore, data_path=data_path, credentials=store.credentials
-    ) as agent:
+    names = ("Draft", "Photo")
+    await given_a_backup(source, target, tmp_path / "backup", "restored-with-kills", names)
+    async with restoring(source, target, tmp_path / "restore", "restored-with-kills") as agent:
         for step in (Step.INSPECT, Step.DOWNLOAD, Step.PLACE, Step.APPLY):
             await agent.step(step, collections=names)
             agent.kill()
@@ -228,15 +242,9 @@ async def test_a_restore_goes_on_after_a_kill_behind_every_step(
 
 async def test_what_was_placed_outlasts_the_lease(source: Source, target: WeaviateCluster, tmp_path: Path) -> None:
     """Another node's agent may be applying it, and an operator that was away goes on with it."""
-    store, names = source.store, ("Draft", "Photo")
-    order = backup_order(source.cluster, store, names, backup_id="placed-and-left")
-    await whole_backup(tmp_path / "backup", source.cluster, store, order, names)
-    await emptied(target, source.dataset)
-    restore = restore_order(target, store, backup_id="placed-and-left").model_copy(update={"lease_seconds": 1})
-    data_path = target.nodes[0].data_path
-    async with agent_process(
-        tmp_path / "restore", order=restore, data_path=data_path, credentials=store.credentials
-    ) as agent:
+    names, data_path = ("Draft", "Photo"), target.nodes[0].data_path
+    await given_a_backup(source, target, tmp_path / "backup", "placed-and-left", names)
+    async with restoring(source, target, tmp_path / "restore", "placed-and-left", lease_seconds=LEASE_SECONDS) as agent:
         for step in (Step.INSPECT, Step.DOWNLOAD, Step.PLACE):
             await agent.step(step, collections=names)
         assert agent.process is not None
@@ -254,24 +262,15 @@ async def test_a_release_that_keeps_what_was_placed_leaves_it_to_the_next_operat
     source: Source, target: WeaviateCluster, tmp_path: Path
 ) -> None:
     """Nobody can say whether the agent that applies it still does."""
-    store, names = source.store, ("Draft",)
-    order = backup_order(source.cluster, store, names, backup_id="kept-back")
-    await whole_backup(tmp_path / "backup", source.cluster, store, order, names)
-    await emptied(target, source.dataset)
-    restore = restore_order(target, store, backup_id="kept-back").model_copy(update={"lease_seconds": 1})
-    data_path = target.nodes[0].data_path
-    async with agent_process(
-        tmp_path / "first", order=restore, data_path=data_path, credentials=store.credentials
-    ) as agent:
+    names, data_path = ("Draft",), target.nodes[0].data_path
+    await given_a_backup(source, target, tmp_path / "backup", "kept-back", names)
+    async with restoring(source, target, tmp_path / "first", "kept-back", lease_seconds=LEASE_SECONDS) as agent:
         for step in (Step.INSPECT, Step.DOWNLOAD, Step.PLACE):
             await agent.step(step, collections=names)
         await agent.step(Step.RELEASE, keep_placed=True)
         assert (data_path / ".backup.tmp" / "Draft").is_dir()
-    await asyncio.sleep(2 * restore.lease_seconds)
-    again = restore_order(target, store, backup_id="kept-back")
-    async with agent_process(
-        tmp_path / "second", order=again, data_path=data_path, credentials=store.credentials
-    ) as agent:
+    await asyncio.sleep(2 * LEASE_SECONDS)
+    async with restoring(source, target, tmp_path / "second", "kept-back") as agent:
         for step in (Step.INSPECT, Step.DOWNLOAD, Step.PLACE, Step.APPLY, Step.CONFIRM, Step.RELEASE):
             await agent.step(step, collections=names)
     assert nothing_left(target)

@@ -60,6 +60,7 @@ def dead_directory(data_path: Path) -> Path:
             "data_inode": placed.stat().st_ino,
             "shards": {TENANT: (placed / TENANT).stat().st_ino},
             "files": 1,
+            "born": {"data": place_of(placed).born(), "late": {TENANT: place_of(placed / TENANT).born()}},
         },
         {"kind": "replaying", "collection": CLASS, "shard": TENANT},
     ]

@@ -7,6 +7,7 @@ from pathlib import Path
 
 import pytest
 from tests.agent.hand_frozen import COLLECTION, Node, shard_of
+from tests.agent.racing import complete
 from tests.agent.recorder import Recorder, recorder
 
 from weaviate_backup.agent import durability
@@ -133,6 +134,18 @@ def test_without_its_claim_an_operation_writes_nothing(node: Node) -> None:
 
 def planned(workspace: Workspace) -> tuple[PlannedChunk, ...]:
     return tuple(plan_of(workspace, fates_of(workspace.journal, (COLLECTION,))))
+
+
+def test_nothing_of_a_backup_that_is_complete_is_taken_back(node: Node) -> None:
+    """Neither what its nodes stored nor what says of the whole what it is."""
+    workspace = node.workspace()
+    with workspace.journal:
+        complete(workspace)
+        before = stored(node)
+        with pytest.raises(Permanent, match="BackupCommitted: backup 'nightly' is complete"):
+            _discard(workspace, Meter())
+    assert stored(node) == before
+    assert "nightly/manifest.json" in before
 
 
 def test_another_packing_begins_anew_and_nothing_of_the_first_stays(node: Node) -> None:

@@ -12,7 +12,6 @@ from tests.agent.small_restore import UID, Restore, stock
 from tests.agent.test_left_overs import dead_operation
 
 from weaviate_backup.agent import release as releasing
-from weaviate_backup.agent import sweep as sweeping
 from weaviate_backup.agent.journal import replays_left_over
 from weaviate_backup.agent.release import complete_replays, end_of_lease, let_go, release, sweep
 from weaviate_backup.agent.workspace import LATE, Workspace
@@ -234,13 +233,25 @@ def swept(workspace: Workspace, server: Any) -> None:
     asyncio.run(sweep(workspace, server))
 
 
-def test_a_new_operation_clears_the_server_and_the_volume_of_dead_ones(
-    workspace: Workspace, server: Server, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def died_in_a_cut(directory: Path) -> None:
+    """Of the first shard; the second was let go of."""
+    journal = directory / "journal.jsonl"
+    last = journal.stat().st_mtime
+    first, second = ({"kind": "cutting", "collection": collection, "shard": shard} for collection, shard in CUTS[:2])
+    cut_then = {"driver": "d", "halt_seconds": 0.1, "object_count": None, "bytes": 1, "files": 1}
+    done = {**second, **cut_then, "kind": "shard", "started_at": "", "ended_at": ""}
+    with journal.open("a") as file:
+        file.writelines(json.dumps(record) + "\n" for record in (first, second, done))
+    os.utime(journal, (last, last))
+
+
+def test_a_new_operation_clears_the_server_and_the_volume_of_dead_ones(workspace: Workspace, server: Server) -> None:
     dead, other = (dead_operation(data_of(workspace), name) for name in ("dead", "more"))
-    monkeypatch.setattr(sweeping, "cuts_left_over", lambda _: CUTS[:1])
+    for directory in (dead, other):
+        died_in_a_cut(directory)
     swept(workspace, server)
     assert server.opened == ["dead", "more"]
+    assert server.released == 2 * CUTS[:1]
     assert not dead.exists() and not other.exists()
 
 
@@ -259,11 +270,9 @@ def test_one_whose_replay_cannot_be_completed_stays_and_is_in_nobodys_way(
     assert not other.exists()
 
 
-def test_one_whose_cuts_are_still_held_keeps_its_journal(
-    workspace: Workspace, server: Server, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_one_whose_cuts_are_still_held_keeps_its_journal(workspace: Workspace, server: Server) -> None:
     dead = dead_operation(data_of(workspace), "dead")
-    monkeypatch.setattr(sweeping, "cuts_left_over", lambda _: CUTS[:1])
+    died_in_a_cut(dead)
     server.failures = {CUTS[0]: Transient("ServerUnavailable", "no")}
     with pytest.raises(Transient):
         swept(workspace, server)

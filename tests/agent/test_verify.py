@@ -7,13 +7,13 @@ from pathlib import Path
 
 import pytest
 from tests.agent.hand_frozen import COLLECTION, Node, shard_of
+from tests.whole_manifest import NodeManifest, decode_node_manifest, encode_node_manifest
 
 from weaviate_backup.agent.freeze import take_place
 from weaviate_backup.agent.upload import _upload
 from weaviate_backup.agent.verify import _verify, verify
 from weaviate_backup.core.session import Step, StepCommand, Verified
 from weaviate_backup.errors import Permanent
-from weaviate_backup.layout.manifests import NodeManifest, decode_node_manifest, encode_node_manifest
 from weaviate_backup.stored.meter import Meter
 
 CHUNK, DESCRIPTOR, MANIFEST = f"{COLLECTION}/chunk-1", "backup.json", "manifest.json.zst"

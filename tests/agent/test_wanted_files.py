@@ -6,15 +6,16 @@ from dataclasses import replace
 from pathlib import Path
 
 import pytest
-from tests.agent.foreign_backup import COLLECTION
+import zstandard
+from tests.agent.foreign_backup import COLLECTION, ForeignBackup
 from tests.places import place_of
 from tests.stored.own_backup import own_backup
+from tests.whole_manifest import decode_node_manifest, encode_node_manifest
 
 from weaviate_backup.agent.chunk_receiver import ChunkReceiver
 from weaviate_backup.agent.download import refuse_without_space
 from weaviate_backup.agent.wanted_files import DescribedCollection, DescribedFiles, wanted_files
 from weaviate_backup.errors import Permanent
-from weaviate_backup.layout.manifests import decode_node_manifest, encode_node_manifest
 from weaviate_backup.stored import node_manifest
 from weaviate_backup.stored.backup_reading import BackupReader
 from weaviate_backup.stored.meter import Meter
@@ -42,11 +43,23 @@ def test_a_name_of_a_manifest_is_judged_before_it_is_fetched(tmp_path: Path, nam
     key, place = "k", tmp_path / "b1/n0/manifest.json.zst"
     manifest = decode_node_manifest(place.read_bytes(), key=key)
     first = manifest.chunks[0].model_copy(update={"files": ((name, 0, 1, "ab" * 32),)})
-    content = encode_node_manifest(replace(manifest, chunks=(first, *manifest.chunks[1:])))
-    place.write_bytes(content)
+    vouched_for(backup, encode_node_manifest(replace(manifest, chunks=(first, *manifest.chunks[1:]))))
+    with pytest.raises(Permanent, match="HostileBackup: a chunk of Article names"):
+        wanted_files(BackupReader(backup.store, "b1"), "n0", [COLLECTION])
+
+
+def vouched_for(backup: ForeignBackup, content: bytes) -> None:
+    """The manifest of a node that whoever made the backup's meant."""
+    backup.put_bytes("n0/manifest.json.zst", content)
     entry = {"size_bytes": len(content), "sha256": hashlib.sha256(content).hexdigest()}
     backup.change("manifest.json", lambda document: document["nodes"]["n0"].update(manifest=entry))
-    with pytest.raises(Permanent, match="HostileBackup: a chunk of Article names"):
+
+
+def test_a_manifest_that_breaks_off_is_not_what_it_says_until_there(tmp_path: Path) -> None:
+    backup = own_backup(tmp_path, "b1", files={"lsm/1": b"x"})
+    content = (tmp_path / "b1/n0/manifest.json.zst").read_bytes()
+    vouched_for(backup, content + zstandard.compress(b'{"kind":"chunk"}\n'))
+    with pytest.raises(Permanent, match=r"HostileBackup: b1/n0/manifest\.json\.zst is no manifest"):
         wanted_files(BackupReader(backup.store, "b1"), "n0", [COLLECTION])
 
 
@@ -83,3 +96,10 @@ def test_what_came_is_what_the_manifest_names(tmp_path: Path, change: Callable[[
     change(tmp_path / COLLECTION / "article/s0/lsm/1")
     with pytest.raises(Permanent, match=f"BackupIncomplete: {said}"):
         wanted.check_complete(place_of(tmp_path))
+
+
+@pytest.mark.parametrize("made", [own_backup, lambda *a, **how: ForeignBackup(*a, **how).write()], ids=["own", "stock"])
+def test_a_node_that_the_backup_does_not_have_is_named(tmp_path: Path, made: Callable[..., ForeignBackup]) -> None:
+    backup = made(tmp_path, "b1", files={"lsm/1": b"x"})
+    with pytest.raises(Permanent, match="NodeNotFound: backup 'b1' has no node 'n9'"):
+        wanted_files(BackupReader(backup.store, "b1"), "n9", [COLLECTION])

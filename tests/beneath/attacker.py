@@ -9,17 +9,17 @@ import errno
 import os
 import select
 import shutil
-import signal
 import struct
 import tempfile
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager, suppress
+from contextlib import AbstractContextManager, contextmanager, suppress
 from dataclasses import dataclass
 from pathlib import Path
 from types import SimpleNamespace
 from typing import Any
 
 import pytest
+from tests.time_limits import ended_after
 
 from weaviate_backup import no_links
 
@@ -238,20 +238,9 @@ def without_the_call() -> Iterator[None]:
         yield
 
 
-@contextmanager
-def within(seconds: float) -> Iterator[None]:
+def within(seconds: float) -> AbstractContextManager[None]:
     """What waits longer, for a FIFO, is ended."""
-
-    def late(*_: object) -> None:
-        raise AssertionError(f"still waiting after {seconds} s")
-
-    before = signal.signal(signal.SIGALRM, late)
-    signal.setitimer(signal.ITIMER_REAL, seconds)
-    try:
-        yield
-    finally:
-        signal.setitimer(signal.ITIMER_REAL, 0)
-        signal.signal(signal.SIGALRM, before)
+    return ended_after(seconds, AssertionError(f"still waiting after {seconds} s"))
 
 
 def exchange_everything(

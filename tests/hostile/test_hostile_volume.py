@@ -5,23 +5,22 @@ him, nothing outside the volume changes, and every step ends.
 import math
 import os
 import shutil
-import signal
 import subprocess
 import sys
 import tempfile
 import time
 from collections import Counter
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from contextlib import AbstractContextManager
 from dataclasses import dataclass
 from itertools import count
 from pathlib import Path
-from types import FrameType
 
 import pytest
 from tests.hostile.between_calls import before_each_call
 from tests.hostile.scenes import SCENES, Scene
 from tests.hostile.volume import Attacker, Outside, Volume, kinds_that_can_be_made
+from tests.time_limits import ended_after
 
 from weaviate_backup.errors import BackupError
 
@@ -41,18 +40,8 @@ def memory() -> Iterator[Path]:
     shutil.rmtree(directory)
 
 
-@contextmanager
-def never_longer(what: str) -> Iterator[None]:
-    def end(_: int, __: FrameType | None) -> None:
-        raise AssertionError(f"it hangs: {what}")
-
-    before = signal.signal(signal.SIGALRM, end)
-    signal.setitimer(signal.ITIMER_REAL, HANG_SECONDS)
-    try:
-        yield
-    finally:
-        signal.setitimer(signal.ITIMER_REAL, 0)
-        signal.signal(signal.SIGALRM, before)
+def never_longer(what: str) -> AbstractContextManager[None]:
+    return ended_after(HANG_SECONDS, AssertionError(f"it hangs: {what}"))
 
 
 def outcome(scene: Scene, volume: Volume) -> str:

@@ -16,9 +16,9 @@ from e2e.dataset.observation import Observation
 from tests.agent.surroundings import Surroundings, nothing_left
 from tests.interop.driving import our_restore, stock_restore
 from tests.interop.releases import Release
+from tests.whole_manifest import decode_node_manifest
 
 from weaviate_backup.layout.descriptors import ShardDescriptor, parse_node_descriptor
-from weaviate_backup.layout.manifests import decode_node_manifest
 
 pytestmark = [pytest.mark.weaviate, pytest.mark.asyncio(loop_scope="session")]
 

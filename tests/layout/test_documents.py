@@ -6,16 +6,20 @@ import io
 import json
 import tracemalloc
 from datetime import UTC, datetime
+from pathlib import Path
 from typing import Any
 
 import pytest
 import zstandard
+from tests.whole_manifest import NodeManifest, decode_node_manifest, encode_node_manifest
 
 from weaviate_backup.errors import Permanent
 from weaviate_backup.layout import descriptors, integrity, keys, manifests
 from weaviate_backup.layout.chunk_writer import ChunkRecord, PartRecord
 from weaviate_backup.layout.compression import CompressionType
 from weaviate_backup.layout.json_bounds import MIB, JsonBounds
+from weaviate_backup.storage.filesystem import FilesystemStore
+from weaviate_backup.stored.node_manifest import ManifestReader
 
 AT = datetime(2026, 5, 1, 10, 0, 0, 123456, tzinfo=UTC)
 STATE = b'{"indexID":"Article","virtual":[{"upper":18446744073709551615}]}'
@@ -131,9 +135,9 @@ def test_a_name_in_a_refusal_is_short_and_steers_no_terminal(name: str) -> None:
     assert (refused.value.message.isprintable(), len(refused.value.message) < 400) == (True, True)
 
 
-def node_manifest() -> manifests.NodeManifest:
+def node_manifest() -> NodeManifest:
     record = ChunkRecord(1, 100, "c" * 64, (PartRecord("article/s1/version", 0, 7, "d" * 64),))
-    return manifests.NodeManifest(
+    return NodeManifest(
         header=manifests.NodeHeader(
             operation_uid="u",
             tool_version="0",
@@ -155,9 +159,9 @@ def node_manifest() -> manifests.NodeManifest:
 
 def test_node_manifest_comes_back() -> None:
     manifest = node_manifest()
-    written = manifests.encode_node_manifest(manifest)
-    assert written == manifests.encode_node_manifest(manifest)
-    assert manifests.decode_node_manifest(written, key="k") == manifest
+    written = encode_node_manifest(manifest)
+    assert written == encode_node_manifest(manifest)
+    assert decode_node_manifest(written, key="k") == manifest
     assert (manifest.stored_bytes, manifest.source_bytes) == (150, 7)
     assert manifest.chunks[0].parts == (PartRecord("article/s1/version", 0, 7, "d" * 64),)
 
@@ -165,12 +169,12 @@ def test_node_manifest_comes_back() -> None:
 def test_a_manifest_from_the_future_and_one_that_is_none_are_refused() -> None:
     newer = node_manifest()
     header = newer.header.model_copy(update={"format_version": 2})
-    written = manifests.encode_node_manifest(manifests.NodeManifest(header, newer.shards, newer.chunks))
+    written = encode_node_manifest(NodeManifest(header, newer.shards, newer.chunks))
     with pytest.raises(Permanent, match="FormatTooNew"):
-        manifests.decode_node_manifest(written, key="k")
+        decode_node_manifest(written, key="k")
     for content in (b"", b"nonsense"):
         with pytest.raises(Permanent, match="HostileBackup: k"):
-            manifests.decode_node_manifest(content, key="k")
+            decode_node_manifest(content, key="k")
 
 
 def packed(*blocks: bytes, window_log: int = 20) -> bytes:
@@ -208,16 +212,16 @@ def test_a_line_of_too_much_is_refused(line: bytes, reason: str) -> None:
 
 
 def test_a_manifest_asks_for_no_more_window_than_the_limit() -> None:
-    written = zstandard.ZstdDecompressor().stream_reader(manifests.encode_node_manifest(node_manifest())).read()
-    assert manifests.decode_node_manifest(packed(written, window_log=25), key="k") == node_manifest()
+    written = zstandard.ZstdDecompressor().stream_reader(encode_node_manifest(node_manifest())).read()
+    assert decode_node_manifest(packed(written, window_log=25), key="k") == node_manifest()
     with pytest.raises(Permanent, match="HostileBackup: k is no manifest"):
-        manifests.decode_node_manifest(packed(written, window_log=26), key="k")
+        decode_node_manifest(packed(written, window_log=26), key="k")
 
 
 def test_a_format_that_nobody_will_ever_write_is_none() -> None:
     written = b'{"kind":"node","format_version":' + b"1" * 4000 + b"}"
     with pytest.raises(Permanent, match="HostileBackup: k is no manifest") as refused:
-        manifests.decode_node_manifest(packed(written), key="k")
+        decode_node_manifest(packed(written), key="k")
     assert len(refused.value.message) < 300
 
 
@@ -226,9 +230,7 @@ def lines_of(*lines: bytes) -> bytes:
 
 
 HEADER, SHARD, CHUNK = (
-    zstandard.ZstdDecompressor()
-    .decompress(manifests.encode_node_manifest(node_manifest()), max_output_size=1 << 20)
-    .splitlines()
+    zstandard.ZstdDecompressor().decompress(encode_node_manifest(node_manifest()), max_output_size=1 << 20).splitlines()
 )
 
 
@@ -348,10 +350,12 @@ def test_no_time_is_gos_zero_time() -> None:
     )
 
 
-def test_listing_findings_name_missing_wrong_and_foreign_objects() -> None:
-    expected = integrity.expected_objects(node_manifest(), manifest_size_bytes=9)
+def test_listing_findings_name_missing_wrong_and_foreign_objects(tmp_path: Path) -> None:
+    store, written = FilesystemStore(tmp_path), encode_node_manifest(node_manifest())
+    store.put(keys.node_manifest("b1", "n0"), lambda: iter((written,)))
+    expected = ManifestReader(store, "b1", "n0").contents().expected
     chunk = keys.chunk("b1", "n0", "Article", 1)
-    assert expected == {chunk: 100, "b1/n0/backup.json": 50, "b1/n0/manifest.json.zst": 9}
+    assert expected == {chunk: 100, "b1/n0/backup.json": 50, "b1/n0/manifest.json.zst": len(written)}
     assert integrity.compare_listing(expected, expected) == ()
     listed = {chunk: 99, "b1/n0/backup.json": 50, "b1/n0/x": 1}
     assert [(each.reason, each.subject) for each in integrity.compare_listing(expected, listed)] == [

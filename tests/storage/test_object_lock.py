@@ -98,6 +98,21 @@ def test_a_bucket_without_it_is_refused_with_the_cure(server: S3Server) -> None:
         store.lock((), IN_TWO_DAYS)
 
 
+@pytest.mark.parametrize("keys", [(), ("key",)], ids=["a probe", "a backup"])
+def test_a_location_that_does_not_ask_for_it_locks_nothing(server: S3Server, keys: tuple[str, ...]) -> None:
+    bucket, client = bucket_of(server), client_of(server)
+    store = open_store(LocationSpec(s3=server.location(bucket)), credentials=server.credentials)
+    for key in keys:
+        store.put(key, lambda: blocks(b"1"))
+    with pytest.raises(
+        Permanent, match=r"ObjectLockUnsupported: spec\.s3\.objectLock says nothing of how objects are to"
+    ):
+        store.lock(keys, IN_TWO_DAYS)
+    for key in keys:
+        with pytest.raises(botocore.exceptions.ClientError):
+            client.get_object_retention(Bucket=bucket, Key=key)
+
+
 def test_other_kinds_of_store_say_that_they_cannot(tmp_path: Path) -> None:
     location = LocationSpec.model_validate({"filesystem": {"volume": {"persistentVolumeClaim": {"claimName": "c"}}}})
     store = open_store(location, credentials={}, filesystem_root=tmp_path)

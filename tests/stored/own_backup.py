@@ -6,6 +6,7 @@ from datetime import UTC, datetime
 from pathlib import Path
 
 from tests.agent.foreign_backup import COLLECTION, NODES, ForeignBackup, shard_of
+from tests.whole_manifest import NodeManifest, encode_node_manifest
 
 from weaviate_backup.layout.chunk_reader import read_chunk
 from weaviate_backup.layout.claims import Claim, encode_claim
@@ -15,11 +16,9 @@ from weaviate_backup.layout.manifests import (
     ChunkLine,
     NodeEntry,
     NodeHeader,
-    NodeManifest,
     ShardRecord,
     StoredDocument,
     encode_backup_manifest,
-    encode_node_manifest,
 )
 
 UID = "7b2c"

@@ -52,6 +52,12 @@ def test_a_descriptor_is_believed_as_far_as_its_nodes_manifest_names_its_hash(ow
         reader_of(own).descriptor("n1")
 
 
+def test_a_manifest_that_is_gone_is_a_damage(own: ForeignBackup) -> None:
+    own.remove("n1/manifest.json.zst")
+    with pytest.raises(Permanent, match=r"BackupDamaged: nightly/n1/manifest\.json\.zst is missing"):
+        reader_of(own).contents("n1")
+
+
 def test_a_node_that_the_manifest_does_not_name_is_none_of_it(own: ForeignBackup) -> None:
     with pytest.raises(Permanent, match=r"BackupIncomplete: .*has no node n7"):
         reader_of(own).contents("n7")

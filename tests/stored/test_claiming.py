@@ -89,8 +89,11 @@ def test_what_our_own_claim_covers_is_no_debris(store: Eventful, place: ClaimedP
 @pytest.mark.parametrize(
     ("marker", "said"),
     [
-        (False, "'b' at s3://bucket/prod is taken by shop/nightly of cluster west .*; choose another backupID or, if"),
-        (True, "backup 'b' exists already at s3://bucket/prod, made by shop/nightly of cluster west"),
+        (
+            False,
+            "'b' at s3://bucket/prod is taken; choose another backupID, or .* has ended: shop/nightly of cluster west",
+        ),
+        (True, "backup 'b' exists already at s3://bucket/prod; choose another .* made by shop/nightly of cluster west"),
     ],
 )
 def test_anothers_place_is_refused_with_the_owner(

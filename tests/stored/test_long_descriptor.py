@@ -17,7 +17,7 @@ from weaviate_backup.layout.descriptors import (
     encode_in_pieces,
     parse_node_descriptor,
 )
-from weaviate_backup.layout.json_bounds import JsonBounds
+from weaviate_backup.layout.json_bounds import DEPTH, JsonBounds
 from weaviate_backup.layout.manifests import StoredDocument
 from weaviate_backup.storage.filesystem import FilesystemStore
 from weaviate_backup.stored import long_descriptor
@@ -119,6 +119,22 @@ def test_what_is_none_is_refused_by_name(
         read(tmp_path, content, budget=budget)
     assert refused.value.reason == reason
     assert len(refused.value.message) < 400
+
+
+def test_the_field_that_is_wrong_is_named(tmp_path: Path) -> None:
+    with pytest.raises(Permanent, match=r"HostileBackup: .* is no descriptor of Weaviate: startedAt: Field required"):
+        read(tmp_path, b'{"id":"b","serverVersion":"1"}')
+
+
+def test_how_deep_values_lie_is_bounded(tmp_path: Path) -> None:
+    """Where nobody looks at them, too."""
+    for depth, refused in ((DEPTH - 1, False), (DEPTH, True)):
+        content = encode(whole())[:-1] + b',"unknown":' + b"[" * depth + b"]" * depth + b"}"
+        if refused:
+            with pytest.raises(Permanent, match=f"HostileBackup: .* more than {DEPTH} levels of values in values"):
+                read(tmp_path, content)
+        else:
+            assert read(tmp_path, content).descriptor.id == "b"
 
 
 @pytest.mark.parametrize("content", [encode(whole()), b'{"classes":'], ids=["another", "broken"])

@@ -4,14 +4,15 @@ The journal says what is about to be applied before it is, because the answer ma
 and that we were applying is ours; one that we were not applying is somebody else's, and never touched.
 """
 
-import asyncio
 import logging
-from collections.abc import Coroutine, Mapping
-from typing import Any, TypeVar
+from collections.abc import Mapping, Set
+from dataclasses import dataclass
+from typing import Any, Self
 
 from weaviate_backup.agent.access_restore import WantedAccess, apply_access, read_wanted
+from weaviate_backup.agent.journal import Journal
 from weaviate_backup.agent.judged import judged_backup
-from weaviate_backup.agent.tasks import in_thread
+from weaviate_backup.agent.tasks import in_thread, to_its_end
 from weaviate_backup.agent.workspace import Workspace
 from weaviate_backup.core.session import Applied, StepCommand
 from weaviate_backup.errors import BackupError, Permanent, Transient
@@ -20,7 +21,6 @@ from weaviate_backup.stored.backup_reading import RestoredClass
 from weaviate_backup.stored.meter import Meter
 from weaviate_backup.weaviate.raft import RaftClient
 
-T = TypeVar("T")
 log = logging.getLogger(__name__)
 
 
@@ -29,10 +29,11 @@ async def apply(workspace: Workspace, command: StepCommand, meter: Meter) -> App
     classes, access = await in_thread(_read, workspace, command)
     endpoint = workspace.weaviate
     async with RaftClient(endpoint.host, endpoint.raft_port) as raft:
-        index, there = 0, frozenset(await raft.class_names())
+        index, there, so_far = 0, frozenset(await raft.class_names()), SoFar.told_by(workspace.journal)
         for restored in classes:
             meter.check()
-            index = max(index, await _apply_class(workspace, raft, restored, exists=restored.name in there))
+            exists = restored.name in there
+            index = max(index, await _apply_class(workspace, raft, restored, exists=exists, so_far=so_far))
         made, kept = await _apply_aliases(raft, classes, overwrite=command.overwrite_alias)
     counts = await apply_access(workspace, access, meter)
     return Applied(raft_index=index, collections=command.collections, aliases=made, aliases_kept=kept, access=counts)
@@ -44,13 +45,27 @@ def _read(workspace: Workspace, command: StepCommand) -> tuple[list[RestoredClas
     return [reader.restored_class(name) for name in command.collections], read_wanted(workspace, reader)
 
 
-async def _apply_class(workspace: Workspace, raft: RaftClient, restored: RestoredClass, *, exists: bool) -> int:
+@dataclass(frozen=True)
+class SoFar:
+    """What agents of this operation did before. `applied`: collection -> raft index."""
+
+    applied: Mapping[str, int]
+    applying: Set[str]
+
+    @classmethod
+    def told_by(cls, journal: Journal) -> Self:
+        applied = {record["collection"]: int(record["index"]) for record in journal.of("applied")}
+        return cls(applied, {record["collection"] for record in journal.of("applying")})
+
+
+async def _apply_class(
+    workspace: Workspace, raft: RaftClient, restored: RestoredClass, *, exists: bool, so_far: SoFar
+) -> int:
     """The raft index, 0 when it is not known any more."""
     name, journal = restored.name, workspace.journal
-    applied = next((each for each in journal.of("applied") if each["collection"] == name), None)
-    if applied is not None:
-        return int(applied["index"])
-    ours = any(each["collection"] == name for each in journal.of("applying"))
+    if name in so_far.applied:
+        return so_far.applied[name]
+    ours = name in so_far.applying
     if exists and not ours:
         raise Permanent("CollectionExists", f"collection {name!r} exists already; delete it or exclude it")
     index = 0
@@ -58,7 +73,8 @@ async def _apply_class(workspace: Workspace, raft: RaftClient, restored: Restore
         journal.append("applying", collection=name)
         state = mapped_state(restored.state, workspace.restore.node_mapping)
         try:
-            index = await _to_its_end(raft.restore_class(name, restored.class_json, state))
+            # What raft is about to take must not be taken back beside it.
+            index = await to_its_end(raft.restore_class(name, restored.class_json, state))
         except BackupError as error:
             lost = isinstance(error, Transient) or (ours and error.reason == "CollectionExists")
             if not lost or name not in await raft.class_names():
@@ -67,18 +83,6 @@ async def _apply_class(workspace: Workspace, raft: RaftClient, restored: Restore
     journal.append("applied", collection=name, index=index)
     log.info("collection %s is in the schema (raft index %d)", name, index)
     return index
-
-
-async def _to_its_end(command: Coroutine[Any, Any, T]) -> T:
-    """A cancelled caller learns of it only then: what raft is about to take must not be taken back beside it."""
-    work = asyncio.ensure_future(command)
-    try:
-        return await asyncio.shield(work)
-    except asyncio.CancelledError:
-        await asyncio.wait({work})
-        if not work.cancelled():
-            work.exception()
-        raise
 
 
 def mapped_state(state: Mapping[str, Any], node_mapping: Mapping[str, str]) -> dict[str, Any]:

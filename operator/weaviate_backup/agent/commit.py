@@ -83,19 +83,21 @@ def _commit(workspace: Workspace, verified: Mapping[str, str], meter: Meter) -> 
     marker = encode(_marker(manifest, descriptors))
     manifest = manifest.model_copy(update={"marker": StoredDocument.of(marker)})
     content = encode_backup_manifest(manifest)
-    documents = {keys.manifest(backup_id): content}
+    documents = {keys.manifest(backup_id): content, keys.backup_config(backup_id): marker}
+    signature = None
     if signing_key is not None:
         digest = hashlib.sha256(content).hexdigest()
-        documents[keys.manifest_signature(backup_id)] = sign(signing_key, backup_id=backup_id, manifest_sha256=digest)
+        signature = sign(signing_key, backup_id=backup_id, manifest_sha256=digest)
+        documents[keys.manifest_signature(backup_id)] = signature
     meter.check()
     if not committed:
         _put_manifest(workspace, place, content, before=before)
-        _complete(workspace, place, meter, manifest=manifest, documents=documents, marker=marker)
-    _refuse_others(workspace, store, documents | {keys.backup_config(backup_id): marker}, before=before)
+        _complete(workspace, place, meter, manifest=manifest, signature=signature, marker=marker)
+    _refuse_others(workspace, store, documents, before=before)
     return _result(
         manifest,
         content,
-        signature=documents.get(keys.manifest_signature(backup_id)),
+        signature=signature,
         locked_until=_lock(workspace, store, manifest),
     )
 
@@ -106,13 +108,13 @@ def _complete(
     meter: Meter,
     *,
     manifest: BackupManifest,
-    documents: Mapping[str, bytes],
+    signature: bytes | None,
     marker: bytes,
 ) -> None:
+    """What is put on top of the manifest, which is there by now."""
     store = place.store
-    for key, content in documents.items():
-        if key != keys.manifest(workspace.backup_id):  # it is there, and is never replaced from here on
-            place.put_exactly(key, Document.of(content))
+    if signature is not None:
+        place.put_exactly(keys.manifest_signature(workspace.backup_id), Document.of(signature))
     _lock(workspace, store, manifest)  # before the marker: a backup that exists is kept
     place.refuse_strangers()
     meter.check()  # who was told to end has another in its place by now

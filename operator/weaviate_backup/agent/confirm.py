@@ -9,6 +9,7 @@ import logging
 
 from weaviate_backup.agent.access_restore import confirm_access
 from weaviate_backup.agent.expansion import TenantStatus, local_shards
+from weaviate_backup.agent.identity import born_of, is_same
 from weaviate_backup.agent.journal import Record
 from weaviate_backup.agent.release import replay_late_writes
 from weaviate_backup.agent.sweep import BACKUP_TEMPORARY
@@ -62,8 +63,11 @@ async def confirm(workspace: Workspace, command: StepCommand, meter: Meter) -> C
 async def _replay(workspace: Workspace, collection: str, active: set[str]) -> None:
     """Apply what was written while shards were cut, once; without it some updates would be there and never found."""
     directory = workspace.directory / LATE / collection
+    captured = directory.names() if directory.is_directory() else []
+    if not captured:
+        return
     done = {record["shard"] for record in workspace.journal.of("replayed") if record["collection"] == collection}
-    for shard in directory.names() if directory.is_directory() else ():
+    for shard in captured:
         if shard in done:
             continue
         if shard not in active:
@@ -89,22 +93,17 @@ def check_taken(data_root: Place, record: Record) -> None:
     """Whether the collection's and every shard's directory is the one that was placed."""
     collection = record["collection"]
     directory = data_root / collection.lower()
-    if inode_of(directory) != record["data_inode"]:
+    if not is_same(directory, record["data_inode"], born_of(record, "data")):
         raise Permanent(
             "FilesNotTaken",
             f"Weaviate made collection {collection} without the restored files; look for 'restore' in its log, delete "
             "the collection and restore it again",
         )
-    lost = [shard for shard, inode in record["shards"].items() if inode_of(directory / shard) != inode]
+    lost = [shard for shard, inode in record["shards"].items() if not is_same(directory / shard, inode, None)]
     if lost:
         raise Permanent(
             "FilesNotTaken", f"{len(lost)} shards of {collection} are not the restored ones, first {lost[0]!r}"
         )
-
-
-def inode_of(place: Place) -> int | None:
-    status = place.look()
-    return None if status is None else status.st_ino
 
 
 async def _wait_until_listed(

@@ -8,7 +8,7 @@ restarted agent cuts only the others.
 
 import asyncio
 import logging
-from collections.abc import Collection, Container, Iterable
+from collections.abc import Collection, Iterable
 from contextlib import AsyncExitStack
 from dataclasses import dataclass
 from typing import Any
@@ -16,7 +16,7 @@ from typing import Any
 from weaviate_backup.agent.access import count_access, keep_access, kept_access
 from weaviate_backup.agent.durability import boot_id
 from weaviate_backup.agent.expansion import LocalShards, TenantStatus, local_shards
-from weaviate_backup.agent.journal import THAWED, Journal, Record, fates
+from weaviate_backup.agent.journal import FATES, THAWED, fates
 from weaviate_backup.agent.release import sweep
 from weaviate_backup.agent.shard_freezer import ShardFreezer
 from weaviate_backup.agent.survey import read_schema, take_schema
@@ -149,7 +149,9 @@ async def _refuse_made_anew(raft: RaftClient, name: str, before: dict[str, Any])
 
 def summarize(workspace: Workspace, names: Iterable[str], frozen: dict[str, FrozenCollection]) -> Frozen:
     """The result, from the journal's records of the shards."""
-    records, since = frozen_shards(workspace.journal, frozen), fates(workspace.journal, "gone", "offloaded")
+    became = {key: record for key, record in fates(workspace.journal, *FATES).items() if key[0] in frozen}
+    records = {key: record for key, record in became.items() if record["kind"] == "shard"}
+    since = {key: record for key, record in became.items() if key not in records}
     tenants = [
         [status for shard, status in each.shards.statuses.items() if (each.name, shard) not in since]
         for each in frozen.values()
@@ -159,9 +161,7 @@ def summarize(workspace: Workspace, names: Iterable[str], frozen: dict[str, Froz
         f"{each.name}/{tenant}" for each in frozen.values() for tenant in each.shards.of(TenantStatus.OFFLOADED)
     ]
     offloaded += [
-        f"{collection}/{shard}"
-        for (collection, shard), record in since.items()
-        if record["kind"] == "offloaded" and collection in frozen
+        f"{collection}/{shard}" for (collection, shard), record in since.items() if record["kind"] == "offloaded"
     ]
     return Frozen(
         collections=tuple(sorted(frozen)),
@@ -176,8 +176,3 @@ def summarize(workspace: Workspace, names: Iterable[str], frozen: dict[str, Froz
         tenants_offloaded_names=tuple(sorted(offloaded)[:NAMES_LIMIT]),
         access=count_access(kept_access(workspace)),
     )
-
-
-def frozen_shards(journal: Journal, collections: Container[str]) -> dict[tuple[str, str], Record]:
-    """(collection, shard) -> the last record of every shard that was frozen and not gone afterwards, sorted."""
-    return {key: record for key, record in fates(journal, "shard").items() if key[0] in collections}

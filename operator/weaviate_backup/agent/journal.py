@@ -194,26 +194,40 @@ class Journal:
                 self._file = None
 
 
+class LeftOpen:
+    """What was begun and did not end, of records that are seen one after the other."""
+
+    def __init__(self, begun: str, ended: str) -> None:
+        self._begun, self._ended = begun, ended
+        self._pending: set[tuple[str, str]] = set()
+
+    def see(self, record: Record) -> None:
+        if record["kind"] == self._begun:
+            self._pending.add((record["collection"], record["shard"]))
+        elif record["kind"] == self._ended:
+            self._pending.discard((record["collection"], record["shard"]))
+
+    @property
+    def shards(self) -> list[tuple[str, str]]:
+        """Collection and shard of each, sorted."""
+        return sorted(self._pending)
+
+
 def cuts_left_over(records: Iterable[Record]) -> list[tuple[str, str]]:
     """Collection and shard of cuts that were begun and perhaps never let go of, because the agent was killed."""
-    pending: set[tuple[str, str]] = set()
-    for record in records:
-        if record["kind"] == "cutting":
-            pending.add((record["collection"], record["shard"]))
-        elif record["kind"] == "shard":
-            pending.discard((record["collection"], record["shard"]))
-    return sorted(pending)
+    return _left_open(records, CUTS)
 
 
 def replays_left_over(records: Iterable[Record]) -> list[tuple[str, str]]:
     """Collection and shard of replays that were begun and did not end: some of their objects may be deleted only."""
-    pending: set[tuple[str, str]] = set()
+    return _left_open(records, REPLAYS)
+
+
+def _left_open(records: Iterable[Record], kinds: tuple[str, str]) -> list[tuple[str, str]]:
+    found = LeftOpen(*kinds)
     for record in records:
-        if record["kind"] == "replaying":
-            pending.add((record["collection"], record["shard"]))
-        elif record["kind"] == "replayed":
-            pending.discard((record["collection"], record["shard"]))
-    return sorted(pending)
+        found.see(record)
+    return found.shards
 
 
 def fates(journal: Journal, *kinds: str) -> dict[tuple[str, str], Record]:

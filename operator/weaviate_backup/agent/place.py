@@ -44,7 +44,7 @@ def _place(workspace: Workspace, collection: str, meter: Meter) -> None:
     strangers = [name for name in ready.names() if name != data.name]
     if strangers or not data.is_directory():
         raise Permanent("HostileBackup", f"{ready} must hold {data.name!r} alone, but has {strangers[:3]}")
-    set_late_writes_aside(data, workspace.directory / LATE / collection)
+    late = set_late_writes_aside(data, workspace.directory / LATE / collection)
     leave_unnamed(data, workspace.directory / RESTORE, unnamed_of(workspace, collection))
     workspace.journal.append(
         "placed",
@@ -53,6 +53,11 @@ def _place(workspace: Workspace, collection: str, meter: Meter) -> None:
         data_inode=data.stat().st_ino,
         shards={name: status.st_ino for name, status in data.entries()},
         files=sum(1 for _ in data.files()),
+        born={
+            "ready": ready.born(),
+            "data": data.born(),
+            "late": {name: (data / name).born() for name in late if (data / name).is_directory()},
+        },
     )
     ready.rename_to(workspace.data_root / BACKUP_TEMPORARY / collection)
 
@@ -77,13 +82,15 @@ def leave_unnamed(data: Place, restore: Place, unnamed: list[str]) -> None:
             aside.remove_tree()
 
 
-def set_late_writes_aside(data: Place, target: Place) -> None:
-    """Writes that were captured while a shard was cut are no file of Weaviate's; they are replayed by CONFIRM."""
+def set_late_writes_aside(data: Place, target: Place) -> list[str]:
+    """Writes that were captured while a shard was cut are no file of Weaviate's; they are replayed by CONFIRM. Of which
+    shards there are some."""
     for shard in data.names():
         late = data / shard / late_writes.LATE_WRITES
         if late.is_file():
             target.make_directory()
             late.rename_to(target / shard)
+    return target.names() if target.is_directory() else []
 
 
 def refuse_in_the_way(data_root: Place, collection: str) -> None:

@@ -8,6 +8,7 @@ import logging
 from collections.abc import Iterable
 from datetime import UTC, datetime
 
+from weaviate_backup.agent.identity import born_of, is_same
 from weaviate_backup.agent.journal import CUTS, REPLAYS, Record, cuts_left_over, replays_left_over
 from weaviate_backup.agent.probe import remove_marks
 from weaviate_backup.agent.sweep import find_dead, remove_operation
@@ -114,8 +115,8 @@ async def complete_replays(
 def is_still_there(data_root: Place, record: Record, shard: str) -> bool:
     """Whether the collection's and the shard's directory are those that were placed."""
     directory = data_root / record["collection"].lower()
-    inodes = [status.st_ino if (status := each.look()) else None for each in (directory, directory / shard)]
-    return inodes == [record["data_inode"], record["shards"].get(shard)]
+    same = is_same(directory, record["data_inode"], born_of(record, "data"))
+    return same and is_same(directory / shard, record["shards"].get(shard), born_of(record, "late", shard))
 
 
 async def replay_late_writes(workspace: Workspace, captured: Place, *, collection: str, shard: str) -> int:

@@ -16,7 +16,7 @@ from weaviate_backup.agent.durability import boot_id
 from weaviate_backup.agent.expansion import TenantStatus, local_shards, status_of
 from weaviate_backup.agent.journal import CUTS, cuts_left_over, fates
 from weaviate_backup.agent.linking import take_cut
-from weaviate_backup.agent.tasks import in_thread, together
+from weaviate_backup.agent.tasks import in_thread, none_left, together
 from weaviate_backup.agent.workspace import FROZEN, Workspace
 from weaviate_backup.beneath import Place
 from weaviate_backup.errors import BackupError, Permanent, Transient
@@ -104,14 +104,10 @@ class ShardFreezer:
                 else:
                     await self._wait_for(turn, multi_tenant=multi_tenant)
 
-        try:
+        async with none_left(busy):
             await together(worker() for _ in range(min(SHARDS_AT_ONCE, len(pending))))
             for finished in asyncio.as_completed(busy):
                 await finished
-        finally:
-            for task in busy:
-                task.cancel()
-            await asyncio.gather(*busy, return_exceptions=True)
 
     def _pending(self, collection: str, statuses: Mapping[str, TenantStatus]) -> dict[str, TenantStatus]:
         pending = {}

@@ -9,15 +9,15 @@ from dataclasses import dataclass, field
 from datetime import datetime
 from typing import Self
 
+from weaviate_backup.agent.identity import born_of, is_same
 from weaviate_backup.agent.journal import (
     CUTS,
     JOURNAL,
     REPLAYS,
+    LeftOpen,
     Record,
-    cuts_left_over,
     is_held,
     read_records,
-    replays_left_over,
 )
 from weaviate_backup.beneath import Place
 from weaviate_backup.core.session import DATA_DIRECTORY
@@ -44,15 +44,16 @@ class DeadOperation:
 
     @classmethod
     def told_by(cls, uid: str, journal: Place) -> Self:
-        """Its journal is read for each question anew, since it may be larger than memory."""
-        told = cls(uid)
+        """Its journal is read once, record by record: it may be larger than memory."""
+        told, cuts, replays = cls(uid), LeftOpen(*CUTS), LeftOpen(*REPLAYS)
         for record in read_records(journal):
             if record["kind"] == "session":
                 told.lease_seconds = _lease_in(record)
             elif record["kind"] == "placed":
                 told.placed.append(record)
-        told.cuts = cuts_left_over(record for record in read_records(journal) if record["kind"] in CUTS)
-        told.replays = replays_left_over(record for record in read_records(journal) if record["kind"] in REPLAYS)
+            cuts.see(record)
+            replays.see(record)
+        told.cuts, told.replays = cuts.shards, replays.shards
         return told
 
 
@@ -112,7 +113,7 @@ def remove_operation(
         staging.remove_tree()
     for record in placed:
         if record["collection"] not in collections:
-            _take_back(_placed(data_root, record), inode=record["inode"])
+            _take_back(_placed(data_root, record), record)
     parent = data_root / DATA_DIRECTORY
     (parent / operation_uid).remove_tree()
     if parent.is_directory() and not parent.names():
@@ -123,7 +124,7 @@ def _placed(data_root: Place, record: Record) -> Place:
     return data_root / BACKUP_TEMPORARY / checked_name(record["collection"], what="a placed collection")
 
 
-def _take_back(placed: Place, *, inode: int) -> None:
+def _take_back(placed: Place, record: Record) -> None:
     """Remove a placed collection that Weaviate did not take, if it is the very directory we placed."""
-    if placed.is_directory() and placed.stat().st_ino == inode:
+    if placed.is_directory() and is_same(placed, record["inode"], born_of(record, "ready")):
         placed.remove_tree()

@@ -5,7 +5,8 @@ from its `Meter` that it must end.
 """
 
 import asyncio
-from collections.abc import Callable, Coroutine, Iterable
+from collections.abc import AsyncIterator, Callable, Collection, Coroutine, Iterable
+from contextlib import asynccontextmanager
 from typing import Any, ParamSpec, TypeVar
 
 P = ParamSpec("P")
@@ -14,7 +15,12 @@ T = TypeVar("T")
 
 async def in_thread(function: Callable[P, T], /, *args: P.args, **kwargs: P.kwargs) -> T:
     """Like `asyncio.to_thread`, but a cancelled caller returns only after the function has."""
-    work = asyncio.ensure_future(asyncio.to_thread(function, *args, **kwargs))
+    return await to_its_end(asyncio.to_thread(function, *args, **kwargs))
+
+
+async def to_its_end(coroutine: Coroutine[Any, Any, T]) -> T:
+    """Whoever is cancelled meanwhile learns of it only when that has ended."""
+    work = asyncio.ensure_future(coroutine)
     try:
         return await asyncio.shield(work)
     except asyncio.CancelledError:
@@ -27,9 +33,16 @@ async def in_thread(function: Callable[P, T], /, *args: P.args, **kwargs: P.kwar
 async def together(coroutines: Iterable[Coroutine[Any, Any, None]]) -> None:
     """All at once; the first failure cancels the others, waits for them and is raised as it is."""
     tasks = [asyncio.ensure_future(each) for each in coroutines]
-    try:
+    async with none_left(tasks):
         for finished in asyncio.as_completed(tasks):
             await finished
+
+
+@asynccontextmanager
+async def none_left(tasks: Collection["asyncio.Task[None]"]) -> AsyncIterator[None]:
+    """Those that are at work at the end, however that comes, are cancelled and waited for. More may come meanwhile."""
+    try:
+        yield
     finally:
         for task in tasks:
             task.cancel()

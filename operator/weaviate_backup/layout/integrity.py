@@ -8,8 +8,6 @@ from dataclasses import dataclass
 from typing import Any
 
 from weaviate_backup.errors import excerpt
-from weaviate_backup.layout import keys
-from weaviate_backup.layout.manifests import NodeManifest
 from weaviate_backup.layout.sharding_state import COVERED_STATUSES
 
 MESSAGE_LIMIT = 1500
@@ -26,18 +24,6 @@ class Finding:
 
     def __post_init__(self) -> None:
         object.__setattr__(self, "message", excerpt(self.message, MESSAGE_LIMIT))
-
-
-def expected_objects(manifest: NodeManifest, *, manifest_size_bytes: int) -> dict[str, int]:
-    """Key -> size of every object one node stored, its manifest included."""
-    header = manifest.header
-    expected = {
-        keys.chunk(header.backup_id, header.node, chunk.collection, chunk.number): chunk.size_bytes
-        for chunk in manifest.chunks
-    }
-    expected[keys.node_descriptor(header.backup_id, header.node)] = header.descriptor.size_bytes
-    expected[keys.node_manifest(header.backup_id, header.node)] = manifest_size_bytes
-    return expected
 
 
 def compare_listing(expected: Mapping[str, int], listed: Mapping[str, int]) -> tuple[Finding, ...]:

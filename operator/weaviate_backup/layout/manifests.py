@@ -9,7 +9,6 @@ import hashlib
 import io
 import json
 from collections.abc import Iterable, Iterator
-from dataclasses import dataclass
 from typing import Annotated, BinaryIO, Literal, cast
 
 import zstandard
@@ -100,23 +99,6 @@ class ChunkLine(Document):
         return tuple(PartRecord(*file) for file in self.files)
 
 
-@dataclass(frozen=True)
-class NodeManifest:
-    """Everything one node stored."""
-
-    header: NodeHeader
-    shards: tuple[ShardRecord, ...]
-    chunks: tuple[ChunkLine, ...]
-
-    @property
-    def stored_bytes(self) -> int:
-        return self.header.descriptor.size_bytes + sum(chunk.size_bytes for chunk in self.chunks)
-
-    @property
-    def source_bytes(self) -> int:
-        return sum(length for chunk in self.chunks for _, _, length, _ in chunk.files)
-
-
 class NodeEntry(Document):
     """One node in the backup's manifest."""
 
@@ -162,34 +144,12 @@ Line = NodeHeader | ShardRecord | ChunkLine
 _Line = TypeAdapter[Line](Annotated[NodeHeader | ShardRecord | ChunkLine, Field(discriminator="kind")])
 
 
-def encode_node_manifest(manifest: NodeManifest) -> bytes:
-    """As it is stored; the same value always gives the same bytes."""
-    return b"".join(encode_lines((manifest.header, *manifest.shards, *manifest.chunks)))
-
-
 def encode_lines(lines: Iterable[Line]) -> Iterator[bytes]:
     """A node's manifest as it is stored, from its lines as they come, the header first."""
     compressor = zstandard.ZstdCompressor(level=MANIFEST_EFFORT, write_content_size=False).compressobj()
     for block in gathered(line.model_dump_json().encode() + b"\n" for line in lines):
         yield compressor.compress(block)
     yield compressor.flush()
-
-
-def decode_node_manifest(content: bytes, *, key: str) -> NodeManifest:
-    """The whole manifest in memory. Raises as `read_node_manifest`."""
-    header: NodeHeader | None = None
-    shards: list[ShardRecord] = []
-    chunks: list[ChunkLine] = []
-    for line in read_node_manifest(io.BytesIO(content), key=key):
-        match line:
-            case NodeHeader():
-                header = line
-            case ShardRecord():
-                shards.append(line)
-            case ChunkLine():
-                chunks.append(line)
-    assert header is not None  # read_node_manifest refuses anything else
-    return NodeManifest(header, tuple(shards), tuple(chunks))
 
 
 def read_node_manifest(stream: BinaryIO, *, key: str, line_bounds: JsonBounds = LINE_BOUNDS) -> Iterator[Line]:

@@ -135,12 +135,14 @@ class ClaimedPlace:
         return Permanent("BackupExists", message)
 
     def _taken(self, owner: Claim) -> Permanent:
+        """The cure comes before the owner, whose names may be long: a status shows the beginning of a message."""
         if is_committed(self.store, self.backup_id):
-            message = f"backup {self.backup_id!r} exists already at {self.address}, made by {owner.owner}"
-            return Permanent("BackupExists", f"{message}; choose another backupID")
-        message = f"{self.backup_id!r} at {self.address} is taken by {owner.owner}; choose another backupID"
-        cure = f"delete what lies under it, {keys.claim(self.backup_id)} last"
-        return Permanent("BackupExists", f"{message} or, if that operation has ended, {cure}")
+            message = f"backup {self.backup_id!r} exists already at {self.address}; choose another backupID"
+            return Permanent("BackupExists", f"{message}. It was made by {owner.owner}")
+        message = (
+            f"{self.backup_id!r} at {self.address} is taken; choose another backupID, or delete what lies under it"
+        )
+        return Permanent("BackupExists", f"{message}, {keys.CLAIM} last, once its owner has ended: {owner.owner}")
 
     def _first_but_claim(self) -> ObjectInfo | None:
         return next(self._others(), None)

@@ -24,7 +24,7 @@ from weaviate_backup.weaviate.locked_instant import InstantWatch, Lengths
 from weaviate_backup.weaviate.protocol import file_replication_pb2, file_replication_pb2_grpc
 from weaviate_backup.weaviate.rpc import ClusterCredentials, call_metadata, failure_of, open_channel, text_of
 from weaviate_backup.weaviate.shard_refusals import snapshot_failure
-from weaviate_backup.weaviate.shard_source import GONE, ShardCut, ShardFile, server_holds
+from weaviate_backup.weaviate.shard_source import GONE, ShardCut, ShardFile, if_it_can, server_holds
 
 DRIVER = "pause-file-activity"
 CALL_TIMEOUT_SECONDS = 1800.0
@@ -80,7 +80,7 @@ class PauseDriver:
         try:
             return await self._cut(collection, shard, schema_version)
         except BaseException:
-            await asyncio.shield(self._release_if_it_can(collection, shard))
+            await asyncio.shield(if_it_can(self._release(collection, shard)))
             raise
 
     async def release(self, cut: ShardCut) -> None:
@@ -178,13 +178,6 @@ class PauseDriver:
             await asyncio.to_thread(pause_staging.no_longer_halted, staging)
             return None
         return unanswered
-
-    async def _release_if_it_can(self, collection: str, shard: str) -> None:
-        """Of a cut that failed for another reason, which is the one to tell; the next release tries again."""
-        try:
-            await self._release(collection, shard)
-        except BackupError as error:
-            log.warning("%s", error)
 
     async def _release(self, collection: str, shard: str) -> None:
         """What was not resumed keeps its mark, and so its staging, until a release reaches the server."""

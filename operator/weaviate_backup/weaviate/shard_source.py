@@ -4,6 +4,8 @@ A driver stops nothing longer than it must and hands out a list of files that be
 copies them away at once and calls `release`; it must do so in every path.
 """
 
+import logging
+from collections.abc import Awaitable
 from dataclasses import dataclass
 from typing import Protocol
 
@@ -12,6 +14,7 @@ import grpc
 from weaviate_backup.beneath import Place
 from weaviate_backup.errors import BackupError, Transient
 
+log = logging.getLogger(__name__)
 GONE = (
     grpc.StatusCode.INTERNAL,
     grpc.StatusCode.NOT_FOUND,
@@ -23,6 +26,14 @@ GONE = (
 def server_holds(collection: str, shard: str, why: BackupError) -> Transient:
     """It was not told, so it may hold something for a cut: captured writes, a snapshot, a halt."""
     return Transient("ServerHolds", f"Weaviate was not told to let go of {collection}/{shard}: {why.message}")
+
+
+async def if_it_can(release: Awaitable[None]) -> None:
+    """Let go of a cut that failed for another reason, which is the one to tell; the next release tries again."""
+    try:
+        await release
+    except BackupError as error:
+        log.warning("%s", error)
 
 
 @dataclass(frozen=True)

@@ -28,7 +28,7 @@ from weaviate_backup.weaviate import snapshot_staging, write_capture
 from weaviate_backup.weaviate.protocol import file_replication_pb2, file_replication_pb2_grpc
 from weaviate_backup.weaviate.rpc import ClusterCredentials, call_metadata, failure_of, open_channel, text_of
 from weaviate_backup.weaviate.shard_refusals import snapshot_failure
-from weaviate_backup.weaviate.shard_source import GONE, ShardCut, ShardFile, server_holds
+from weaviate_backup.weaviate.shard_source import GONE, ShardCut, ShardFile, if_it_can, server_holds
 from weaviate_backup.weaviate.write_capture import WriteCapture
 
 DRIVER = "replica-snapshot"
@@ -130,7 +130,7 @@ class SnapshotDriver:
         try:
             return await self._cut(collection, shard, schema_version)
         except BaseException:
-            await asyncio.shield(self._release_if_it_can(collection, shard))
+            await asyncio.shield(if_it_can(self._release(collection, shard)))
             raise
 
     async def release(self, cut: ShardCut) -> None:
@@ -225,13 +225,6 @@ class SnapshotDriver:
         directory = snapshot_staging.staging_directory(self._data_root, operation, collection)
         await asyncio.to_thread(snapshot_staging.check_staging, directory, names)
         return _Staged(operation, directory, names, seconds)
-
-    async def _release_if_it_can(self, collection: str, shard: str) -> None:
-        """Of a cut that failed for another reason, which is the one to tell; the next release tries again."""
-        try:
-            await self._release(collection, shard)
-        except BackupError as error:
-            log.warning("%s", error)
 
     async def _release(self, collection: str, shard: str) -> None:
         """All of it is tried before it raises."""

@@ -18,14 +18,13 @@ from tests.places import place_of
 
 from weaviate_backup.agent.chunk_sender import sent_of, stored_record
 from weaviate_backup.agent.describing import believed, shard_records
+from weaviate_backup.agent.fates import fates, records_of
 from weaviate_backup.agent.journal import (
     CUTS,
-    FATES,
     JOURNAL,
     REPLAYS,
     Journal,
     cuts_left_over,
-    fates,
     read_records,
     replays_left_over,
 )
@@ -100,7 +99,7 @@ def _use(journal: Journal) -> None:
     replays_left_over(journal.of(*REPLAYS))
     journal.result("frozen", Frozen)
     journal.result("uploaded", Uploaded)
-    lines: list[Line] = [HEADER, *shard_records(fates(journal, *FATES).values())]
+    lines: list[Line] = [HEADER, *shard_records(records_of(journal, fates(journal)))]
     for (collection, _), at in sent_of(journal).items():
         with believed("chunk"):
             lines.append(ChunkLine.of(collection, stored_record(journal, at)))

@@ -27,7 +27,7 @@ from tests.weaviate_cuts import all_objects, ask
 from tests.weaviate_server import WeaviateCluster, weaviate_cluster
 from tests.weaviate_writers import EVERYTHING, KINDS, Writers
 
-from weaviate_backup.agent.describing import GONE
+from weaviate_backup.agent.journal import GONE
 from weaviate_backup.agent.workspace import SCHEMA
 from weaviate_backup.core.session import DATA_DIRECTORY, Step
 from weaviate_backup.layout import keys

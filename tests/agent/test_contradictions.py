@@ -10,7 +10,7 @@ from tests.agent.hand_frozen import COLLECTION, Node
 
 from weaviate_backup.agent import shard_freezer
 from weaviate_backup.agent.expansion import TenantStatus
-from weaviate_backup.agent.journal import fates
+from weaviate_backup.agent.fates import fates
 from weaviate_backup.agent.shard_freezer import CONTRADICTIONS, ShardFreezer
 from weaviate_backup.errors import Permanent
 from weaviate_backup.stored.meter import Meter
@@ -68,7 +68,7 @@ def frozen(directory: Path, driver: Driver, raft: Raft) -> dict[tuple[str, str],
         made_up = cast(Any, raft)
         freezer = ShardFreezer(workspace, Meter(), raft=made_up, node=made_up, driver=cast(Any, driver))
         asyncio.run(freezer.freeze(COLLECTION, {SHARD: TenantStatus.ACTIVE}, 1, multi_tenant=True))
-        return {key: record["kind"] for key, record in fates(journal, "shard", "gone", "offloaded").items()}
+        return {(name, shard): fate.kind for name, of in fates(journal).items() for shard, fate in of.items()}
 
 
 @pytest.mark.parametrize("refusals", [1, CONTRADICTIONS])

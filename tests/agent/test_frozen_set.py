@@ -15,8 +15,8 @@ from weaviate_backup.agent import upload as upload_module
 from weaviate_backup.agent.chunk_sender import ChunkSender, sent_of
 from weaviate_backup.agent.commit import _commit
 from weaviate_backup.agent.discard import _discard
+from weaviate_backup.agent.fates import fates
 from weaviate_backup.agent.freeze import _thaw_unsynced, take_place
-from weaviate_backup.agent.journal import fates
 from weaviate_backup.agent.upload import _upload, begin_packing, fates_of, plan_of
 from weaviate_backup.agent.verify import _verify
 from weaviate_backup.agent.workspace import FROZEN, Workspace
@@ -202,13 +202,13 @@ def test_what_was_frozen_before_the_machine_started_anew_is_frozen_again(
     workspace = node.workspace()
     with workspace.journal:
         _thaw_unsynced(workspace)
-        assert len(fates(workspace.journal, "shard")) == len(SHARDS)
+        assert len(fates(workspace.journal)[COLLECTION]) == len(SHARDS)
         boot = node.base / "boot"
         boot.write_text("another\n")
         monkeypatch.setattr(durability, "BOOT_ID", boot)
         _thaw_unsynced(workspace)
-        assert fates(workspace.journal, "shard") == {}
+        assert fates(workspace.journal) == {}
         assert not (workspace.directory / FROZEN).exists()
     workspace = node.workspace()
     with workspace.journal:
-        assert fates(workspace.journal, "shard") == {}
+        assert fates(workspace.journal) == {}

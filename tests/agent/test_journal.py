@@ -14,7 +14,8 @@ from tests.places import path_of, place_of
 
 from weaviate_backup.agent.chunk_sender import sent_of, stored_record
 from weaviate_backup.agent.describing import believed, shard_records
-from weaviate_backup.agent.journal import FATES, JOURNAL, Journal, fates, is_held, read_records
+from weaviate_backup.agent.fates import fates, records_of
+from weaviate_backup.agent.journal import JOURNAL, Journal, is_held, read_records
 from weaviate_backup.beneath import Place
 from weaviate_backup.errors import Permanent, Transient
 from weaviate_backup.layout.manifests import ChunkLine, ShardRecord
@@ -163,7 +164,7 @@ def test_records_that_say_what_cannot_be_make_no_manifest(tmp_path: Path, kind: 
 
 def _manifest_of(place: Place) -> list[ShardRecord]:
     with Journal(place) as journal:
-        shards = list(shard_records(fates(journal, *FATES).values()))
+        shards = list(shard_records(records_of(journal, fates(journal))))
         for (collection, _), at in sent_of(journal).items():
             with believed("chunk"):
                 ChunkLine.of(collection, stored_record(journal, at))

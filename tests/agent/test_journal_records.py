@@ -7,13 +7,13 @@ from typing import Any
 import pytest
 from tests.places import place_of
 
+from weaviate_backup.agent.fates import fates, frozen_of
 from weaviate_backup.agent.journal import (
     FIELDS,
     JOURNAL,
     Journal,
     Record,
     cuts_left_over,
-    fates,
     read_records,
     replays_left_over,
 )
@@ -29,6 +29,8 @@ RIGHT: dict[str, Record] = {
     "shard": {**SHARD, **CUT, "started_at": AT, "ended_at": AT},
     "gone": {**SHARD, "at": AT},
     "offloaded": {**SHARD, "at": AT},
+    "surveyed": {"result": {}},
+    "schema": {"result": {}},
     "frozen": {"result": {}},
     "chunk": {"collection": "Article", "number": 1, "record": {}},
     "all-stored": {"at": AT},
@@ -96,11 +98,12 @@ def test_the_last_record_of_a_shard_says_what_became_of_it() -> None:
     journal = Journal(None)
     for kind, shard in (("shard", "b"), ("shard", "a"), ("gone", "a"), ("gone", "c"), ("shard", "c"), ("cutting", "b")):
         journal.append(kind, **{**RIGHT[kind], "shard": shard})
-    assert list(fates(journal, "shard")) == [("Article", "b"), ("Article", "c")]
-    assert list(fates(journal, "gone", "offloaded")) == [("Article", "a")]
+    kinds = {shard: fate.kind for shard, fate in fates(journal)["Article"].items()}
+    assert list(kinds.items()) == [("a", "gone"), ("b", "shard"), ("c", "shard")]
+    assert list(frozen_of(fates(journal))["Article"]) == ["b", "c"]
     journal.append("thawed")
     journal.append("shard", **{**RIGHT["shard"], "shard": "z"})
-    assert list(fates(journal, "shard", "gone")) == [("Article", "z")]
+    assert list(fates(journal)["Article"]) == ["z"]
 
 
 @pytest.mark.parametrize("result", [{}, {"collections": 7}])

@@ -18,7 +18,9 @@ from tests.agent_process import SERVER_NAME, Refused, agent_process
 from tests.places import place_of
 from tests.weaviate_server import WeaviateCluster
 
+from weaviate_backup.agent.fates import Fate
 from weaviate_backup.agent.frozen_plan import list_files
+from weaviate_backup.agent.journal import SHARD
 from weaviate_backup.agent.main import check_ownership
 from weaviate_backup.core.session import DATA_DIRECTORY, Step
 from weaviate_backup.errors import Permanent
@@ -168,9 +170,9 @@ async def test_a_data_root_that_is_not_there_is_named(tmp_path: Path) -> None:
 async def test_frozen_files_that_are_gone_are_no_empty_shard(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """Whether the shard's directory is missing, or one below it vanishes while it is listed."""
     frozen = place_of(tmp_path)
-    record = {"files": 1, "bytes": 4}
+    fate = Fate(SHARD, 0, files=1, size_bytes=4)
     with pytest.raises(Permanent, match="FrozenSetLost"):
-        list_files(frozen, "Article", "s1", record)
+        list_files(frozen, "Article", "s1", fate)
     (tmp_path / "article" / "s1").mkdir(parents=True)
 
     def vanished(_: object) -> Iterator[object]:
@@ -178,4 +180,4 @@ async def test_frozen_files_that_are_gone_are_no_empty_shard(tmp_path: Path, mon
 
     monkeypatch.setattr(type(frozen), "files", vanished)
     with pytest.raises(Permanent, match="FrozenSetLost"):
-        list_files(frozen, "Article", "s1", record)
+        list_files(frozen, "Article", "s1", fate)

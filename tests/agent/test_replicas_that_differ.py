@@ -5,14 +5,16 @@ from typing import Any
 
 import pytest
 
+from weaviate_backup.agent import journal
 from weaviate_backup.agent.commit import _without_vanished
 from weaviate_backup.agent.describing import state_as_cut
+from weaviate_backup.agent.fates import Fate
 from weaviate_backup.layout.integrity import compare_shards
 from weaviate_backup.layout.sharding_state import as_cut
+from weaviate_backup.weaviate import inactive_tenants
 
-FROZEN = {"kind": "shard", "driver": "replica-snapshot"}
-ASLEEP = {"kind": "shard", "driver": "inactive-files"}
-GONE, OFFLOADED = {"kind": "gone"}, {"kind": "offloaded"}
+FROZEN, ASLEEP = (Fate(journal.SHARD, 0, driver) for driver in ("replica-snapshot", inactive_tenants.DRIVER))
+GONE, OFFLOADED = (Fate(kind, 0) for kind in (journal.GONE, journal.OFFLOADED))
 ABSENT = None
 """The node read the schema when the tenant was not in it."""
 CASES: dict[str, tuple[Any, Any, list[str], str]] = {

@@ -16,7 +16,8 @@ from weaviate_backup.agent import access, place, survey, sweep, upload
 from weaviate_backup.agent.chunk_receiver import ChunkReceiver
 from weaviate_backup.agent.chunk_sender import ChunkSender
 from weaviate_backup.agent.confirm import check_taken
-from weaviate_backup.agent.journal import JOURNAL, Journal
+from weaviate_backup.agent.fates import Fate
+from weaviate_backup.agent.journal import JOURNAL, SHARD, Journal
 from weaviate_backup.agent.linking import take_cut
 from weaviate_backup.agent.main import check_ownership
 from weaviate_backup.agent.wanted_files import wanted_files
@@ -167,8 +168,9 @@ def frozen_before(volume: Volume) -> None:
 
 def sent(volume: Volume) -> None:
     workspace = workspace_of(volume, BACKUP)
-    record = {"kind": "shard", "files": len(NAMES), "bytes": sum(len(LIVE[f"article/s1/{name}"]) for name in NAMES)}
-    chunks = upload.plan_of(workspace, {"Article": {"s1": record}})
+    size_bytes = sum(len(LIVE[f"article/s1/{name}"]) for name in NAMES)
+    fate = Fate(SHARD, 0, files=len(NAMES), size_bytes=size_bytes)
+    chunks = upload.plan_of(workspace, {"Article": {"s1": fate}})
     ChunkSender(workspace, workspace.place_in(workspace.open_store()), Meter()).send_all(chunks)
 
 

@@ -14,15 +14,13 @@ from pydantic import ValidationError
 
 from weaviate_backup.agent.access import Access
 from weaviate_backup.agent.expansion import TenantStatus
-from weaviate_backup.agent.journal import Record, journal_damaged
+from weaviate_backup.agent.fates import Fate
+from weaviate_backup.agent.journal import GONE, OFFLOADED, SHARD, Record, journal_damaged
 from weaviate_backup.layout.compression import LEVELS
 from weaviate_backup.layout.descriptors import ClassDescriptor, NodeDescriptor
 from weaviate_backup.layout.manifests import ShardRecord
 from weaviate_backup.layout.sharding_state import nodes_of, placed_on
 from weaviate_backup.weaviate.inactive_tenants import DRIVER as INACTIVE_DRIVER
-
-GONE, OFFLOADED = "gone", "offloaded"
-"""In place of the driver of a shard that was deleted, or offloaded, before it was frozen."""
 
 
 def describe_node(
@@ -54,7 +52,7 @@ def describe_class(
     *,
     backup_id: str,
     node: str,
-    fates: Mapping[str, Record],
+    fates: Mapping[str, Fate],
     chunks: Mapping[str, tuple[str, ...]],
     bytes_total: int,
 ) -> ClassDescriptor:
@@ -72,17 +70,13 @@ def describe_class(
     )
 
 
-def is_described(schema: Mapping[str, Any], fates: Iterable[Record], *, leading: bool) -> bool:
+def is_described(schema: Mapping[str, Any], fates: Iterable[Fate], *, leading: bool) -> bool:
     """Whether a node names the collection. One without shards here is named by the leader, and by all if it has
     tenants: what became of those since the leader saw them only their own node knows."""
-    return leading or bool(schema["state"].get("partitioningEnabled")) or any(map(_is_frozen, fates))
+    return leading or bool(schema["state"].get("partitioningEnabled")) or any(fate.is_frozen for fate in fates)
 
 
-def _is_frozen(fate: Record) -> bool:
-    return "driver" in fate
-
-
-def state_as_cut(state: Mapping[str, Any], fates: Mapping[str, Record], *, node: str) -> dict[str, Any]:
+def state_as_cut(state: Mapping[str, Any], fates: Mapping[str, Fate], *, node: str) -> dict[str, Any]:
     """The sharding state with this node's tenants as they were when they were cut, whatever they were when it was read.
 
     One that was deleted before its replica here was cut is not here: a restore would make it again, empty. One that was
@@ -95,25 +89,29 @@ def state_as_cut(state: Mapping[str, Any], fates: Mapping[str, Record], *, node:
         fate = fates.get(name) if node in nodes_of(shard) else None
         if fate is None:
             physical[name] = shard
-        elif fate["kind"] != GONE:
-            physical[name] = {**shard, "status": _status_at_cut(fate)}
+        elif fate.kind != GONE:
+            physical[name] = _with_status(shard, _status_at_cut(fate))
         elif others := [each for each in nodes_of(shard) if each != node]:
             physical[name] = placed_on(shard, others)
     return {**state, "physical": physical}
 
 
-def _status_at_cut(fate: Record) -> str:
-    if fate["kind"] == OFFLOADED:
+def _with_status(shard: dict[str, Any], status: str) -> dict[str, Any]:
+    return shard if shard.get("status") == status else {**shard, "status": status}
+
+
+def _status_at_cut(fate: Fate) -> str:
+    if fate.kind == OFFLOADED:
         return TenantStatus.OFFLOADED
-    return TenantStatus.INACTIVE if fate["driver"] == INACTIVE_DRIVER else TenantStatus.ACTIVE
+    return TenantStatus.INACTIVE if fate.driver == INACTIVE_DRIVER else TenantStatus.ACTIVE
 
 
-def shard_records(fates: Iterable[Record]) -> Iterator[ShardRecord]:
+def shard_records(records: Iterable[Record]) -> Iterator[ShardRecord]:
     """Every shard with its cut, those that vanished with none. `JournalDamaged` when a record says of one what cannot
     be."""
-    for fate in fates:
-        with believed(fate["kind"]):
-            yield _shard_record(fate) if _is_frozen(fate) else _record_of_none(fate)
+    for record in records:
+        with believed(record["kind"]):
+            yield _shard_record(record) if record["kind"] == SHARD else _record_of_none(record)
 
 
 @contextmanager
@@ -138,7 +136,7 @@ def _shard_record(record: Record) -> ShardRecord:
 
 
 def _record_of_none(record: Record) -> ShardRecord:
-    """Of a tenant that was deleted or offloaded before its cut."""
+    """Of a tenant that was deleted or offloaded before its cut, with that in place of the driver."""
     at = record["at"]
     return ShardRecord(
         collection=record["collection"],

@@ -8,6 +8,7 @@ restarted agent cuts only the others.
 
 import asyncio
 import logging
+from collections import Counter
 from collections.abc import Collection, Iterable
 from contextlib import AsyncExitStack
 from dataclasses import dataclass
@@ -16,7 +17,8 @@ from typing import Any
 from weaviate_backup.agent.access import count_access, keep_access, kept_access
 from weaviate_backup.agent.durability import boot_id
 from weaviate_backup.agent.expansion import LocalShards, TenantStatus, local_shards
-from weaviate_backup.agent.journal import FATES, THAWED, fates
+from weaviate_backup.agent.fates import fates
+from weaviate_backup.agent.journal import OFFLOADED, SHARD, THAWED
 from weaviate_backup.agent.release import sweep
 from weaviate_backup.agent.shard_freezer import ShardFreezer
 from weaviate_backup.agent.survey import read_schema, take_schema
@@ -87,8 +89,10 @@ def take_place(workspace: Workspace) -> None:
 
 def _thaw_unsynced(workspace: Workspace) -> None:
     """What an attempt froze before the machine started anew was never synced: all of it is frozen again."""
-    boot = boot_id()
-    if any(not boot or record.get("boot") != boot for record in fates(workspace.journal, "shard").values()):
+    boot, unsynced = boot_id(), False
+    for record in workspace.journal.of(SHARD, THAWED):
+        unsynced = record["kind"] == SHARD and (unsynced or not boot or record.get("boot") != boot)
+    if unsynced:
         for name in (FROZEN, SCHEMA):
             (workspace.directory / name).remove_tree()
         workspace.journal.append(THAWED)
@@ -149,29 +153,24 @@ async def _refuse_made_anew(raft: RaftClient, name: str, before: dict[str, Any])
 
 def summarize(workspace: Workspace, names: Iterable[str], frozen: dict[str, FrozenCollection]) -> Frozen:
     """The result, from the journal's records of the shards."""
-    became = {key: record for key, record in fates(workspace.journal, *FATES).items() if key[0] in frozen}
-    records = {key: record for key, record in became.items() if record["kind"] == "shard"}
-    since = {key: record for key, record in became.items() if key not in records}
-    tenants = [
-        [status for shard, status in each.shards.statuses.items() if (each.name, shard) not in since]
-        for each in frozen.values()
-        if each.shards.multi_tenant
-    ]
-    offloaded = [
-        f"{each.name}/{tenant}" for each in frozen.values() for tenant in each.shards.of(TenantStatus.OFFLOADED)
-    ]
-    offloaded += [
-        f"{collection}/{shard}" for (collection, shard), record in since.items() if record["kind"] == "offloaded"
-    ]
+    became = {name: of for name, of in fates(workspace.journal).items() if name in frozen}
+    cuts = [fate for of in became.values() for fate in of.values() if fate.is_frozen]
+    tenants, offloaded = Counter[TenantStatus](), list[str]()
+    for name, each in frozen.items():
+        offloaded += [f"{name}/{tenant}" for tenant in each.shards.of(TenantStatus.OFFLOADED)]
+        since = {shard: fate for shard, fate in became.get(name, {}).items() if not fate.is_frozen}
+        offloaded += [f"{name}/{tenant}" for tenant, fate in since.items() if fate.kind == OFFLOADED]
+        if each.shards.multi_tenant:
+            tenants.update(status for shard, status in each.shards.statuses.items() if shard not in since)
     return Frozen(
         collections=tuple(sorted(frozen)),
         missing_collections=tuple(sorted(set(names) - set(frozen))),
-        shards=len(records),
-        bytes_total=sum(record["bytes"] for record in records.values()),
-        files_total=sum(record["files"] for record in records.values()),
-        longest_halt_seconds=max((record["halt_seconds"] for record in records.values()), default=0.0),
-        tenants_active=sum(each.count(TenantStatus.ACTIVE) for each in tenants),
-        tenants_inactive=sum(each.count(TenantStatus.INACTIVE) for each in tenants),
+        shards=len(cuts),
+        bytes_total=sum(fate.size_bytes for fate in cuts),
+        files_total=sum(fate.files for fate in cuts),
+        longest_halt_seconds=max((fate.halt_seconds for fate in cuts), default=0.0),
+        tenants_active=tenants[TenantStatus.ACTIVE],
+        tenants_inactive=tenants[TenantStatus.INACTIVE],
         tenants_offloaded=len(offloaded),
         tenants_offloaded_names=tuple(sorted(offloaded)[:NAMES_LIMIT]),
         access=count_access(kept_access(workspace)),

@@ -3,16 +3,13 @@
 The same chunks come out each time, since the frozen set does not change; where it did, that is said, not sent.
 """
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator
 from dataclasses import dataclass
 
-from weaviate_backup.agent.journal import Record
+from weaviate_backup.agent.fates import Fate, Fates
 from weaviate_backup.beneath import Place
 from weaviate_backup.errors import Permanent
 from weaviate_backup.layout.packing import PlannedChunk, SourceFile, in_order, pack
-
-Shards = Mapping[str, Mapping[str, Record]]
-"""collection -> shard -> what the journal says of it"""
 
 
 @dataclass(frozen=True)
@@ -20,7 +17,7 @@ class FrozenPlan:
     """Raises `FrozenSetLost` while it is read. `split_bytes`: None where no file may be split."""
 
     frozen: Place
-    shards: Shards
+    shards: Fates
     target_bytes: int
     split_bytes: int | None
 
@@ -32,12 +29,12 @@ class FrozenPlan:
 
     def files_of(self, collection: str) -> Iterator[tuple[str, list[SourceFile]]]:
         """Each shard with its files, in the order in which they are packed."""
-        for shard, record in sorted(self.shards.get(collection, {}).items()):
-            yield shard, in_order(list_files(self.frozen, collection, shard, record), collection, shard)
+        for shard, fate in sorted(self.shards.get(collection, {}).items()):
+            yield shard, in_order(list_files(self.frozen, collection, shard, fate), collection, shard)
 
 
-def list_files(frozen: Place, collection: str, shard: str, record: Record) -> list[SourceFile]:
-    """A frozen shard's files, named as in a data root: as many, and as large, as its record says."""
+def list_files(frozen: Place, collection: str, shard: str, fate: Fate) -> list[SourceFile]:
+    """A frozen shard's files, named as in a data root: as many, and as large, as its fate says."""
     root = frozen / collection.lower() / shard
     try:
         found = [
@@ -46,7 +43,7 @@ def list_files(frozen: Place, collection: str, shard: str, record: Record) -> li
         ]
     except (FileNotFoundError, NotADirectoryError) as error:
         raise frozen_set_lost(f"{collection}/{shard} are gone") from error
-    there, frozen_then = (len(found), sum(each.size_bytes for each in found)), (record["files"], record["bytes"])
+    there, frozen_then = (len(found), sum(each.size_bytes for each in found)), (fate.files, fate.size_bytes)
     if there != frozen_then:
         was, now = ("{} of {} bytes".format(*each) for each in (frozen_then, there))
         raise frozen_set_lost(f"{collection}/{shard} were {was}, and are {now}")

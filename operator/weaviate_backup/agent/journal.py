@@ -28,11 +28,11 @@ LIMIT_BYTES = 4 << 30
 """More than ten million files take."""
 LINE_LIMIT_BYTES = 32 << 20
 """The longest names every shard of a collection, or every file of a chunk."""
-CUTS = ("cutting", "shard")
+SHARD, GONE, OFFLOADED = "shard", "gone", "offloaded"
+"""What became of a shard: it is frozen, or was deleted or offloaded before it was."""
+CUTS = ("cutting", SHARD)
 """What begins a cut, and what says that it was let go of."""
 REPLAYS = ("replaying", "replayed")
-FATES = ("shard", "gone", "offloaded")
-SHARED = frozenset({"kind", "collection", "driver", "boot"})
 THAWED = "thawed"
 """All that was frozen until then is forgotten."""
 Record = dict[str, Any]
@@ -49,11 +49,11 @@ _CUT: Kinds = {
 FIELDS: Mapping[str, Kinds] = {
     "session": {"order": dict},
     "cutting": _SHARD,
-    "shard": {**_SHARD, **_CUT, "started_at": str, "ended_at": str},
-    "gone": {**_SHARD, "at": str},
-    "offloaded": {**_SHARD, "at": str},
+    SHARD: {**_SHARD, **_CUT, "started_at": str, "ended_at": str},
+    GONE: {**_SHARD, "at": str},
+    OFFLOADED: {**_SHARD, "at": str},
     "surveyed": {"result": dict},
-    "schema": {"sha256": str, "collections": list},
+    "schema": {"result": dict},
     "frozen": {"result": dict},
     "chunk": {"collection": str, "number": int, "record": dict},
     "all-stored": {"at": str},
@@ -228,26 +228,6 @@ def _left_open(records: Iterable[Record], kinds: tuple[str, str]) -> list[tuple[
     for record in records:
         found.see(record)
     return found.shards
-
-
-def fates(journal: Journal, *kinds: str) -> dict[tuple[str, str], Record]:
-    """(collection, shard) -> its last record, of every shard of which that is of these kinds: `shard` (it is frozen),
-    `gone`, `offloaded`. Sorted."""
-    last: dict[tuple[str, str], Record] = {}
-    for record in journal.of(*FATES, THAWED):
-        if record["kind"] == THAWED:
-            last.clear()
-        else:
-            last[record["collection"], record["shard"]] = _shared(record)
-    return {key: record for key, record in sorted(last.items()) if record["kind"] in kinds}
-
-
-def _shared(record: Record) -> Record:
-    """With one copy of what a hundred thousand records have in common: names of fields, collections, drivers."""
-    return {
-        sys.intern(field): sys.intern(value) if field in SHARED and type(value) is str else value
-        for field, value in record.items()
-    }
 
 
 def journal_damaged(kind: str) -> Permanent:

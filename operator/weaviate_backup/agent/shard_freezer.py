@@ -14,7 +14,8 @@ from datetime import UTC, datetime
 
 from weaviate_backup.agent.durability import boot_id
 from weaviate_backup.agent.expansion import TenantStatus, local_shards, status_of
-from weaviate_backup.agent.journal import CUTS, cuts_left_over, fates
+from weaviate_backup.agent.fates import fates
+from weaviate_backup.agent.journal import CUTS, GONE, OFFLOADED, SHARD, cuts_left_over
 from weaviate_backup.agent.linking import take_cut
 from weaviate_backup.agent.tasks import in_thread, none_left, together
 from weaviate_backup.agent.workspace import FROZEN, Workspace
@@ -72,7 +73,7 @@ class ShardFreezer:
         self._node = node
         self._driver = driver
         self._room = asyncio.Semaphore(SHARDS_AT_ONCE)
-        self._frozen = fates(workspace.journal, "shard")
+        self._before = fates(workspace.journal)
 
     async def release_left_over(self) -> None:
         """Cuts that a killed predecessor may not have let go of."""
@@ -119,12 +120,11 @@ class ShardFreezer:
 
     def _has(self, collection: str, shard: str) -> bool:
         """As the journal says, with all its files."""
-        record = self._frozen.get((collection, shard))
+        fate = self._before.get(collection, {}).get(shard)
+        if fate is None or not fate.is_frozen:
+            return False
         try:
-            return record is not None and _size_of(self._target(collection, shard)) == (
-                record["files"],
-                record["bytes"],
-            )
+            return _size_of(self._target(collection, shard)) == (fate.files, fate.size_bytes)
         except (FileNotFoundError, NotADirectoryError):
             return False
 
@@ -162,7 +162,7 @@ class ShardFreezer:
         """What became of a shard that could not be frozen. True when nothing is left to do."""
         found = await self._status_now(turn, exact=contradiction is not None, multi_tenant=multi_tenant)
         if found is None or found is TenantStatus.OFFLOADED:
-            await self._forget(turn, "gone" if found is None else "offloaded")
+            await self._forget(turn, GONE if found is None else OFFLOADED)
             return True
         if contradiction is not None and found is TenantStatus.INACTIVE is turn.status:
             await self._note_empty(turn.collection, turn.shard)
@@ -185,7 +185,7 @@ class ShardFreezer:
 
     def _note(self, cut: ShardCut, total_bytes: int, started_at: datetime) -> None:
         self._workspace.journal.append(
-            "shard",
+            SHARD,
             sync=False,
             boot=boot_id(),
             collection=cut.collection,

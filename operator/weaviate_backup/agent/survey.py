@@ -11,6 +11,8 @@ import io
 import logging
 from collections.abc import Iterator
 
+from pydantic import BaseModel
+
 from weaviate_backup.agent.kept_documents import keep_document, kept_document
 from weaviate_backup.agent.tasks import in_thread, together
 from weaviate_backup.agent.workspace import SCHEMA, Workspace
@@ -28,6 +30,13 @@ from weaviate_backup.weaviate.raft import RaftClient
 COLLECTIONS_AT_ONCE = 4
 
 log = logging.getLogger(__name__)
+
+
+class _Taken(BaseModel):
+    """Of the schema with that hash this node keeps these collections."""
+
+    sha256: str
+    collections: frozenset[str]
 
 
 async def take_schema(workspace: Workspace, command: StepCommand, raft: RaftClient, meter: Meter) -> frozenset[str]:
@@ -84,16 +93,17 @@ async def _read_all(raft: RaftClient, collections: tuple[str, ...]) -> list[byte
 
 def _take(workspace: Workspace, sha256: str) -> frozenset[str]:
     """From the store, unless it was before: as long as all of it is there."""
-    told = workspace.journal.last("schema")
-    if (
-        told is not None
-        and told["sha256"] == sha256
-        and all(_place_of(workspace, name).is_file() for name in told["collections"])
-    ):
-        return frozenset(told["collections"])
-    names = [_keep(workspace, name, schema) for name, schema in _read(workspace, sha256)]
-    workspace.journal.append("schema", sha256=sha256, collections=sorted(names))
-    return frozenset(names)
+    taken = workspace.journal.result("schema", _Taken)
+    if taken is None or taken.sha256 != sha256 or not _is_kept(workspace, taken.collections):
+        names = {_keep(workspace, name, schema) for name, schema in _read(workspace, sha256)}
+        taken = _Taken(sha256=sha256, collections=frozenset(names))
+        workspace.journal.append("schema", result=taken.model_dump(mode="json"))
+    return taken.collections
+
+
+def _is_kept(workspace: Workspace, collections: frozenset[str]) -> bool:
+    there = (_place_of(workspace, name).is_file() for name in collections)
+    return collections.issubset(workspace.backup.collections) and all(there)
 
 
 def _read(workspace: Workspace, sha256: str) -> Iterator[tuple[str, Schema]]:

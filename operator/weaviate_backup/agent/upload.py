@@ -13,8 +13,9 @@ from importlib.metadata import version
 from weaviate_backup.agent.access import kept_access
 from weaviate_backup.agent.chunk_sender import ChunkSender, sent_of, stored_record
 from weaviate_backup.agent.describing import believed, describe_class, describe_node, is_described, shard_records
+from weaviate_backup.agent.fates import Fates, fates, frozen_of, records_of
 from weaviate_backup.agent.frozen_plan import FrozenPlan, frozen_set_lost
-from weaviate_backup.agent.journal import FATES, Journal, Record, fates, journal_damaged
+from weaviate_backup.agent.journal import Journal, journal_damaged
 from weaviate_backup.agent.kept_files import keep_file
 from weaviate_backup.agent.survey import read_schema
 from weaviate_backup.agent.tasks import in_thread
@@ -35,8 +36,6 @@ from weaviate_backup.stored.meter import Meter
 from weaviate_backup.stored.storing import Document, abort_unfinished, folder_of
 
 DISTRIBUTION = "weaviate-backup-operator"
-Fates = dict[str, dict[str, Record]]
-"""collection -> shard -> what the journal says became of it"""
 
 
 async def upload(workspace: Workspace, command: StepCommand, meter: Meter) -> Uploaded:
@@ -65,23 +64,16 @@ def _upload(workspace: Workspace, collections: tuple[str, ...], meter: Meter) ->
 
 
 def fates_of(journal: Journal, collections: Iterable[str]) -> Fates:
-    """What became of each of their shards, sorted."""
-    found: Fates = {name: {} for name in sorted(collections)}
-    for (collection, shard), record in fates(journal, *FATES).items():
-        if collection in found:
-            found[collection][shard] = record
-    return found
+    """What became of each of their shards."""
+    found = fates(journal)
+    return {name: found.get(name, {}) for name in sorted(collections)}
 
 
 def plan_of(workspace: Workspace, what_became: Fates) -> FrozenPlan:
     """The chunks of what is frozen."""
     order = workspace.backup
-    frozen = {
-        collection: {shard: record for shard, record in of.items() if record["kind"] == "shard"}
-        for collection, of in what_became.items()
-    }
     split_bytes = order.split_file_bytes if reads_split_files(workspace.order.server_version) else None
-    return FrozenPlan(workspace.directory / FROZEN, frozen, order.chunk_size_bytes, split_bytes)
+    return FrozenPlan(workspace.directory / FROZEN, frozen_of(what_became), order.chunk_size_bytes, split_bytes)
 
 
 def begin_packing(journal: Journal, packing: Packing) -> None:
@@ -206,8 +198,7 @@ class _Documents:
             descriptor=StoredDocument(size_bytes=descriptor.size_bytes, sha256=descriptor.sha256),
             tenants_offloaded=frozen.tenants_offloaded,
         )
-        for what_became in self._fates.values():
-            yield from shard_records(what_became.values())
+        yield from shard_records(records_of(self._workspace.journal, self._fates))
         yield from self._chunks()
 
     def _chunks(self) -> Iterator[ChunkLine]:

@@ -66,6 +66,12 @@ def test_foreign_bytes_have_one_way_in() -> None:
     assert found == READERS.keys(), "read it by answers.ask or answers.parse, or take it off the list"
 
 
+def test_who_is_cancelled_waits_for_what_it_began() -> None:
+    """`asyncio.shield` lets the caller go on, and close what the shielded needs: `tasks.to_its_end` does not."""
+    shielding = {path.name for path in PACKAGE.rglob("*.py") if "shield(" in path.read_text()}
+    assert shielding == set()
+
+
 # What lies where others write is reached by `beneath` alone
 
 BENEATH_ONLY = sorted(

@@ -9,10 +9,10 @@ import pytest
 from tests.agent.small_restore import Restore, stock
 
 from weaviate_backup.agent.apply import SoFar, _apply_aliases, _apply_class, mapped_state
-from weaviate_backup.agent.tasks import to_its_end
 from weaviate_backup.agent.workspace import Workspace
 from weaviate_backup.errors import BackupError, Permanent, Transient
 from weaviate_backup.stored.backup_reading import RestoredClass
+from weaviate_backup.tasks import to_its_end
 
 STATE = {"physical": {"s0": {"name": "s0", "belongsToNode": "n0", "status": "HOT"}}, "partitioningEnabled": True}
 ARTICLE = RestoredClass("Article", {"class": "Article"}, STATE, ("News", "Paper"))

@@ -13,15 +13,19 @@ from tests.agent.surroundings import Surroundings, backup_order, directory_store
 from tests.interop.driving import our_backup
 from tests.weaviate_server import WeaviateCluster, weaviate_cluster
 
+from weaviate_backup.agent import shard_freezer
+from weaviate_backup.agent.fates import fates
 from weaviate_backup.agent.freeze import freeze
 from weaviate_backup.agent.journal import Journal
 from weaviate_backup.agent.shard_freezer import ShardFreezer
+from weaviate_backup.agent.survey import read_schema
 from weaviate_backup.agent.workspace import Workspace
 from weaviate_backup.core.session import Frozen, Step, StepCommand
 from weaviate_backup.errors import Permanent
 from weaviate_backup.settings import AgentSettings
 from weaviate_backup.stored.meter import Meter
 from weaviate_backup.weaviate.raft import RaftClient
+from weaviate_backup.weaviate.shard_source import ShardCut
 
 pytestmark = [pytest.mark.weaviate, pytest.mark.asyncio(loop_scope="session")]
 
@@ -127,20 +131,43 @@ async def test_tenants_of_another_collection_are_not_kept_under_the_old_definiti
 async def test_an_agent_that_goes_on_does_not_mix_two_collections(
     tmp_path: Path, single: WeaviateCluster, monkeypatch: pytest.MonkeyPatch, collection: dict[str, Any]
 ) -> None:
-    """Killed after the cuts; made anew meanwhile."""
+    """Killed after the first cut; made anew meanwhile."""
     await make(single, collection)
-    workspace, cut_all = workspace_of(tmp_path, single, directory_store(tmp_path)), ShardFreezer.freeze
-
-    async def then_die(self: ShardFreezer, *of: Any, **how: Any) -> None:
-        await cut_all(self, *of, **how)
-        raise Killed
-
-    with monkeypatch.context() as patched, pytest.raises(Killed):
-        patched.setattr(ShardFreezer, "freeze", then_die)
-        await frozen(workspace)
+    workspace = workspace_of(tmp_path, single, directory_store(tmp_path))
+    await killed_after_cuts(monkeypatch, workspace, 1)
     await single.call("DELETE", f"/v1/schema/{CLASS}")
     await make(single, collection | {"vectorIndexType": "flat"} if collection is WITH_TENANTS else collection)
     with pytest.raises(Permanent, match=f"{CLASS} was deleted and made anew during the backup"):
+        await frozen(workspace)
+
+
+async def test_an_agent_that_goes_on_after_its_last_cut_has_the_old_collection_whole(
+    tmp_path: Path, single: WeaviateCluster, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """By the schema of its one instant: what was made anew since has nothing to do with it."""
+    await make(single, PLAIN)
+    workspace = workspace_of(tmp_path, single, directory_store(tmp_path))
+    await killed_after_cuts(monkeypatch, workspace, 3)
+    before = read_schema(workspace, CLASS)
+    await single.call("DELETE", f"/v1/schema/{CLASS}")
+    await make(single, PLAIN)
+    assert (await frozen(workspace)).shards == 3
+    assert read_schema(workspace, CLASS) == before
+    assert set(fates(workspace.journal)[CLASS]) == set(before["state"]["physical"])
+
+
+async def killed_after_cuts(monkeypatch: pytest.MonkeyPatch, workspace: Workspace, cuts: int) -> None:
+    note, noted = ShardFreezer._note, list[str]()
+
+    def then_die(self: ShardFreezer, cut: ShardCut, *how: Any) -> None:
+        note(self, cut, *how)
+        noted.append(cut.shard)
+        if len(noted) == cuts:
+            raise Killed
+
+    with monkeypatch.context() as patched, pytest.raises(Killed):
+        patched.setattr(ShardFreezer, "_note", then_die)
+        patched.setattr(shard_freezer, "SHARDS_AT_ONCE", 1)
         await frozen(workspace)
 
 

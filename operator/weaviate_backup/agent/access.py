@@ -10,7 +10,6 @@ import base64
 from dataclasses import dataclass, field
 
 from weaviate_backup.agent.kept_documents import keep_document, kept_document
-from weaviate_backup.agent.tasks import in_thread
 from weaviate_backup.agent.workspace import Workspace
 from weaviate_backup.answers import document_bounds
 from weaviate_backup.beneath import Place
@@ -28,6 +27,7 @@ from weaviate_backup.layout.roles_and_users import (
     parse_users,
 )
 from weaviate_backup.stored.meter import Meter
+from weaviate_backup.tasks import in_thread
 from weaviate_backup.weaviate.raft_access import AccessClient
 
 USERS_FILE = "raft/db_users/users.json"

@@ -13,7 +13,6 @@ from dataclasses import dataclass
 
 from weaviate_backup.agent.access import Access, read_access, roles_in, users_in
 from weaviate_backup.agent.judged import judged_backup
-from weaviate_backup.agent.tasks import in_thread
 from weaviate_backup.agent.workspace import Workspace
 from weaviate_backup.beneath import Place
 from weaviate_backup.core.session import AccessCounts, StepCommand
@@ -26,6 +25,7 @@ from weaviate_backup.layout.roles_and_users import (
 )
 from weaviate_backup.stored.backup_reading import BackupReader
 from weaviate_backup.stored.meter import Meter
+from weaviate_backup.tasks import in_thread
 from weaviate_backup.weaviate.raft_access import AccessClient, restores_at_once
 
 TAKEN_SECONDS = 300.0

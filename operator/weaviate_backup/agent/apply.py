@@ -12,13 +12,13 @@ from typing import Any, Self
 from weaviate_backup.agent.access_restore import WantedAccess, apply_access, read_wanted
 from weaviate_backup.agent.journal import Journal
 from weaviate_backup.agent.judged import judged_backup
-from weaviate_backup.agent.tasks import in_thread, to_its_end
 from weaviate_backup.agent.workspace import Workspace
 from weaviate_backup.core.session import Applied, StepCommand
 from weaviate_backup.errors import BackupError, Permanent, Transient
 from weaviate_backup.layout.sharding_state import nodes_of
 from weaviate_backup.stored.backup_reading import RestoredClass
 from weaviate_backup.stored.meter import Meter
+from weaviate_backup.tasks import in_thread, to_its_end
 from weaviate_backup.weaviate.raft import RaftClient
 
 log = logging.getLogger(__name__)

@@ -12,7 +12,6 @@ from datetime import UTC, datetime
 
 from weaviate_backup.agent.chunk_receiver import CHUNK_REASONS
 from weaviate_backup.agent.inspect_backup import read_contents_of
-from weaviate_backup.agent.tasks import in_thread
 from weaviate_backup.agent.wanted_files import DescribedCollection, WantedChunk, described_files
 from weaviate_backup.agent.workspace import Workspace
 from weaviate_backup.api.status import WeaviateStatus
@@ -26,6 +25,7 @@ from weaviate_backup.stored.backup_reading import BackupReader
 from weaviate_backup.stored.meter import Meter
 from weaviate_backup.stored.parallel import each_in_parallel
 from weaviate_backup.stored.storing import lock_backup, prefix_of, sizes_of
+from weaviate_backup.tasks import in_thread
 
 PROBLEMS_SHOWN = 3
 

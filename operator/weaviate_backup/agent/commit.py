@@ -12,7 +12,6 @@ from datetime import UTC, datetime, timedelta
 from importlib.metadata import version
 from typing import Any
 
-from weaviate_backup.agent.tasks import in_thread
 from weaviate_backup.agent.upload import DISTRIBUTION
 from weaviate_backup.agent.verify import checked_descriptor, read_contents
 from weaviate_backup.agent.workspace import Workspace
@@ -49,6 +48,7 @@ from weaviate_backup.stored.storing import (
     lock_backup,
     prefix_of,
 )
+from weaviate_backup.tasks import in_thread
 
 CLOCK_SLACK = timedelta(minutes=5)
 """Between the clocks of agents that complete a backup one after the other."""

@@ -13,12 +13,12 @@ from weaviate_backup.agent.identity import born_of, is_same
 from weaviate_backup.agent.journal import Record
 from weaviate_backup.agent.release import replay_late_writes
 from weaviate_backup.agent.sweep import BACKUP_TEMPORARY
-from weaviate_backup.agent.tasks import in_thread
 from weaviate_backup.agent.workspace import LATE, Workspace
 from weaviate_backup.beneath import Place
 from weaviate_backup.core.session import Confirmed, StepCommand
 from weaviate_backup.errors import Permanent, Transient
 from weaviate_backup.stored.meter import Meter
+from weaviate_backup.tasks import in_thread
 from weaviate_backup.weaviate.raft import RaftClient
 from weaviate_backup.weaviate.rest import NodeClient, ShardStatus
 

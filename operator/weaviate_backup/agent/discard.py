@@ -8,13 +8,13 @@ done so: until then whoever still has something there finds that the place is ou
 from dataclasses import replace
 
 from weaviate_backup.agent.probe import PATIENCE
-from weaviate_backup.agent.tasks import in_thread
 from weaviate_backup.agent.workspace import Workspace
 from weaviate_backup.core.session import StepCommand
 from weaviate_backup.layout import keys
 from weaviate_backup.stored.backup_reading import is_own_manifest
 from weaviate_backup.stored.meter import Meter
 from weaviate_backup.stored.storing import abort_unfinished, folder_of, refuse_committed
+from weaviate_backup.tasks import in_thread
 
 DELETED_AT_ONCE = 1000
 """Before each such batch the place is looked at again."""

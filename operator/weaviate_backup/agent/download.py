@@ -13,7 +13,6 @@ from weaviate_backup.agent.durability import boot_id
 from weaviate_backup.agent.judged import judged_backup
 from weaviate_backup.agent.place import refuse_in_the_way
 from weaviate_backup.agent.release import sweep
-from weaviate_backup.agent.tasks import in_thread
 from weaviate_backup.agent.wanted_files import Wanted, WantedChunk, wanted_files
 from weaviate_backup.agent.workspace import RESTORE, Workspace
 from weaviate_backup.beneath import Place
@@ -23,6 +22,7 @@ from weaviate_backup.layout.sharding_state import OFFLOADED, nodes_of
 from weaviate_backup.stored.backup_reading import BackupReader
 from weaviate_backup.stored.meter import Meter
 from weaviate_backup.stored.parallel import each_in_parallel
+from weaviate_backup.tasks import in_thread
 from weaviate_backup.weaviate.raft import RaftClient
 
 log = logging.getLogger(__name__)

@@ -22,12 +22,12 @@ from weaviate_backup.agent.journal import OFFLOADED, SHARD, THAWED
 from weaviate_backup.agent.release import sweep
 from weaviate_backup.agent.shard_freezer import ShardFreezer
 from weaviate_backup.agent.survey import read_schema, take_schema
-from weaviate_backup.agent.tasks import in_thread, together
 from weaviate_backup.agent.workspace import FROZEN, SCHEMA, Workspace
 from weaviate_backup.core.session import Frozen, StepCommand, Surveyed
 from weaviate_backup.errors import Permanent
 from weaviate_backup.layout.definitions import contradiction, made_anew
 from weaviate_backup.stored.meter import Meter
+from weaviate_backup.tasks import in_thread, together
 from weaviate_backup.weaviate.raft import RaftClient
 from weaviate_backup.weaviate.raft_access import AccessClient
 from weaviate_backup.weaviate.rest import NodeClient
@@ -128,12 +128,16 @@ async def _freeze_collection(
     schema = await in_thread(read_schema, workspace, name)
     shards = local_shards(schema["state"], workspace.node, collection=name)
     pending = [shard for shard, status in shards.statuses.items() if status is not TenantStatus.OFFLOADED]
-    await freezer.freeze(
-        name,
-        {shard: shards.statuses[shard] for shard in sorted(pending)},
-        schema["version"],
-        multi_tenant=shards.multi_tenant,
-    )
+    try:
+        await freezer.freeze(
+            name,
+            {shard: shards.statuses[shard] for shard in sorted(pending)},
+            schema["version"],
+            multi_tenant=shards.multi_tenant,
+        )
+    except Permanent:
+        await _refuse_made_anew(raft, name, schema["class"])  # what it misses may be of the old one
+        raise
     await _refuse_made_anew(raft, name, schema["class"])
     return FrozenCollection(name, shards)
 

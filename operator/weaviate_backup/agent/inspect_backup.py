@@ -11,7 +11,6 @@ from typing import Any
 from weaviate_backup.agent.access import Access, assignments_of, count_access, names_of
 from weaviate_backup.agent.place import directories_in_the_way
 from weaviate_backup.agent.runner import failure_of
-from weaviate_backup.agent.tasks import in_thread
 from weaviate_backup.agent.wanted_files import Wanted, wanted_files
 from weaviate_backup.agent.workspace import Workspace
 from weaviate_backup.api.location import Verification
@@ -34,6 +33,7 @@ from weaviate_backup.storage.object_store import ObjectStore
 from weaviate_backup.stored.backup_reading import BackupReader
 from weaviate_backup.stored.meter import Meter
 from weaviate_backup.stored.storing import folder_of, sizes_of
+from weaviate_backup.tasks import in_thread
 from weaviate_backup.weaviate.raft_access import AccessClient
 
 PROBLEM_LIMIT = 16

@@ -7,13 +7,13 @@ behind: nobody would ever remove them, and a tenant that is made later with the 
 
 from weaviate_backup.agent.journal import journal_damaged
 from weaviate_backup.agent.sweep import BACKUP_TEMPORARY
-from weaviate_backup.agent.tasks import in_thread
 from weaviate_backup.agent.workspace import LATE, RESTORE, Workspace
 from weaviate_backup.beneath import Place
 from weaviate_backup.core.session import StepCommand
 from weaviate_backup.errors import Permanent
 from weaviate_backup.layout.plain_names import checked_name
 from weaviate_backup.stored.meter import Meter
+from weaviate_backup.tasks import in_thread
 from weaviate_backup.weaviate import late_writes
 
 UNNAMED = ".unnamed"

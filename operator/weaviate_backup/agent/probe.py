@@ -14,7 +14,6 @@ from datetime import datetime
 
 from weaviate_backup.agent.mounted import read_secret
 from weaviate_backup.agent.runner import failure_of
-from weaviate_backup.agent.tasks import in_thread
 from weaviate_backup.agent.trials import DENIED, LARGE, MARK, MARK_LIMIT_BYTES, ONCE, Trial, mark_keys
 from weaviate_backup.agent.workspace import Workspace
 from weaviate_backup.beneath import Root
@@ -27,6 +26,7 @@ from weaviate_backup.storage.patience import USUAL, Patience
 from weaviate_backup.storage.retry import Retrying
 from weaviate_backup.stored.meter import Meter
 from weaviate_backup.stored.storing import read_small
+from weaviate_backup.tasks import in_thread
 
 PROBE_PREFIX = ".weaviate-backup-probe"
 PATIENCE = Patience(

@@ -12,12 +12,12 @@ from weaviate_backup.agent.identity import born_of, is_same
 from weaviate_backup.agent.journal import CUTS, REPLAYS, Record, cuts_left_over, replays_left_over
 from weaviate_backup.agent.probe import remove_marks
 from weaviate_backup.agent.sweep import find_dead, remove_operation
-from weaviate_backup.agent.tasks import in_thread
 from weaviate_backup.agent.workspace import LATE, Workspace, operation_directory
 from weaviate_backup.beneath import Place
 from weaviate_backup.core.session import StepCommand
 from weaviate_backup.errors import BackupError, Permanent
 from weaviate_backup.stored.meter import Meter
+from weaviate_backup.tasks import in_thread
 from weaviate_backup.weaviate.late_writes import replay
 from weaviate_backup.weaviate.raft import RaftClient
 from weaviate_backup.weaviate.shard_source import ShardCut

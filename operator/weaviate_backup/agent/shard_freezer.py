@@ -17,12 +17,12 @@ from weaviate_backup.agent.expansion import TenantStatus, local_shards, status_o
 from weaviate_backup.agent.fates import fates
 from weaviate_backup.agent.journal import CUTS, GONE, OFFLOADED, SHARD, cuts_left_over
 from weaviate_backup.agent.linking import take_cut
-from weaviate_backup.agent.tasks import in_thread, none_left, together
 from weaviate_backup.agent.workspace import FROZEN, Workspace
 from weaviate_backup.beneath import Place
 from weaviate_backup.errors import BackupError, Permanent, Transient
 from weaviate_backup.layout.definitions import made_anew, no_longer
 from weaviate_backup.stored.meter import Meter
+from weaviate_backup.tasks import in_thread, none_left, to_its_end, together
 from weaviate_backup.weaviate.inactive_tenants import DRIVER, changes, cut_inactive, fingerprint_of
 from weaviate_backup.weaviate.raft import RaftClient
 from weaviate_backup.weaviate.rest import NodeClient
@@ -230,9 +230,9 @@ class ShardFreezer:
             total_bytes, _ = await in_thread(take_cut, cut, self._target(collection, shard), check=self._meter.check)
         except BaseException:
             with contextlib.suppress(BackupError):  # what ended it is the one to tell; the record of the cut stays
-                await asyncio.shield(self._driver.release(cut))
+                await to_its_end(self._driver.release(cut))
             raise
-        await asyncio.shield(self._driver.release(cut))
+        await to_its_end(self._driver.release(cut))
         return cut, total_bytes
 
     async def _take_inactive(self, collection: str, shard: str) -> tuple[ShardCut, int]:

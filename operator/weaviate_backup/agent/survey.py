@@ -14,7 +14,6 @@ from collections.abc import Iterator
 from pydantic import BaseModel
 
 from weaviate_backup.agent.kept_documents import keep_document, kept_document
-from weaviate_backup.agent.tasks import in_thread, together
 from weaviate_backup.agent.workspace import SCHEMA, Workspace
 from weaviate_backup.answers import document_bounds
 from weaviate_backup.beneath import Place
@@ -25,6 +24,7 @@ from weaviate_backup.layout.definitions import contradiction, made_anew, other_s
 from weaviate_backup.layout.schemas import FIELDS, Schema, encode_schema, read_schemas
 from weaviate_backup.stored.meter import Meter
 from weaviate_backup.stored.storing import Document, read_small
+from weaviate_backup.tasks import in_thread, together
 from weaviate_backup.weaviate.raft import RaftClient
 
 COLLECTIONS_AT_ONCE = 4

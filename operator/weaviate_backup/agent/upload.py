@@ -18,7 +18,6 @@ from weaviate_backup.agent.frozen_plan import FrozenPlan, frozen_set_lost
 from weaviate_backup.agent.journal import Journal, journal_damaged
 from weaviate_backup.agent.kept_files import keep_file
 from weaviate_backup.agent.survey import read_schema
-from weaviate_backup.agent.tasks import in_thread
 from weaviate_backup.agent.workspace import DOCUMENTS, FROZEN, Workspace
 from weaviate_backup.core.session import Frozen, StepCommand, Uploaded
 from weaviate_backup.layout import keys
@@ -34,6 +33,7 @@ from weaviate_backup.layout.versions import reads_split_files
 from weaviate_backup.stored.claiming import ClaimedPlace
 from weaviate_backup.stored.meter import Meter
 from weaviate_backup.stored.storing import Document, abort_unfinished, folder_of
+from weaviate_backup.tasks import in_thread
 
 DISTRIBUTION = "weaviate-backup-operator"
 

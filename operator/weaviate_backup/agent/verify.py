@@ -4,7 +4,6 @@ What counts is what the store gives back now: sizes and SHA-256 of every object,
 of the manifest and no others, and that nothing else lies in the node's folder.
 """
 
-from weaviate_backup.agent.tasks import in_thread
 from weaviate_backup.agent.workspace import Workspace
 from weaviate_backup.core.session import StepCommand, Verified
 from weaviate_backup.errors import ObjectNotFound, Permanent
@@ -17,6 +16,7 @@ from weaviate_backup.stored.meter import Meter
 from weaviate_backup.stored.node_manifest import ManifestReader, NodeContents
 from weaviate_backup.stored.parallel import each_in_parallel
 from weaviate_backup.stored.storing import Budget, folder_of, hash_object, sizes_of
+from weaviate_backup.tasks import in_thread
 
 
 async def verify(workspace: Workspace, command: StepCommand, meter: Meter) -> Verified:

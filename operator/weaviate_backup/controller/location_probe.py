@@ -38,6 +38,7 @@ from weaviate_backup.core.store_volume import refuse_volume
 from weaviate_backup.errors import BackupError, Permanent, Transient
 from weaviate_backup.kube import PODS, AlreadyExists, Kube
 from weaviate_backup.settings import OperatorSettings
+from weaviate_backup.tasks import to_its_end
 
 PROBE_SECONDS = 150
 SECOND_WORKER_SECONDS = 25.0
@@ -71,7 +72,7 @@ async def probe_location(
         ]
         return await _together(workers, spec, stuck)
     finally:
-        await asyncio.shield(_clear(kube, owner, names.values()))
+        await to_its_end(_clear(kube, owner, names.values()))
 
 
 async def _together(workers: list["_Worker"], spec: LocationSpec, stuck: Stuck) -> tuple[Sight, ...]:

@@ -18,6 +18,7 @@ import grpc
 
 from weaviate_backup.beneath import Place
 from weaviate_backup.errors import BackupError, Transient
+from weaviate_backup.tasks import to_its_end
 from weaviate_backup.weaviate import pause_staging, snapshot_staging
 from weaviate_backup.weaviate.index_flush import flush_indexes
 from weaviate_backup.weaviate.locked_instant import InstantWatch, Lengths
@@ -80,7 +81,7 @@ class PauseDriver:
         try:
             return await self._cut(collection, shard, schema_version)
         except BaseException:
-            await asyncio.shield(if_it_can(self._release(collection, shard)))
+            await to_its_end(if_it_can(self._release(collection, shard)))
             raise
 
     async def release(self, cut: ShardCut) -> None:
@@ -154,7 +155,7 @@ class PauseDriver:
         if task is None:
             task = self._resuming[staging] = asyncio.create_task(self._call_resume(collection, shard, staging))
             task.add_done_callback(lambda _: self._resuming.pop(staging))
-        unanswered = await asyncio.shield(task)
+        unanswered = await to_its_end(task)
         if unanswered is not None:
             raise server_holds(collection, shard, unanswered) from unanswered
 

@@ -24,6 +24,7 @@ import grpc
 
 from weaviate_backup.beneath import Held, Place
 from weaviate_backup.errors import BackupError, Transient
+from weaviate_backup.tasks import to_its_end
 from weaviate_backup.weaviate import snapshot_staging, write_capture
 from weaviate_backup.weaviate.protocol import file_replication_pb2, file_replication_pb2_grpc
 from weaviate_backup.weaviate.rpc import ClusterCredentials, call_metadata, failure_of, open_channel, text_of
@@ -130,7 +131,7 @@ class SnapshotDriver:
         try:
             return await self._cut(collection, shard, schema_version)
         except BaseException:
-            await asyncio.shield(if_it_can(self._release(collection, shard)))
+            await to_its_end(if_it_can(self._release(collection, shard)))
             raise
 
     async def release(self, cut: ShardCut) -> None:

@@ -18,16 +18,23 @@ async def in_thread(function: Callable[P, T], /, *args: P.args, **kwargs: P.kwar
     return await to_its_end(asyncio.to_thread(function, *args, **kwargs))
 
 
-async def to_its_end(coroutine: Coroutine[Any, Any, T]) -> T:
-    """Whoever is cancelled meanwhile learns of it only when that has ended."""
-    work = asyncio.ensure_future(coroutine)
-    try:
-        return await asyncio.shield(work)
-    except asyncio.CancelledError:
-        await asyncio.wait({work})
-        if not work.cancelled():
-            work.exception()
-        raise
+async def to_its_end(awaited: "Coroutine[Any, Any, T] | asyncio.Task[T]") -> T:
+    """Whoever is cancelled meanwhile, however often, learns of it only when that has ended.
+
+    Not `asyncio.shield`, which lets the caller go on: what is awaited needs what the caller then closes.
+    """
+    work = asyncio.ensure_future(awaited)
+    cancelled: asyncio.CancelledError | None = None
+    while not work.done():
+        try:
+            await asyncio.wait({work})
+        except asyncio.CancelledError as error:
+            cancelled = error
+    if cancelled is None:
+        return work.result()
+    if not work.cancelled():
+        work.exception()
+    raise cancelled
 
 
 async def together(coroutines: Iterable[Coroutine[Any, Any, None]]) -> None:

@@ -11,6 +11,9 @@ STILL = ("Article", "Photo", "Note", "Draft", "Named")
 """Collections that nobody changes."""
 CHANGING = ("Moving", "MovingTwice", "Visitors", "Passing")
 """Collections that are written: with one replica, with two, of tenants, and one that is deleted and made anew."""
+BYTES_PER_SECOND = (0, 400_000, 1_000_000, 3_000_000)
+UNPACKED = 8
+"""So many times more bytes are sent without compression, and the line is as much faster: a round has its bounds."""
 CHANGES = ("writes", "replicated writes", "tenants", "alias", "anew")
 
 
@@ -107,14 +110,17 @@ def draw(seed: int, number: int) -> Round:
     include = _include(chance, method)
     changes = tuple(change for change in CHANGES if chance.random() < (0.12 if change == "anew" else 0.6))
     by_server = method == "Agent" and chance.random() < 0.12
+    chunk_mebibytes = chance.choice((2, 2, 8, 128))
+    level = chance.choice(("ZstdBestSpeed", "ZstdBestSpeed", "DefaultCompression", "NoCompression"))
+    bytes_per_second = chance.choice(BYTES_PER_SECOND)
     return Round(
         seed=seed,
         number=number,
         method=method,
         include=include,
-        chunk_mebibytes=chance.choice((2, 2, 8, 128)),
-        level=chance.choice(("ZstdBestSpeed", "ZstdBestSpeed", "DefaultCompression", "NoCompression")),
-        bytes_per_second=chance.choice((0, 400_000, 1_000_000, 3_000_000)),
+        chunk_mebibytes=chunk_mebibytes,
+        level=level,
+        bytes_per_second=bytes_per_second * UNPACKED if level == "NoCompression" else bytes_per_second,
         changes=changes,
         before_seconds=round(chance.uniform(0.5, 2.5), 1),
         by_server=by_server,

@@ -4,6 +4,7 @@ Whatever changes has one author, so its changes are a sequence. One that was not
 at any time, so its author leaves the thing alone from then on.
 """
 
+import re
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 
@@ -51,6 +52,21 @@ def impossible(
         allowed = possible(changes, span)
         if (state := found.get(name)) not in allowed:
             yield f"{what} {name}: is {state}, possible is {sorted(map(str, allowed))}"
+
+
+SUBJECT = re.compile(r": (?=was |gone, was |new, is )|: \S+ scored ")
+
+
+def of_what_lived(restored: Sequence[str], to_living: Sequence[str]) -> list[str]:
+    """Differences between the restored and what there was, as far as they are differences to what lived at the end of
+    the backup, too: a server that dies loses writes, before its cut or after it."""
+    also = {_subject(line) for line in to_living}
+    return [line for line in restored if _subject(line) in also]
+
+
+def _subject(line: str) -> str:
+    """Of a difference that `compare` tells."""
+    return SUBJECT.split(line, maxsplit=1)[0]
 
 
 def without_excused(wrong: Sequence[str], live: Sequence[str]) -> list[str]:

@@ -11,9 +11,9 @@ from e2e.bench import server_backup
 from e2e.chaos_rounds import promises, seeing
 from e2e.chaos_rounds.api_reading import read_operation
 from e2e.chaos_rounds.changing import ALIAS, FACTORS, Changes
-from e2e.chaos_rounds.drawing import BACKUP_PHASES, RESTORE_PHASES, STILL, Round, Strike
+from e2e.chaos_rounds.drawing import AT_THE_SERVER, BACKUP_PHASES, RESTORE_PHASES, STILL, Round, Strike
 from e2e.chaos_rounds.ground import FAILURES, LOCATION, Ground, NotWell, patiently
-from e2e.chaos_rounds.judging import Span, without_excused
+from e2e.chaos_rounds.judging import Span, of_what_lived, without_excused
 from e2e.chaos_rounds.log_keeping import LogKeeper
 from e2e.chaos_rounds.victims import Striking, Victims
 from e2e.cluster import manifests
@@ -30,6 +30,8 @@ END_SECONDS = 480
 """spec.timeout, three leases with their margins for whoever does not answer, and some air."""
 LOOK_SECONDS = 0.25
 GONE = "Gone"
+MOST_TOLD = 12
+"""Broken promises of one kind."""
 
 
 @dataclass
@@ -118,7 +120,7 @@ class _RoundRun:
         time.sleep(0.5)
         changes.stop()
         self._rounds.make_well(self._outcome)
-        self._look_at_the_living(before, changes)
+        living = self._look_at_the_living(before, changes)
         self._after_backup(name, resource)
         if _phase(resource) != "Completed":
             name = f"{name}-again"
@@ -128,7 +130,7 @@ class _RoundRun:
             self._after_backup(name, resource)
         self._remove()
         self._restore(name)
-        self._compare(before, changes, span)
+        self._compare(before, living, changes, span)
         self._finish()
 
     def _prepare(self) -> tuple[Observation, Changes]:
@@ -210,15 +212,20 @@ class _RoundRun:
             time.sleep(LOOK_SECONDS)
         return last
 
-    def _look_at_the_living(self, before: Observation, changes: Changes) -> None:
+    def _look_at_the_living(self, before: Observation, changes: Changes) -> Observation:
         """A backup harms nothing. What the database lost by its own deaths is not asked of the backup later."""
         live = seeing.observe_at_once(self._ground.lab.weaviate_urls, self._dataset)
-        self._outcome.notes += [f"live: {line}" for line in compare(before, live)]
+        lost = compare(before, live)
+        if lost and _may_lose_writes(self._drawn.backup_strikes):
+            self._outcome.notes.append(f"live: {len(lost)} things that nobody changed: {lost[0]}")
+        else:
+            self._outcome.broken += [f"live: {line}" for line in lost[:MOST_TOLD]]
         seen = seeing.see(self._ground, [*FACTORS])
         now = time.monotonic()
         self._excused = [*seeing.wrong(changes, seen, Span(now, now), [*FACTORS]), *seen.missed]
         if self._excused:
             self._outcome.notes.append(f"live: {len(self._excused)} changed things: {self._excused[0]}")
+        return live
 
     def _after_backup(self, name: str, resource: Any) -> None:
         broken = self._outcome.broken
@@ -267,12 +274,15 @@ class _RoundRun:
         if _phase(again) != "Completed":
             raise _Unjudged(f"a restore to a healthy cluster ended {_words(again)}")
 
-    def _compare(self, before: Observation, changes: Changes, span: Span) -> None:
+    def _compare(self, before: Observation, living: Observation, changes: Changes, span: Span) -> None:
         ground, wanted = self._ground, self._drawn.collections
         wait_until_answering(ground.lab.weaviate_urls, [name for name in wanted if name in STILL])
         after = seeing.observe_at_once(ground.lab.weaviate_urls, self._dataset)
-        broken = [f"restored: {line}" for line in (*compare(before, after), *uneven_replicas(after))]
-        self._rounds.known = None if broken else before
+        differ = compare(before, after)
+        self._rounds.known = None if differ else before
+        if _may_lose_writes((*self._drawn.backup_strikes, *self._drawn.restore_strikes)):
+            differ = of_what_lived(differ, compare(living, after))
+        broken = [f"restored: {line}" for line in (*differ, *uneven_replicas(after))]
         seen = seeing.see(ground, wanted)
         judged = [name for name in wanted if not self._drawn.by_server or name != "Visitors"]
         wrong = without_excused(seeing.wrong(changes, seen, span, judged), self._excused)
@@ -280,7 +290,8 @@ class _RoundRun:
         if not self._drawn.by_server:  # it knows nothing of late writes, nor what the nodes say of their tenants
             missed = without_excused(seen.missed, self._excused)
             broken += [f"restored: {line}" for line in missed]
-        self._outcome.broken += [*broken[:12], *([f"… and {len(broken) - 12} more"] if len(broken) > 12 else [])]
+        more = [f"… and {len(broken) - MOST_TOLD} more"] if len(broken) > MOST_TOLD else []
+        self._outcome.broken += [*broken[:MOST_TOLD], *more]
 
     def _finish(self) -> None:
         for kind in ("weaviaterestores", "weaviatebackups"):
@@ -289,6 +300,10 @@ class _RoundRun:
         self._outcome.broken += promises.schema_faults(self._ground)
         store = self._ground.lab.store
         self._outcome.broken += promises.credentials_in(self._rounds._keeper.files(), [store.secret_key])
+
+
+def _may_lose_writes(strikes: Sequence[Strike]) -> bool:
+    return any(strike.kind in AT_THE_SERVER for strike in strikes)
 
 
 def _phase(resource: Any) -> str:

@@ -1,6 +1,6 @@
 """What is there of the data that changes: read from every node, with what is torn or not found by a search."""
 
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, field, fields
 from functools import partial
@@ -15,6 +15,9 @@ from e2e.dataset.weaviate_http import Weaviate
 
 QUERIES_PER_CALL = 50
 READERS = 6
+LOOKS = 4
+"""At what a search does not find. A node asks any replica of a shard that it does not hold, for the object one and for
+the search another, and each replica is of its own instant: such a miss passes. One of a node's own replica stays."""
 TOLERANCE = 1e-4
 
 
@@ -83,16 +86,31 @@ def _see_tenants(seen: Seen, weaviate: Weaviate) -> None:
 
 
 def _read(seen: Seen, weaviate: Weaviate, collection: str, tenant: str | None) -> dict[str, int]:
-    objects = patiently(lambda: {entry["id"]: entry for entry in weaviate.objects(collection, tenant)})
+    objects = _listed(weaviate, collection, tenant)
     tags = {identifier: int(entry["properties"]["tag"]) for identifier, entry in objects.items()}
     where = f"{collection}/{tenant}" if tenant else collection
     seen.torn += [f"{where} {key}: is torn: {entry['properties']}" for key, entry in objects.items() if _is_torn(entry)]
-    by_vector = lambda key: f"nearVector: {{ vector: {objects[key]['vector']} }}"  # noqa: E731
-    by_tag = lambda key: f'where: {{ path: ["tag"], operator: Equal, valueInt: {tags[key]} }}'  # noqa: E731
-    for how, argument in (("its vector", by_vector), ("a filter", by_tag)):
-        lost = _unfound(weaviate, collection, tenant, list(objects), argument)
+    for how, argument in (("its vector", _by_vector), ("a filter", _by_tag)):
+        lost = _unfound(weaviate, collection, tenant, objects, argument)
+        for _ in range(LOOKS - 1):
+            if lost:
+                again = _listed(weaviate, collection, tenant)
+                there = {key: again[key] for key in lost if key in again}
+                lost = _unfound(weaviate, collection, tenant, there, argument)
         seen.missed += [f"{where} {key}: not found by {how} at {weaviate.url}" for key in lost]
     return tags
+
+
+def _listed(weaviate: Weaviate, collection: str, tenant: str | None) -> dict[str, Any]:
+    return patiently(lambda: {entry["id"]: entry for entry in weaviate.objects(collection, tenant)})
+
+
+def _by_vector(entry: Any) -> str:
+    return f"nearVector: {{ vector: {entry['vector']} }}"
+
+
+def _by_tag(entry: Any) -> str:
+    return f'where: {{ path: ["tag"], operator: Equal, valueInt: {int(entry["properties"]["tag"])} }}'
 
 
 def _is_torn(entry: dict[str, Any]) -> bool:
@@ -103,14 +121,18 @@ def _is_torn(entry: dict[str, Any]) -> bool:
 
 
 def _unfound(
-    weaviate: Weaviate, collection: str, tenant: str | None, identifiers: Sequence[str], argument: Callable[[str], str]
+    weaviate: Weaviate,
+    collection: str,
+    tenant: str | None,
+    objects: Mapping[str, Any],
+    argument: Callable[[Any], str],
 ) -> list[str]:
-    lost: list[str] = []
+    lost, identifiers = list[str](), list(objects)
     scope = f', tenant: "{tenant}"' if tenant else ""
     for start in range(0, len(identifiers), QUERIES_PER_CALL):
         part = identifiers[start : start + QUERIES_PER_CALL]
         queries = " ".join(
-            f"q{n}: {collection}(limit: 3, {argument(each)}{scope}) {{ _additional {{ id }} }}"
+            f"q{n}: {collection}(limit: 3, {argument(objects[each])}{scope}) {{ _additional {{ id }} }}"
             for n, each in enumerate(part)
         )
         answers = patiently(partial(weaviate.graphql, f"{{ Get {{ {queries} }} }}"))["Get"]

@@ -13,7 +13,7 @@ from e2e.chaos_rounds.drawing import (
     STILL,
     draw,
 )
-from e2e.chaos_rounds.judging import Change, Span, State, impossible, possible, without_excused
+from e2e.chaos_rounds.judging import Change, Span, State, impossible, of_what_lived, possible, without_excused
 
 SPAN = Span(began=0, ended=10)
 INSERTED = Change(1, -10, -9)
@@ -84,3 +84,13 @@ def test_what_is_lost_undone_or_made_up_is_named() -> None:
 
 def test_what_the_database_lost_itself_is_not_asked_for() -> None:
     assert without_excused(["object a: is None", "object b: is None"], ["object a: is 3"]) == ["object b: is None"]
+
+
+def test_a_loss_that_the_living_have_too_is_the_database_s() -> None:
+    lost, kept = "filter A through node 0: near 1 2: was 5 results (a), is 4 results (b)", "alias B: gone, was A"
+    scored, new = "search A through node 0: nearVector 1: x scored 0.1, now 0.2", "tenant A/t: new, is HOT"
+    everything = [lost, kept, scored, new]
+    assert of_what_lived(everything, []) == []
+    assert of_what_lived(everything, everything) == everything
+    assert of_what_lived(everything, [lost.replace("is 4", "is 3"), scored]) == [lost, scored]
+    assert of_what_lived([lost], [lost.replace("near 1 2", "near 3 4")]) == []

@@ -1,8 +1,9 @@
 """A disk below the product's own calls that loses power, or is full, at any one of them.
 
 It is strict: what was written to a file lasts once that file, or the whole file system, was synced, and a name once its
-directory was. What a loss of power leaves is built anew from that, with files that were never synced empty, as
-journaling file systems leave them.
+directory was; what was renamed has one name, the old one, or the new one once either directory was synced. What a loss
+of power leaves is put together from that: the same inodes, with files that were never synced empty, as journaling file
+systems leave them.
 """
 
 import errno
@@ -13,7 +14,7 @@ import threading
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
 import pytest
 
@@ -25,6 +26,16 @@ WRITES = frozenset({"write", "pwrite", "sendfile"})
 
 class PowerLost(BaseException):
     """The machine is off: nobody catches this, and nothing is written after it."""
+
+
+class _Rename(NamedTuple):
+    """`source` and `target` are directories; all but the names are inodes."""
+
+    source: int
+    old_name: str
+    target: int
+    new_name: str
+    inode: int
 
 
 class FailingDisk:
@@ -39,6 +50,7 @@ class FailingDisk:
         self._lock = threading.RLock()
         self._content: dict[int, bytes] = {}
         self._names: dict[int, dict[str, int]] = {}
+        self._renames: list[_Rename] = []
         self._keep(root)
 
     @property
@@ -64,18 +76,29 @@ class FailingDisk:
         """Only what was synced; and the file of this name as it was written, by a kernel that came to it in time."""
         for path in self.root.rglob(lucky) if lucky else ():
             self._content[path.stat().st_ino] = path.read_bytes()
-        root_inode = self.root.stat().st_ino
-        shutil.rmtree(self.root)
-        self.root.mkdir()
-        self._build(self.root, root_inode)
+        pool = self.root.with_name(f"{self.root.name}-inodes")
+        pool.mkdir()
+        for directory, folders, files in os.walk(self.root, topdown=False):
+            for path in (Path(directory) / name for name in (*files, *folders)):
+                path.rename(pool / str(path.stat().st_ino))
+        self._build(self.root, self.root.stat().st_ino, pool)
+        shutil.rmtree(pool)
+        self._keep(self.root)
 
-    def _build(self, directory: Path, inode: int) -> None:
+    def _build(self, directory: Path, inode: int, pool: Path) -> None:
+        """Those that were removed, and are there again, are made anew."""
         for name, number in self._names.get(inode, {}).items():
+            path, kept = directory / name, pool / str(number)
             if number in self._names:
-                (directory / name).mkdir()
-                self._build(directory / name, number)
-            else:
-                (directory / name).write_bytes(self._content.get(number, b""))
+                if kept.exists():
+                    kept.rename(path)
+                else:
+                    path.mkdir()
+                self._build(path, number, pool)
+                continue
+            if kept.exists():
+                os.link(kept, path)
+            path.write_bytes(self._content.get(number, b""))
 
     def _watched(self, name: str, call: Callable[..., Any]) -> Callable[..., Any]:
         def watched(*args: Any, **kwargs: Any) -> Any:
@@ -83,6 +106,8 @@ class FailingDisk:
                 return call(*args, **kwargs)
             with self._lock:
                 self.calls += 1
+                if name == "rename" and (self._full or not self.failed):
+                    return self._rename(call, args, kwargs)
                 if not self.failed:
                     return call(*args, **kwargs)
                 if not self._full:
@@ -133,11 +158,26 @@ class FailingDisk:
             for entry in os.scandir(path):
                 if entry.is_dir():
                     self._names.setdefault(entry.inode(), {})
+            for rename in [each for each in self._renames if status.st_ino in (each.source, each.target)]:
+                self._renames.remove(rename)
+                before = self._names.setdefault(rename.source, {})
+                if before.get(rename.old_name) == rename.inode:
+                    del before[rename.old_name]
+                self._names.setdefault(rename.target, {})[rename.new_name] = rename.inode
         elif status.st_nlink:
             self._content[status.st_ino] = path.read_bytes()
 
+    def _rename(self, call: Callable[..., Any], args: tuple[Any, ...], kwargs: dict[str, Any]) -> Any:
+        old_name, new_name = args
+        source, target = kwargs["src_dir_fd"], kwargs["dst_dir_fd"]
+        inode = os.lstat(old_name, dir_fd=source).st_ino
+        result = call(*args, **kwargs)
+        self._renames.append(_Rename(os.fstat(source).st_ino, old_name, os.fstat(target).st_ino, new_name, inode))
+        return result
+
     def _keep(self, directory: Path) -> None:
         """All of it."""
+        self._renames.clear()
         with os.scandir(directory) as entries:
             found = list(entries)
         self._names[directory.stat().st_ino] = {entry.name: entry.inode() for entry in found}

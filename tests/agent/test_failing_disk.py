@@ -1,5 +1,5 @@
-"""The data volume loses power, or fills up, at every single call that an upload or a download makes: whoever goes on
-knows all that was synced, believes nothing that was not, and what it completes is whole."""
+"""The data volume loses power, or fills up, at every single call that an upload, a download or a placing makes: whoever
+goes on knows all that was synced, believes nothing that was not, and what it completes is whole."""
 
 import json
 from collections.abc import Callable, Iterator
@@ -9,25 +9,31 @@ from pathlib import Path
 import pytest
 from tests.agent.failing_disk import FailingDisk, PowerLost
 from tests.agent.hand_frozen import COLLECTION, Node, shard_of
-from tests.agent.small_restore import Restore, ours
+from tests.agent.small_restore import FILES, Restore, ours
+from tests.agent.small_restore import UID as RESTORE_UID
 from tests.places import place_of
 
 from weaviate_backup.agent import durability
 from weaviate_backup.agent.download import _download
 from weaviate_backup.agent.freeze import take_place
 from weaviate_backup.agent.journal import JOURNAL, Journal, read_records
+from weaviate_backup.agent.place import _place_all
+from weaviate_backup.agent.sweep import BACKUP_TEMPORARY, remove_operation
 from weaviate_backup.agent.upload import _upload
 from weaviate_backup.agent.verify import _verify
-from weaviate_backup.agent.workspace import Workspace, operation_directory
+from weaviate_backup.agent.workspace import LATE, RESTORE, Workspace, operation_directory
 from weaviate_backup.core.session import Step, StepCommand
 from weaviate_backup.errors import BackupError
 from weaviate_backup.layout import keys
 from weaviate_backup.stored.meter import Meter
+from weaviate_backup.weaviate.late_writes import LATE_WRITES, MAGIC
 
 UID = "0b5f2c1e-0000-4000-8000-000000000020"
 SHARDS = {f"s{number}": shard_of(str(number), size_bytes=700 * number) for number in range(1, 4)}
 EVERYTHING = sum(len(content) for files in SHARDS.values() for content in files.values())
-MANY = 2000
+FEW, MANY = 10, 2000
+STRAY = "stray"
+"""A shard that came with the backup and is not named by its state."""
 
 
 def uploading(base: Path) -> tuple[Node, Callable[[], None]]:
@@ -73,7 +79,7 @@ def telling(monkeypatch: pytest.MonkeyPatch) -> Iterator[list[str]]:
 def at_each_call(base: Path, run: Callable[[Path, int | None], int]) -> int:
     """Once without a failure, to know how many calls there are, then with one at each."""
     calls = run(base / "sound", None)
-    assert 10 < calls < MANY
+    assert FEW < calls < MANY
     for number in range(1, calls + 2):  # the last one: right behind its end
         run(base / str(number), number)
     return calls
@@ -184,6 +190,90 @@ def test_a_download_outlasts_it_too(tmp_path: Path, monkeypatch: pytest.MonkeyPa
         found = download()
         assert found == expected
         assert all(found.values())
+        return disk.calls
+
+    at_each_call(tmp_path, run)
+
+
+class Placing:
+    """Of one node's part of a restore that was downloaded. Each `run` is of a process of its own."""
+
+    def __init__(self, base: Path) -> None:
+        base.mkdir()
+        self._restore = Restore(base / "node", ours(base))
+        self._restore.judge()
+        self._restore.download()
+        self.data = base / "node" / "data"
+        ready = self._directory / RESTORE / COLLECTION
+        self.wanted = self.files_of(ready)
+        assert {name.split("/", 2)[2] for name in self.wanted} >= FILES.keys()
+        (shard,) = (ready / COLLECTION.lower()).iterdir()
+        (shard / LATE_WRITES).write_bytes(MAGIC)
+        (shard.parent / STRAY).mkdir()
+        (shard.parent / STRAY / "indexcount").write_bytes(b"7")
+        with self._restore.workspace.journal as journal:
+            journal.append("downloaded", unnamed={COLLECTION: [STRAY]})
+        self.wanted_late = {shard.name: MAGIC}
+
+    @property
+    def _directory(self) -> Path:
+        return self.data / ".weaviate-backup" / RESTORE_UID
+
+    def journal(self) -> Journal:
+        return Journal(place_of(self._directory) / "journal")
+
+    def run(self) -> None:
+        with self.journal() as journal:
+            workspace = Workspace(self._restore.workspace.settings, self._restore.workspace.order, journal)
+            _place_all(workspace, (COLLECTION,), Meter())
+
+    def take_back(self) -> None:
+        with self.journal() as journal:
+            placed = list(journal.of("placed"))
+        remove_operation(place_of(self.data), RESTORE_UID, placed, collections=frozenset())
+
+    @property
+    def placed(self) -> dict[str, bytes]:
+        return self.files_of(self.data / BACKUP_TEMPORARY / COLLECTION)
+
+    @property
+    def late(self) -> dict[str, bytes]:
+        return self.files_of(self._directory / LATE / COLLECTION)
+
+    @property
+    def everything(self) -> set[str]:
+        return {str(path.relative_to(self.data)) for path in self.data.rglob("*")}
+
+    @staticmethod
+    def files_of(directory: Path) -> dict[str, bytes]:
+        return {str(path.relative_to(directory)): path.read_bytes() for path in directory.rglob("*") if path.is_file()}
+
+
+@pytest.mark.parametrize("full", [False, True], ids=["power", "space"])
+@pytest.mark.parametrize("goes_on", [True, False], ids=["placed again", "taken back"])
+def test_a_placing_outlasts_it_too(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, full: bool, goes_on: bool) -> None:
+    """Who goes on places all of it, which outlasts the next loss, and who takes it back leaves nothing in Weaviate's
+    way."""
+
+    def run(base: Path, fails_at: int | None) -> int:
+        placing = Placing(base)
+        disk = FailingDisk(placing.data, fails_at=fails_at, full=full)
+        with disk.below(monkeypatch):
+            try:
+                placing.run()
+            except (PowerLost, OSError, BackupError):
+                assert fails_at is not None
+            disk.heal()
+            if fails_at is not None and not full:
+                disk.after_power_loss()
+            if goes_on:
+                placing.run()
+        if goes_on or fails_at is None:
+            disk.after_power_loss()
+            assert placing.placed == placing.wanted
+            assert placing.late == placing.wanted_late
+        placing.take_back()
+        assert placing.everything <= {BACKUP_TEMPORARY}
         return disk.calls
 
     at_each_call(tmp_path, run)

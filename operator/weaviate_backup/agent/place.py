@@ -31,6 +31,7 @@ def _place_all(workspace: Workspace, collections: tuple[str, ...], meter: Meter)
     if pending:
         temporary = workspace.data_root / BACKUP_TEMPORARY
         temporary.make_directory()
+        workspace.data_root.sync()
         for name in pending:
             meter.check()
             _place(workspace, name, meter)
@@ -80,17 +81,24 @@ def leave_unnamed(data: Place, restore: Place, unnamed: list[str]) -> None:
         if (data / shard).is_directory():
             (data / shard).rename_to(aside)
             aside.remove_tree()
+    if unnamed:
+        data.sync()
 
 
 def set_late_writes_aside(data: Place, target: Place) -> list[str]:
     """Writes that were captured while a shard was cut are no file of Weaviate's; they are replayed by CONFIRM. Of which
-    shards there are some."""
+    shards there are some. They are there before they are gone from the shard, whenever power is lost."""
     for shard in data.names():
         late = data / shard / late_writes.LATE_WRITES
         if late.is_file():
             target.make_directory()
             late.rename_to(target / shard)
-    return target.names() if target.is_directory() else []
+    if not target.is_directory():
+        return []
+    shards = target.names()
+    for each in (target.parent.parent, target.parent, target, *(data / shard for shard in shards)):
+        each.sync()
+    return shards
 
 
 def refuse_in_the_way(data_root: Place, collection: str) -> None:

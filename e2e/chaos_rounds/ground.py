@@ -81,6 +81,13 @@ class Ground:
         """With a second of grace, so that its successor never meets it on the volume."""
         self.kubectl.run("delete", "pod", name, "--grace-period=1", "--wait=false", "--ignore-not-found")
 
+    def restart_weaviate(self) -> None:
+        """In order, so that all that was acknowledged is on the volumes: the server keeps its last writes to an index
+        in memory."""
+        for name in self.lab.weaviate_nodes:
+            self.kubectl.run("delete", "pod", name, "--grace-period=60", "--wait=true", timeout_seconds=90)
+        self.wait_until_well()
+
     def wait_until_well(self, *, seconds: float = WELL_SECONDS) -> None:
         """Nodes, operator, Weaviate and location, as before the round."""
         deadline = time.monotonic() + seconds

@@ -137,6 +137,7 @@ class _RoundRun:
         ground, rounds = self._ground, self._rounds
         if rounds.known is None:
             patiently(self._load, seconds=LOAD_SECONDS)
+            ground.restart_weaviate()
             rounds.known = seeing.observe_at_once(ground.lab.weaviate_urls, self._dataset)
         changes = patiently(self._make_changes, seconds=LOAD_SECONDS)
         wait_until_answering(ground.lab.weaviate_urls, [*STILL, *FACTORS])

@@ -5,8 +5,9 @@ at any time, so its author leaves the thing alone from then on.
 """
 
 import re
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
+from typing import Any
 
 State = int | str | None
 """Tag of an object, status of a tenant, target of an alias; None: it is not there."""
@@ -52,6 +53,16 @@ def impossible(
         allowed = possible(changes, span)
         if (state := found.get(name)) not in allowed:
             yield f"{what} {name}: is {state}, possible is {sorted(map(str, allowed))}"
+
+
+def untold(backup_id: str, keys: Iterable[str], nodes: Sequence[Mapping[str, Any]]) -> list[str]:
+    """Objects of a backup that did not complete, of which its status says nothing: a node's stay when that node was
+    given up or could not delete them, and those of all, the claim say, as long as any node's do. `nodes`: of the
+    status."""
+    names = {str(node.get("name")) for node in nodes}
+    given_up = {node["name"] for node in nodes if node.get("phase") == "Unreachable" or node.get("reason")}
+    owners = {key: key.removeprefix(f"{backup_id}/").split("/")[0] for key in keys}
+    return sorted(key for key, owner in owners.items() if (owner not in given_up if owner in names else not given_up))
 
 
 SUBJECT = re.compile(r": (?=was |gone, was |new, is )|: \S+ scored ")

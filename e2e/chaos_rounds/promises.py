@@ -9,6 +9,7 @@ from typing import Any
 
 import zstandard
 from e2e.chaos_rounds.ground import AGENT_LABEL, FAILURES, Ground
+from e2e.chaos_rounds.judging import untold
 from e2e.cluster import bucket
 from e2e.dataset.weaviate_http import Weaviate
 
@@ -115,10 +116,8 @@ def unnamed_debris(ground: Ground, backup_id: str, resource: Any) -> Iterator[st
             yield f"{backup_id} has a marker and is not Completed"
         yield from stored_faults(ground, backup_id)
         return
-    nodes = json.dumps(resource.get("status", {}).get("nodes", []))
-    told = any(word in nodes for word in ("Unreachable", "reason"))
-    if stored and not told:
-        yield f"{backup_id} left {len(stored)} objects, and its status says nothing of it: {sorted(stored)[:4]}"
+    if left := untold(backup_id, stored, status.get("nodes", [])):
+        yield f"{backup_id} left {len(left)} objects, and its status says nothing of it: {left[:4]}"
 
 
 def credentials_in(texts: Sequence[Path], secrets: Sequence[str]) -> Iterator[str]:

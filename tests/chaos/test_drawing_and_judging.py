@@ -13,7 +13,7 @@ from e2e.chaos_rounds.drawing import (
     STILL,
     draw,
 )
-from e2e.chaos_rounds.judging import Change, Span, State, impossible, of_what_lived, possible, without_excused
+from e2e.chaos_rounds.judging import Change, Span, State, impossible, of_what_lived, possible, untold, without_excused
 
 SPAN = Span(began=0, ended=10)
 INSERTED = Change(1, -10, -9)
@@ -94,3 +94,13 @@ def test_a_loss_that_the_living_have_too_is_the_database_s() -> None:
     assert of_what_lived(everything, everything) == everything
     assert of_what_lived(everything, [lost.replace("is 4", "is 3"), scored]) == [lost, scored]
     assert of_what_lived([lost], [lost.replace("near 1 2", "near 3 4")]) == []
+
+
+def test_debris_is_of_a_node_that_the_status_names() -> None:
+    keys = ["b/operation.json", "b/w-0/A/chunk-1", "b/w-1/backup.json"]
+    whole = [{"name": "w-0", "phase": "Released"}, {"name": "w-1", "phase": "Released"}]
+    assert untold("b", keys, whole) == keys
+    assert untold("b", keys, [whole[0], {"name": "w-1", "phase": "Unreachable"}]) == ["b/w-0/A/chunk-1"]
+    assert untold("b", keys, [{"name": "w-0", "phase": "Released", "reason": "DeleteDenied"}, whole[1]]) == [keys[2]]
+    assert untold("b", keys, []) == keys
+    assert untold("b", [], whole) == []

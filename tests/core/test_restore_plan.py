@@ -93,6 +93,12 @@ def test_all_reasons_are_listed_at_once() -> None:
     assert reasons(RestoreWishes(), found, target) == {"VersionTooOld", "CollectionExists", "NotEnoughSpace"}
 
 
+def test_collections_that_would_share_a_directory_are_refused_unless_one_is_left_out() -> None:
+    found = inspected(CONTENTS.model_copy(update={"collections": ("Article", "ARTICLE", "Book")}))
+    assert reasons(RestoreWishes(), found, TARGET) == {"NamesCollide"}
+    assert reasons(RestoreWishes(exclude=("ARTICLE",)), found, TARGET) == set()
+
+
 def test_what_is_not_restored_is_in_nobodys_way() -> None:
     target = replace(TARGET, collections=("Author",), aliases={"News": "Other"})
     found = inspected(directories_in_the_way=("author",))

@@ -214,7 +214,11 @@ def _refuse_collections(chosen: tuple[str, ...], target: TargetFacts) -> list[Fa
     if chosen and not all_or_none(chosen, limit=MAX_COLLECTIONS):
         message = f"{len(chosen)} collections are more than one restore remembers (at most {MAX_COLLECTIONS})"
         refusals.append(conflict("TooManyCollections", f"{message}; restore them in parts with include"))
+    seen: dict[str, str] = {}
     for name in chosen:
+        if (other := seen.setdefault(name.lower(), name)) != name:
+            message = f"the backup has {other} and {name}, and case does not tell collections apart; exclude one"
+            refusals.append(conflict("NamesCollide", message))
         if name.lower() in existing:
             there = existing[name.lower()]
             same = "exists" if there == name else f"exists as {there}, and case does not tell them apart"

@@ -20,13 +20,17 @@ OF_THE_SERVER = ("raft", "backups", "modules")
 """Directories in the data root that are of no collection."""
 
 
-def left_overs(ground: Ground, uids: Sequence[str]) -> list[str]:
+LATE_WRITES = "*/*/.late-writes"
+"""For our restore; the server's leaves it where it lies."""
+
+
+def left_overs(ground: Ground, uids: Sequence[str], *, by_server: bool = False) -> list[str]:
     """What should be gone and is not, after some patience: pods, Secrets, leases, directories, captures. `uids`: of the
-    operations that are finished."""
+    operations that are finished; `by_server`: it restored."""
     deadline = time.monotonic() + GONE_SECONDS
     while True:
         try:
-            found = [*_in_the_cluster(ground, uids), *on_volumes(ground)]
+            found = [*_in_the_cluster(ground, uids), *on_volumes(ground, by_server=by_server)]
         except FAILURES as error:
             found = [f"not to be seen: {error}"]
         if not found or time.monotonic() > deadline:
@@ -47,9 +51,11 @@ def _in_the_cluster(ground: Ground, uids: Sequence[str]) -> Iterator[str]:
             yield f"lease {lease['metadata']['name']}"
 
 
-def on_volumes(ground: Ground) -> Iterator[str]:
+def on_volumes(ground: Ground, *, by_server: bool) -> Iterator[str]:
     """Frozen sets, server snapshots, staged restores, captures of writes."""
-    patterns = (".replica-staging-*", ".backup.tmp/*", ".weaviate-backup/*", "*/*/changelog/*", "*/*/.late-writes")
+    patterns: tuple[str, ...] = (".replica-staging-*", ".backup.tmp/*", ".weaviate-backup/*", "*/*/changelog/*")
+    if not by_server:
+        patterns = (*patterns, LATE_WRITES)
     for ordinal in range(len(ground.lab.weaviate_urls)):
         root = ground.lab.volume(ordinal)
         for pattern in patterns:

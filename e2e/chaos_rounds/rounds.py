@@ -297,7 +297,7 @@ class _RoundRun:
     def _finish(self) -> None:
         for kind in ("weaviaterestores", "weaviatebackups"):
             self._ground.kubectl.run("delete", kind, "--all", "--wait=true", timeout_seconds=180)
-        self._outcome.broken += promises.left_overs(self._ground, self._uids)
+        self._outcome.broken += promises.left_overs(self._ground, self._uids, by_server=self._drawn.by_server)
         self._outcome.broken += promises.schema_faults(self._ground)
         store = self._ground.lab.store
         self._outcome.broken += promises.credentials_in(self._rounds._keeper.files(), [store.secret_key])

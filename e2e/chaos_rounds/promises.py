@@ -2,6 +2,7 @@
 
 import hashlib
 import json
+import shutil
 import time
 from collections.abc import Iterator, Sequence
 from pathlib import Path
@@ -20,17 +21,21 @@ OF_THE_SERVER = ("raft", "backups", "modules")
 """Directories in the data root that are of no collection."""
 
 
-LATE_WRITES = "*/*/.late-writes"
-"""For our restore; the server's leaves it where it lies."""
+OURS = (".replica-staging-*", ".weaviate-backup/*", "*/*/changelog/*")
+"""On a volume: frozen sets, server snapshots, captures of writes."""
+RESTORED = (".backup.tmp/*", "*/*/.late-writes")
+"""Staged restores, and late writes, which the server's own restore leaves where they lie."""
 
 
-def left_overs(ground: Ground, uids: Sequence[str], *, by_server: bool = False) -> list[str]:
+def left_overs(ground: Ground, uids: Sequence[str], *, by_server: bool) -> list[str]:
     """What should be gone and is not, after some patience: pods, Secrets, leases, directories, captures. `uids`: of the
-    operations that are finished; `by_server`: it restored."""
+    operations that are finished; `by_server`: the server's own restore is not ours to clear."""
+    patterns = OURS if by_server else (*OURS, *RESTORED)
     deadline = time.monotonic() + GONE_SECONDS
     while True:
         try:
-            found = [*_in_the_cluster(ground, uids), *on_volumes(ground, by_server=by_server)]
+            found = [str(path.relative_to(ground.lab.directory)) for path in _on_volumes(ground, patterns)]
+            found += _in_the_cluster(ground, uids)
         except FAILURES as error:
             found = [f"not to be seen: {error}"]
         if not found or time.monotonic() > deadline:
@@ -51,18 +56,13 @@ def _in_the_cluster(ground: Ground, uids: Sequence[str]) -> Iterator[str]:
             yield f"lease {lease['metadata']['name']}"
 
 
-def on_volumes(ground: Ground, *, by_server: bool) -> Iterator[str]:
-    """Frozen sets, server snapshots, staged restores, captures of writes."""
-    patterns: tuple[str, ...] = (".replica-staging-*", ".backup.tmp/*", ".weaviate-backup/*", "*/*/changelog/*")
-    if not by_server:
-        patterns = (*patterns, LATE_WRITES)
+def _on_volumes(ground: Ground, patterns: Sequence[str]) -> Iterator[Path]:
     for ordinal in range(len(ground.lab.weaviate_urls)):
-        root = ground.lab.volume(ordinal)
         for pattern in patterns:
-            yield from (f"{path.relative_to(ground.lab.directory)}" for path in root.glob(pattern))
+            yield from ground.lab.volume(ordinal).glob(pattern)
 
 
-def schema_faults(ground: Ground) -> Iterator[str]:
+def schema_faults(ground: Ground, *, by_server: bool) -> Iterator[str]:
     """All nodes know the same collections, every shard is ready, and no volume holds another collection."""
     schemas = {url: Weaviate(url, read_seconds=30).collections() for url in ground.lab.weaviate_urls}
     names = [set(schema) for schema in schemas.values()]
@@ -71,12 +71,25 @@ def schema_faults(ground: Ground) -> Iterator[str]:
     weaviate = ground.weaviate
     for name in sorted(names[0]):
         yield from (f"shard {line}" for line in weaviate.unfinished(name) if "LAZY_LOADING" not in line)
-    known = {*(name.lower() for name in names[0]), *OF_THE_SERVER}
+    if not by_server:
+        yield from (f"{path.relative_to(ground.lab.directory)} is of no collection" for path in _of_none(ground))
+
+
+def clear_after_server(ground: Ground) -> None:
+    """What its own restore leaves on the volumes when its pod dies is taken away, as people would."""
+    for path in (*_on_volumes(ground, RESTORED), *_of_none(ground)):
+        if path.is_dir():
+            shutil.rmtree(path)
+
+
+def _of_none(ground: Ground) -> Iterator[Path]:
+    """Directories of collections that there are not."""
+    known = {*(name.lower() for name in ground.weaviate.collections()), *OF_THE_SERVER}
     for ordinal in range(len(ground.lab.weaviate_urls)):
         for path in ground.lab.volume(ordinal).iterdir():
             dropped = path.name.endswith(".deleteme")
             if path.is_dir() and path.name[0].isalpha() and path.name not in known and not dropped:
-                yield f"{path.relative_to(ground.lab.directory)} is of no collection"
+                yield path
 
 
 def stored_faults(ground: Ground, backup_id: str) -> Iterator[str]:

@@ -108,6 +108,7 @@ class _RoundRun:
         self._ground, self._victims, self._dataset = rounds._ground, rounds._victims, rounds._dataset
         self._uids: list[str] = []
         self._excused: list[str] = []
+        self._by_server = self._drawn.by_server or self._drawn.method == "Server"
 
     def run(self) -> None:
         drawn = self._drawn
@@ -230,8 +231,8 @@ class _RoundRun:
 
     def _after_backup(self, name: str, resource: Any) -> None:
         broken = self._outcome.broken
-        broken += promises.left_overs(self._ground, self._uids)
-        broken += promises.schema_faults(self._ground)
+        broken += promises.left_overs(self._ground, self._uids, by_server=self._by_server)
+        broken += promises.schema_faults(self._ground, by_server=self._by_server)
         if self._drawn.method == "Server":
             return
         if _phase(resource) == "Completed":
@@ -261,10 +262,10 @@ class _RoundRun:
             manifests.restore(name, source=source, **spec), self._drawn.restore_strikes, RESTORE_PHASES
         )
         self._rounds.make_well(self._outcome)
-        self._outcome.broken += promises.left_overs(self._ground, self._uids)
+        self._outcome.broken += promises.left_overs(self._ground, self._uids, by_server=self._by_server)
         if _phase(resource) == "Completed":
             return
-        self._outcome.broken += promises.schema_faults(self._ground)
+        self._outcome.broken += promises.schema_faults(self._ground, by_server=self._by_server)
         placed = sorted({*self._drawn.collections} & {*self._ground.weaviate.collections()})
         if placed:
             told = str(resource.get("status", {}))
@@ -295,10 +296,12 @@ class _RoundRun:
         self._outcome.broken += [*broken[:MOST_TOLD], *more]
 
     def _finish(self) -> None:
+        if self._by_server:
+            promises.clear_after_server(self._ground)
         for kind in ("weaviaterestores", "weaviatebackups"):
             self._ground.kubectl.run("delete", kind, "--all", "--wait=true", timeout_seconds=180)
-        self._outcome.broken += promises.left_overs(self._ground, self._uids, by_server=self._drawn.by_server)
-        self._outcome.broken += promises.schema_faults(self._ground)
+        self._outcome.broken += promises.left_overs(self._ground, self._uids, by_server=self._by_server)
+        self._outcome.broken += promises.schema_faults(self._ground, by_server=self._by_server)
         store = self._ground.lab.store
         self._outcome.broken += promises.credentials_in(self._rounds._keeper.files(), [store.secret_key])
 

@@ -26,6 +26,9 @@ ALIAS, ALIAS_TARGETS = "Wanderer", ("Moving", "MovingTwice")
 FACTORS = {"Moving": 1, "MovingTwice": 2, "Visitors": 1, "Passing": 1}
 PAUSES_SECONDS = {"Moving": 0.1, "MovingTwice": 0.1, "Visitors": 0.1, "Passing": 1.0, ALIAS: 1.0}
 """Between two changes of an author."""
+CLEANUP_SECONDS = 15
+"""After so long the server has reconnected what an index had connected by deleted objects alone."""
+INDEX = {"cleanupIntervalSeconds": CLEANUP_SECONDS}
 PROPERTIES = (property_of("tag", "int"), property_of("title", "text"))
 
 History = dict[str, list[Change]]
@@ -44,7 +47,7 @@ def object_of(collection: str, identifier: str, tag: int, tenant: str | None = N
 
 
 def definition(collection: str) -> dict[str, Any]:
-    made = definition_of(collection, list(PROPERTIES), "hnsw", {}, factor=FACTORS[collection])
+    made = definition_of(collection, list(PROPERTIES), "hnsw", INDEX, factor=FACTORS[collection])
     if collection == "Visitors":
         made["multiTenancyConfig"] = {"enabled": True}
     else:

@@ -1,12 +1,13 @@
 """What is there of the data that changes: read from every node, with what is torn or not found by a search."""
 
+import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, field, fields
 from functools import partial
 from typing import Any
 
-from e2e.chaos_rounds.changing import ALIAS, DIMENSIONS, FACTORS, Changes, vector_of
+from e2e.chaos_rounds.changing import ALIAS, CLEANUP_SECONDS, DIMENSIONS, FACTORS, Changes, vector_of
 from e2e.chaos_rounds.ground import Ground, patiently
 from e2e.chaos_rounds.judging import Span, State, impossible
 from e2e.dataset.observation import Observation, observe
@@ -15,9 +16,12 @@ from e2e.dataset.weaviate_http import Weaviate
 
 QUERIES_PER_CALL = 50
 READERS = 6
-LOOKS = 4
-"""At what a search does not find. A node asks any replica of a shard that it does not hold, for the object one and for
-the search another, and each replica is of its own instant: such a miss passes. One of a node's own replica stays."""
+SETTLING_SECONDS = 3.0 * CLEANUP_SECONDS
+"""So long a miss of a search may last. A node asks any replica of a shard that it does not hold, for the object one and
+for the search another, and each replica is of its own instant. And a server that loads an index, when it restarts or
+after a restore, does not pass by the objects that were deleted, and so reaches what only they were connected with after
+its next cleanup. What a backup lacks is missed for ever."""
+BETWEEN_LOOKS_SECONDS = 3.0
 TOLERANCE = 1e-4
 
 
@@ -92,11 +96,12 @@ def _read(seen: Seen, weaviate: Weaviate, collection: str, tenant: str | None) -
     seen.torn += [f"{where} {key}: is torn: {entry['properties']}" for key, entry in objects.items() if _is_torn(entry)]
     for how, argument in (("its vector", _by_vector), ("a filter", _by_tag)):
         lost = _unfound(weaviate, collection, tenant, objects, argument)
-        for _ in range(LOOKS - 1):
-            if lost:
-                again = _listed(weaviate, collection, tenant)
-                there = {key: again[key] for key in lost if key in again}
-                lost = _unfound(weaviate, collection, tenant, there, argument)
+        deadline = time.monotonic() + SETTLING_SECONDS
+        while lost and time.monotonic() < deadline:
+            time.sleep(BETWEEN_LOOKS_SECONDS)
+            again = _listed(weaviate, collection, tenant)
+            there = {key: again[key] for key in lost if key in again}
+            lost = _unfound(weaviate, collection, tenant, there, argument)
         seen.missed += [f"{where} {key}: not found by {how} at {weaviate.url}" for key in lost]
     return tags
 

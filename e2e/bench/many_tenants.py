@@ -26,8 +26,8 @@ COLLECTION, NAME = "Tenants", "many-tenants"
 ACTIVE, ASLEEP, NEVER_ACTIVE = "ACTIVE", "INACTIVE", "never active"
 OF_TEN = (ACTIVE, *[ASLEEP] * 6, *[NEVER_ACTIVE] * 3)
 OBJECTS, DIMENSIONS = 3, 16
-AT_ONCE = 250
-"""Tenants that are awake while they are filled."""
+AT_ONCE = 100
+"""Tenants in one request: the server changes no more."""
 SAMPLED = 40
 """Tenants of each kind."""
 OPERATION_SECONDS = 3600

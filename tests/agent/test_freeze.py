@@ -1,7 +1,7 @@
 """FREEZE without a server: what is looked at before and after the cuts, and what is told of them."""
 
 import asyncio
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -31,6 +31,7 @@ from weaviate_backup.core.session import Step, StepCommand
 from weaviate_backup.errors import BackupError, Permanent, Transient
 from weaviate_backup.storage.retry import Retrying
 from weaviate_backup.stored.meter import Meter
+from weaviate_backup.weaviate import inactive_tenants
 
 NODE = "weaviate-0"
 CLASS = {"class": "Article", "vectorIndexType": "hnsw"}
@@ -71,6 +72,7 @@ class Raft:
 class Freezer:
     def __init__(self) -> None:
         self.asked: list[tuple[str, dict[str, TenantStatus], int, bool]] = []
+        self.looked_at: list[tuple[str, tuple[str, ...]]] = []
         self.now = self.most = 0
         self.enough = asyncio.Event()
         self.wait = False
@@ -86,6 +88,9 @@ class Freezer:
         if self.wait:
             await asyncio.wait_for(self.enough.wait(), 10)
         self.now -= 1
+
+    async def freeze_brought_back(self, name: str, offloaded: Sequence[str]) -> None:
+        self.looked_at.append((name, tuple(offloaded)))
 
 
 @pytest.fixture
@@ -117,6 +122,7 @@ def test_all_but_offloaded_shards_of_this_node_are_frozen_and_the_schema_is_kept
     frozen, freezer = freeze_all(workspace, Raft(), "Article")
     statuses = {"asleep": TenantStatus.INACTIVE, "awake": TenantStatus.ACTIVE, "moving": TenantStatus.MOVING}
     assert freezer.asked == [("Article", statuses, 7, True)]
+    assert freezer.looked_at == [("Article", ("away",))]
     assert list(frozen["Article"].shards.statuses) == ["awake", "asleep", "away", "moving"]
     assert read_schema(workspace, "Article") == {
         "class": CLASS,
@@ -207,17 +213,17 @@ def shards(multi_tenant: bool, **statuses: TenantStatus) -> LocalShards:
 def test_a_freeze_tells_what_it_froze(node: Node) -> None:
     workspace = node.workspace()
     at = STARTED_AT.isoformat()
-    cut = {"driver": "hand", "boot": boot_id(), "object_count": None, "started_at": at, "ended_at": at}
+    cut = {"boot": boot_id(), "object_count": None, "started_at": at, "ended_at": at}
     active, inactive, offloaded = TenantStatus.ACTIVE, TenantStatus.INACTIVE, TenantStatus.OFFLOADED
     _keep(workspace.directory / KEPT_FILE, Access())
     with workspace.journal as journal:
-        for collection, shard, size, files, halt in (
-            ("Article", "a", 10, 1, 0.5),
-            ("Article", "b", 20, 2, 0.25),
-            ("Book", "s", 40, 4, 0.125),
-            ("Gone", "s", 80, 8, 9.0),
+        for collection, shard, driver, size, files, halt in (
+            ("Article", "a", "hand", 10, 1, 0.5),
+            ("Article", "b", inactive_tenants.DRIVER, 20, 2, 0.25),
+            ("Book", "s", "hand", 40, 4, 0.125),
+            ("Gone", "s", "hand", 80, 8, 9.0),
         ):
-            record: dict[str, Any] = {**cut, "bytes": size, "files": files, "halt_seconds": halt}
+            record: dict[str, Any] = {**cut, "driver": driver, "bytes": size, "files": files, "halt_seconds": halt}
             journal.append("shard", collection=collection, shard=shard, **record)
         for kind, shard in (("gone", "deleted"), ("offloaded", "late")):
             journal.append(kind, collection="Article", shard=shard, at=at)

@@ -1,6 +1,7 @@
 """The journal survives a crash in the middle of a line, and shows whether its writer lives."""
 
 import errno
+import fcntl
 import os
 import resource
 import tracemalloc
@@ -106,6 +107,21 @@ def test_a_journal_that_somebody_else_cut_is_not_written_on(tmp_path: Path) -> N
 
 def refused(_: int, __: int) -> None:
     raise OSError(errno.EIO, "Input/output error")
+
+
+def test_who_holds_it_is_asked_as_network_file_systems_answer(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """They lock nothing exclusively that is open for reading alone."""
+    place, flock = place_of(tmp_path) / JOURNAL, fcntl.flock
+
+    def as_nfs(file: int, how: int) -> None:
+        if how & fcntl.LOCK_EX and fcntl.fcntl(file, fcntl.F_GETFL) & os.O_ACCMODE == os.O_RDONLY:
+            raise OSError(errno.EBADF, os.strerror(errno.EBADF))
+        flock(file, how)
+
+    monkeypatch.setattr(fcntl, "flock", as_nfs)
+    with Journal(place):
+        assert is_held(place)
+    assert not is_held(place)
 
 
 def test_one_process_at_a_time_writes(tmp_path: Path) -> None:

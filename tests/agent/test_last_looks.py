@@ -14,6 +14,7 @@ from weaviate_backup.agent import upload as uploading
 from weaviate_backup.agent.commit import _commit
 from weaviate_backup.agent.discard import _discard
 from weaviate_backup.agent.freeze import take_place
+from weaviate_backup.agent.journal import JOURNAL
 from weaviate_backup.agent.upload import _upload
 from weaviate_backup.agent.verify import _verify
 from weaviate_backup.agent.workspace import Workspace
@@ -53,6 +54,18 @@ def before_the_marker(monkeypatch: pytest.MonkeyPatch, act: Callable[[], object]
         return lock(*arguments)
 
     monkeypatch.setattr(committing, "_lock", then_act)
+
+
+def test_what_an_operation_sent_is_found_without_its_journal(node: Node) -> None:
+    """By its claim: the volume may be another by now."""
+    workspace = node.workspace()
+    with workspace.journal:
+        verified(workspace)
+    (node.directory / JOURNAL).unlink()
+    workspace = node.workspace()
+    with workspace.journal:
+        _discard(workspace, Meter())
+    assert [path.name for path in node.store.rglob("*") if path.is_file()] == ["operation.json"]
 
 
 @pytest.mark.parametrize("thief", ["another", None])

@@ -9,6 +9,7 @@ from pathlib import Path
 from typing import Any, cast
 
 import pytest
+from tests.agent.failing_disk import FailingDisk
 from tests.agent.hand_frozen import COLLECTION, Node
 
 from weaviate_backup.agent.freeze import take_place
@@ -133,6 +134,17 @@ def test_what_was_never_synced_is_taken_again(leader: Agent, other: Agent) -> No
             (workspace.directory / SCHEMA).remove_tree()
         assert agent.take(digest) == {COLLECTION}
         assert agent.tenants == {"t0"}
+    assert leader.raft.readings == 1
+
+
+def test_it_outlasts_a_loss_of_power_before_the_first_cut(leader: Agent, monkeypatch: pytest.MonkeyPatch) -> None:
+    leader.node.directory.mkdir(parents=True)
+    disk = FailingDisk(leader.node.data)
+    with disk.below(monkeypatch):
+        leader.take()
+    disk.after_power_loss()
+    assert leader.take() == {COLLECTION}
+    assert leader.tenants == {"t0"}
     assert leader.raft.readings == 1
 
 

@@ -1,15 +1,15 @@
 """FREEZE: refuse what cannot work before anything is touched, then cut and link every local shard.
 
-Active shards are cut by the driver, inactive tenants are read from disk and looked at again, offloaded ones are only
-counted. Each is of its own instant: what happens to a tenant after its cut does not concern the backup. The server is
-let go of a shard as soon as its files are linked, in every path. The journal remembers each frozen shard, so that a
-restarted agent cuts only the others.
+Active shards are cut by the driver, inactive tenants are read from disk and looked at again, offloaded ones that are
+not back by then are only counted. Each is of its own instant: what happens to a tenant after its cut does not concern
+the backup. The server is let go of a shard as soon as its files are linked, in every path. The journal remembers each
+frozen shard, so that a restarted agent cuts only the others.
 """
 
 import asyncio
 import logging
 from collections import Counter
-from collections.abc import Collection, Iterable
+from collections.abc import Collection, Iterable, Mapping
 from contextlib import AsyncExitStack
 from dataclasses import dataclass
 from typing import Any
@@ -17,7 +17,7 @@ from typing import Any
 from weaviate_backup.agent.access import count_access, keep_access, kept_access
 from weaviate_backup.agent.durability import boot_id
 from weaviate_backup.agent.expansion import LocalShards, TenantStatus, local_shards
-from weaviate_backup.agent.fates import fates
+from weaviate_backup.agent.fates import Fate, fates
 from weaviate_backup.agent.journal import OFFLOADED, SHARD, THAWED
 from weaviate_backup.agent.release import sweep
 from weaviate_backup.agent.shard_freezer import ShardFreezer
@@ -28,6 +28,7 @@ from weaviate_backup.errors import Permanent
 from weaviate_backup.layout.definitions import contradiction, made_anew
 from weaviate_backup.stored.meter import Meter
 from weaviate_backup.tasks import in_thread, together
+from weaviate_backup.weaviate.inactive_tenants import DRIVER as INACTIVE_DRIVER
 from weaviate_backup.weaviate.raft import RaftClient
 from weaviate_backup.weaviate.raft_access import AccessClient
 from weaviate_backup.weaviate.rest import NodeClient
@@ -135,6 +136,7 @@ async def _freeze_collection(
             schema["version"],
             multi_tenant=shards.multi_tenant,
         )
+        await freezer.freeze_brought_back(name, shards.of(TenantStatus.OFFLOADED))
     except Permanent:
         await _refuse_made_anew(raft, name, schema["class"])  # what it misses may be of the old one
         raise
@@ -161,11 +163,10 @@ def summarize(workspace: Workspace, names: Iterable[str], frozen: dict[str, Froz
     cuts = [fate for of in became.values() for fate in of.values() if fate.is_frozen]
     tenants, offloaded = Counter[TenantStatus](), list[str]()
     for name, each in frozen.items():
-        offloaded += [f"{name}/{tenant}" for tenant in each.shards.of(TenantStatus.OFFLOADED)]
-        since = {shard: fate for shard, fate in became.get(name, {}).items() if not fate.is_frozen}
-        offloaded += [f"{name}/{tenant}" for tenant, fate in since.items() if fate.kind == OFFLOADED]
         if each.shards.multi_tenant:
-            tenants.update(status for shard, status in each.shards.statuses.items() if shard not in since)
+            statuses = _statuses_at_cut(each.shards, became.get(name, {}))
+            offloaded += [f"{name}/{tenant}" for tenant, status in statuses if status is TenantStatus.OFFLOADED]
+            tenants.update(status for _, status in statuses)
     return Frozen(
         collections=tuple(sorted(frozen)),
         missing_collections=tuple(sorted(set(names) - set(frozen))),
@@ -179,3 +180,17 @@ def summarize(workspace: Workspace, names: Iterable[str], frozen: dict[str, Froz
         tenants_offloaded_names=tuple(sorted(offloaded)[:NAMES_LIMIT]),
         access=count_access(kept_access(workspace)),
     )
+
+
+def _statuses_at_cut(shards: LocalShards, became: Mapping[str, Fate]) -> list[tuple[str, TenantStatus]]:
+    """Of the tenants that were not gone by then."""
+    found = []
+    for tenant, status in shards.statuses.items():
+        fate = became.get(tenant)
+        if fate is None:
+            found.append((tenant, status))
+        elif fate.kind == OFFLOADED:
+            found.append((tenant, TenantStatus.OFFLOADED))
+        elif fate.is_frozen:
+            found.append((tenant, TenantStatus.INACTIVE if fate.driver == INACTIVE_DRIVER else TenantStatus.ACTIVE))
+    return found

@@ -86,6 +86,8 @@ class Journal:
             self._file = place.descriptor(os.O_RDWR | os.O_APPEND, create_mode=0o600)
             try:
                 self._take(self._file, place)
+                if not self._ends:
+                    _keep_name_of(place)
             except BaseException:
                 self.close()
                 raise
@@ -274,6 +276,13 @@ def _record(line: bytes) -> Record | None:
     except Permanent:
         return None
     return record
+
+
+def _keep_name_of(place: Place) -> None:
+    """Else a synced record could be lost with its file. Directories above may be as new."""
+    while place.parts:
+        place = place.parent
+        place.sync()
 
 
 def is_held(place: Place) -> bool:

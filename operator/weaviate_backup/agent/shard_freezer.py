@@ -8,7 +8,7 @@ waited for beside the others, and none of them takes the place of one that could
 import asyncio
 import contextlib
 import logging
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from datetime import UTC, datetime
 
@@ -110,6 +110,31 @@ class ShardFreezer:
             for finished in asyncio.as_completed(busy):
                 await finished
 
+    async def freeze_brought_back(self, collection: str, offloaded: Sequence[str]) -> None:
+        """Those of the offloaded tenants that are here by now: what was offloaded of them is deleted. Of a collection
+        that is gone as a whole by now what was read stays."""
+        back: dict[str, TenantStatus] = {}
+        for start in range(0, len(offloaded), TENANTS_AT_ONCE):
+            some = offloaded[start : start + TENANTS_AT_ONCE]
+            statuses = await self._raft.tenant_statuses(collection, some)
+            gone = [name for name in some if name not in statuses]
+            if gone and not await self._is_there(collection):
+                return
+            for name in gone:
+                await self._forget(collection, name, GONE)
+            now = {name: status_of({"status": status}) for name, status in statuses.items()}
+            back |= {name: status for name, status in now.items() if status is not TenantStatus.OFFLOADED}
+        await self.freeze(collection, back, 0, multi_tenant=True)
+
+    async def _is_there(self, collection: str) -> bool:
+        try:
+            await self._raft.collection(collection)
+        except Permanent as error:
+            if error.reason != "CollectionNotFound":
+                raise
+            return False
+        return True
+
     def _pending(self, collection: str, statuses: Mapping[str, TenantStatus]) -> dict[str, TenantStatus]:
         pending = {}
         for shard, status in statuses.items():
@@ -162,7 +187,7 @@ class ShardFreezer:
         """What became of a shard that could not be frozen. True when nothing is left to do."""
         found = await self._status_now(turn, exact=contradiction is not None, multi_tenant=multi_tenant)
         if found is None or found is TenantStatus.OFFLOADED:
-            await self._forget(turn, GONE if found is None else OFFLOADED)
+            await self._forget(turn.collection, turn.shard, GONE if found is None else OFFLOADED)
             return True
         if contradiction is not None and found is TenantStatus.INACTIVE is turn.status:
             await self._note_empty(turn.collection, turn.shard)
@@ -275,13 +300,12 @@ class ShardFreezer:
             raise made_anew(turn.collection, no_longer(turn.shard))
         return found
 
-    async def _forget(self, turn: _Turn, fate: str) -> None:
+    async def _forget(self, collection: str, shard: str, fate: str) -> None:
         """Deleted or offloaded while we were at it: not covered, and nothing to be covered."""
-        log.warning("%s is %s, it will not be in the backup", turn.name, fate)
-        self._workspace.journal.append(
-            fate, sync=False, collection=turn.collection, shard=turn.shard, at=datetime.now(UTC).isoformat()
-        )
-        await in_thread(self._target(turn.collection, turn.shard).remove_tree)
+        log.warning("%s/%s is %s, it will not be in the backup", collection, shard, fate)
+        at = datetime.now(UTC).isoformat()
+        self._workspace.journal.append(fate, sync=False, collection=collection, shard=shard, at=at)
+        await in_thread(self._target(collection, shard).remove_tree)
 
 
 def _raise_first(tasks: Iterable[asyncio.Task[None]]) -> None:

@@ -136,7 +136,7 @@ def _keep(workspace: Workspace, collection: str, schema: Schema) -> str:
         different = contradiction(before["class"], schema["class"]) or other_shards(before["state"], schema["state"])
         if different:
             raise made_anew(collection, different)
-    keep_document(_place_of(workspace, collection), schema, durable=False)
+    keep_document(_place_of(workspace, collection), schema, durable=True)
     return collection
 
 

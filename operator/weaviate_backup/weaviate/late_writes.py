@@ -28,11 +28,11 @@ from weaviate_backup.weaviate.shard_objects import DataPort, digest_url, objects
 LATE_WRITES = ".late-writes"
 MAGIC = b"WVBLATE1"
 FRAME = struct.Struct("<B16sqI")
-BATCH_WRITES = 200
+BATCH_WRITES = 8
+"""So few, because what the application writes between our look at a batch and our put of it is lost."""
 BATCH_BYTES = 16 << 20
 TIMEOUT_SECONDS = 300.0
 REFUSED = "ReplayFailed"
-DELETES_AT_ONCE = 8
 
 
 @dataclass(frozen=True)
@@ -130,13 +130,8 @@ async def _changed_milliseconds(port: DataPort, url: str, batch: list[Write]) ->
 
 async def _delete(port: DataPort, url: str, writes: list[Write]) -> None:
     """As of the time of the write, so that whoever goes on for us takes it for no later deletion."""
-    bound = asyncio.Semaphore(DELETES_AT_ONCE)
-
-    async def one(write: Write) -> None:
-        async with bound:
-            await port.send("DELETE", f"{url}/{write.uuid}/{write.updated_milliseconds}", reason=REFUSED)
-
-    await asyncio.gather(*(one(write) for write in writes))
+    urls = [f"{url}/{write.uuid}/{write.updated_milliseconds}" for write in writes]
+    await asyncio.gather(*(port.send("DELETE", each, reason=REFUSED) for each in urls))
 
 
 async def _put(port: DataPort, url: str, objects: list[bytes]) -> None:

@@ -99,9 +99,11 @@ class RaftClient:
         """Status of those that exist, by name: much less than a whole sharding state, and not on which nodes they are.
         None exist of a collection that is gone."""
 
+        asked = frozenset(tenants)
+
         def take(answer: Json | None) -> dict[str, str]:
             found = (answer or {}).get("TenantsActivityStatus") or {}
-            return {str(tenant): str(status) for tenant, status in found.items() if tenant in tenants}
+            return {str(tenant): str(status) for tenant, status in found.items() if tenant in asked}
 
         arguments = {"Class": collection, "Tenants": sorted(tenants)}
         try:

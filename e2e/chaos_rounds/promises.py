@@ -15,7 +15,7 @@ from e2e.cluster import bucket
 from e2e.dataset.weaviate_http import Weaviate
 
 GONE_SECONDS = 150
-"""Two leases and their margins: what an agent that nobody asks any more leaves is taken away within them."""
+"""Two leases and their margins: within them an agent that nobody asks has let the server go, and has ended."""
 
 OF_THE_SERVER = ("raft", "backups", "modules")
 """Directories in the data root that are of no collection."""
@@ -105,10 +105,9 @@ def stored_faults(ground: Ground, backup_id: str) -> Iterator[str]:
             yield f"{backup_id}/{node}/manifest.json.zst is not what manifest.json names"
         text = zstandard.ZstdDecompressor().decompressobj().decompress(packed)
         for line in map(json.loads, text.splitlines()):
-            if line["kind"] == "chunk":
-                key = f"{node}/{line['collection']}/chunk-{line['number']}"
+            for key, stored in _objects_of(node, line):
                 named.add(key)
-                if (fault := _chunk_fault(folder / key, line)) is not None:
+                if (fault := _object_fault(folder / key, stored)) is not None:
                     yield f"{backup_id}/{key} {fault}"
     for key in sorted(named - listed):
         yield f"{backup_id}/{key} is not in the bucket"
@@ -116,7 +115,15 @@ def stored_faults(ground: Ground, backup_id: str) -> Iterator[str]:
         yield f"{backup_id}/{key} is in the bucket and named by no manifest"
 
 
-def _chunk_fault(path: Path, line: Any) -> str | None:
+def _objects_of(node: str, line: Any) -> Iterator[tuple[str, Any]]:
+    """Key, and what has its size and SHA-256, of what a line of a node's manifest names."""
+    if line["kind"] == "chunk":
+        yield f"{node}/{line['collection']}/chunk-{line['number']}", line
+    elif line.get("survey"):
+        yield f"{node}/schema.json.zst", line["survey"]
+
+
+def _object_fault(path: Path, line: Any) -> str | None:
     if not path.is_file():
         return "is missing"
     content = path.read_bytes()

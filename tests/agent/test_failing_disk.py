@@ -210,10 +210,11 @@ class Placing:
         (shard,) = (ready / COLLECTION.lower()).iterdir()
         (shard / LATE_WRITES).write_bytes(MAGIC)
         (shard.parent / STRAY).mkdir()
-        (shard.parent / STRAY / "indexcount").write_bytes(b"7")
+        for name, content in (("indexcount", b"7"), (LATE_WRITES, MAGIC)):
+            (shard.parent / STRAY / name).write_bytes(content)
         with self._restore.workspace.journal as journal:
             journal.append("downloaded", unnamed={COLLECTION: [STRAY]})
-        self.wanted_late = {shard.name: MAGIC}
+        self.wanted_late = {shard.name: MAGIC, STRAY: MAGIC}
 
     @property
     def _directory(self) -> Path:

@@ -345,6 +345,15 @@ def test_files_and_folders_do_not_use_up_a_volumes_inodes(
     assert len(list((tmp_path / "data").rglob("*"))) <= limit_inodes + 1
 
 
+def test_files_that_are_empty_take_room_too(backup: ForeignBackup, tmp_path: Path) -> None:
+    """A volume has inodes and names for so many, where nobody counts them."""
+    names = [f"article/s0/lsm/objects/segment-{number}.db" for number in range(500)]
+    spoiled(backup, *((name, 0, b"") for name in names))
+    backup.change(NODE, in_shard(lambda shard: shard["files"].extend(names)))
+    with pytest.raises(Permanent, match="NotEnoughSpace"):
+        restored(backup, "n0", tmp_path / "data", limit_bytes=100_000)
+
+
 def test_chunks_together_do_not_fill_the_volume(backup: ForeignBackup, tmp_path: Path) -> None:
     with pytest.raises(Permanent, match="NotEnoughSpace"):
         restored(backup, "n0", tmp_path / "data", limit_bytes=2100)

@@ -109,8 +109,8 @@ def freeze_all(
 
     async def run() -> dict[str, FrozenCollection]:
         command = StepCommand(operation_uid=workspace.uid, step=Step.FREEZE)
-        there = await take_schema(workspace, command, raft, Meter())
-        return await _freeze_all(workspace, sorted(there), raft, freezer)
+        taken = await take_schema(workspace, command, raft, Meter())
+        return await _freeze_all(workspace, sorted(taken.collections), raft, freezer)
 
     with workspace.journal:
         take_place(workspace)

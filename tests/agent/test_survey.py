@@ -10,16 +10,20 @@ from typing import Any, cast
 
 import pytest
 from tests.agent.failing_disk import FailingDisk
-from tests.agent.hand_frozen import COLLECTION, Node
+from tests.agent.hand_frozen import COLLECTION, Node, shard_of
+from tests.agent.racing import complete
 
 from weaviate_backup.agent.freeze import take_place
-from weaviate_backup.agent.survey import read_schema, take_schema
+from weaviate_backup.agent.kept_documents import keep_document
+from weaviate_backup.agent.survey import SURVEY, Taken, read_schema, take_schema
+from weaviate_backup.agent.verify import _verify, read_contents
 from weaviate_backup.agent.workspace import SCHEMA, Workspace
 from weaviate_backup.core.session import Step, StepCommand, Surveyed, Wire
 from weaviate_backup.errors import Permanent, Transient
 from weaviate_backup.layout import keys
 from weaviate_backup.layout.json_bounds import JsonBounds
 from weaviate_backup.layout.schemas import encode_schema, read_schemas
+from weaviate_backup.storage.filesystem import FilesystemStore
 from weaviate_backup.stored.meter import Meter
 
 UID, NODES = "0b5f2c1e", ("weaviate-0", "weaviate-1")
@@ -57,7 +61,8 @@ class Agent:
         command = StepCommand(operation_uid=UID, step=Step.FREEZE, schema_sha256=sha256)
         with workspace.journal:
             take_place(workspace)
-            return asyncio.run(take_schema(workspace, command, cast(Any, self.raft), Meter(self.told.append)))
+            meter = Meter(self.told.append)
+            return asyncio.run(take_schema(workspace, command, cast(Any, self.raft), meter)).collections
 
     @property
     def digest(self) -> str:
@@ -119,9 +124,10 @@ def test_a_collection_that_is_gone_is_missing_everywhere(leader: Agent, other: A
 def test_an_agent_that_starts_again_goes_on_with_it(leader: Agent, other: Agent) -> None:
     leader.take()
     other.take(leader.digest)
-    stored(leader).unlink()  # as the leader's upload does
-    for agent, digest in ((leader, ""), (other, leader.digest)):
+    stored(leader).unlink()
+    for agent, digest in ((other, leader.digest), (leader, "")):
         assert agent.take(digest) == {COLLECTION}
+    assert hashlib.sha256(stored(leader).read_bytes()).hexdigest() == leader.digest, "it lies there again"
     assert leader.told[0] == leader.told[1], "told again: the others may not know"
     assert leader.raft.readings == 1
 
@@ -148,6 +154,33 @@ def test_it_outlasts_a_loss_of_power_before_the_first_cut(leader: Agent, monkeyp
     assert leader.raft.readings == 1
 
 
+def test_what_somebody_else_put_there_is_replaced_unread(leader: Agent) -> None:
+    leader.take()
+    stored(leader).write_bytes(b"x" * 5000)
+    assert leader.take() == {COLLECTION}
+    assert hashlib.sha256(stored(leader).read_bytes()).hexdigest() == leader.digest
+    assert leader.raft.readings == 1
+
+
+@pytest.mark.parametrize("content", [None, b"another"])
+def test_a_reading_that_is_not_what_the_journal_says_is_nobodys(leader: Agent, content: bytes | None) -> None:
+    leader.take()
+    kept = leader.node.directory / SURVEY
+    kept.unlink() if content is None else kept.write_bytes(content)
+    with pytest.raises(Permanent, match=r"SchemaLost: .* is not the schema that weaviate-0 read; make a new backup"):
+        leader.take()
+
+
+def test_names_that_are_not_of_the_backup_are_not_believed(leader: Agent) -> None:
+    leader.take()
+    with leader.opened() as workspace:
+        taken = Taken(sha256=leader.digest, collections=frozenset({"Stranger"}))
+        workspace.journal.append("schema", result=taken.model_dump(mode="json"))
+        place = workspace.directory / SCHEMA / "Stranger.json"
+        keep_document(place, {"class": {}, "state": {}, "aliases": {}, "version": 1}, durable=False)
+    assert leader.take() == {COLLECTION}
+
+
 def test_a_leader_that_lost_its_volume_reads_anew_and_the_others_follow(leader: Agent, other: Agent) -> None:
     leader.take()
     first = leader.digest
@@ -169,8 +202,53 @@ def test_where_it_was_taken_away_nothing_is_frozen(leader: Agent, other: Agent) 
 
 def test_a_follower_is_told_what_to_take(leader: Agent, other: Agent) -> None:
     leader.take()
-    with pytest.raises(Permanent, match="InvalidRequest"):
+    with pytest.raises(Transient, match="SchemaUnknown: weaviate-1 freezes by what weaviate-0 read"):
         other.take()
+
+
+class OneShard(Raft):
+    async def snapshot(self, name: str) -> tuple[dict[str, Any], dict[str, Any], int]:
+        return {"class": name}, {"physical": {"s1": {"belongsToNodes": [NODES[0]]}}}, 7
+
+
+@pytest.fixture
+def alone(tmp_path: Path) -> Agent:
+    """The only node, whose shard is frozen."""
+    (tmp_path / "store").mkdir()
+    agent = Agent(Node(tmp_path / "node", tmp_path / "store", UID, {"s1": shard_of("1")}), OneShard())
+    agent.node.freeze()
+    agent.take()
+    return agent
+
+
+def test_it_is_a_part_of_the_backup_and_checked_as_all_else_is(alone: Agent) -> None:
+    with alone.opened() as workspace:
+        complete(workspace)
+        assert (
+            keys.schema(alone.node.backup_id, NODES[0])
+            in read_contents(workspace.open_store(), workspace.backup_id, NODES[0], operation_uid=UID).expected
+        )
+        whole = stored(alone).read_bytes()
+        for spoiled in (whole[:-1] + bytes([whole[-1] ^ 1]), whole[:-1], None):
+            stored(alone).unlink() if spoiled is None else stored(alone).write_bytes(spoiled)
+            with pytest.raises(Permanent, match=r"VerificationFailed: .*schema\.json\.zst"):
+                _verify(workspace, NODES[0], Meter())
+
+
+def test_one_that_was_taken_away_is_put_there_again(alone: Agent) -> None:
+    stored(alone).unlink()
+    with alone.opened() as workspace:
+        complete(workspace)
+    assert hashlib.sha256(stored(alone).read_bytes()).hexdigest() == alone.digest
+
+
+def test_nothing_is_deleted_by_a_backup_that_goes_well(alone: Agent, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Locations may have a writer that can delete nothing."""
+    deleted: list[str] = []
+    monkeypatch.setattr(FilesystemStore, "delete", lambda _, names: deleted.extend(names))
+    with alone.opened() as workspace:
+        complete(workspace)
+    assert deleted == []
 
 
 def lines() -> Iterator[bytes]:

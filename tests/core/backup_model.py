@@ -440,13 +440,14 @@ def _steps_end(model: Model, name: str, agent: Agent, step: Step) -> Iterator[Mo
 
 
 def _time_passes(model: Model) -> Model:
-    """Beyond every deadline. An agent that nobody reached meanwhile has let go and ended."""
+    """Beyond every deadline. An agent that nobody reached meanwhile has let the server go and ended; what it froze lies
+    on the volume still."""
     for name in ALL:
         agent = model.agent(name)
         node = model.state.node(name)
         unasked = not agent.reachable or (node is not None and node.silent_since is not None)
         if agent.pod is AgentPhase.RUNNING and unasked:
-            model = model.with_agent(name, Agent(pod=AgentPhase.ENDED))
+            model = model.with_agent(name, _ended(agent, AgentPhase.ENDED))
     return model._replace(state=_older(model.state), created_at=LONG_AGO)
 
 

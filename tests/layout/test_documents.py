@@ -301,8 +301,8 @@ def test_names_of_objects_are_the_servers() -> None:
 
 
 def test_what_is_ours_no_server_writes() -> None:
-    ours = [keys.manifest("b"), keys.manifest_signature("b"), keys.node_manifest("b", "n")]
-    assert ours == ["b/manifest.json", "b/manifest.json.sig", "b/n/manifest.json.zst"]
+    ours = [keys.manifest("b"), keys.manifest_signature("b"), keys.node_manifest("b", "n"), keys.schema("b", "n")]
+    assert ours == ["b/manifest.json", "b/manifest.json.sig", "b/n/manifest.json.zst", "b/n/schema.json.zst"]
     assert all(map(keys.is_ours, ours))
     theirs = [keys.backup_config("b"), keys.restore_config("b"), keys.node_descriptor("b", "n")]
     assert not any(map(keys.is_ours, [*theirs, "b/n/manifest.json/chunk-1", "b/n/C/manifest.json"]))

@@ -8,7 +8,7 @@ from typing import Any
 from e2e.cluster import bucket
 from e2e.cluster.surroundings import Store
 
-_OURS = ("manifest.json", "manifest.json.zst")
+_OURS = ("manifest.json", "manifest.json.zst", "schema.json.zst")
 
 
 def copy_backup(store: Store, source: str, target: str, nodes: Mapping[str, str | None]) -> None:

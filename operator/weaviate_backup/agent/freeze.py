@@ -66,9 +66,9 @@ async def freeze(workspace: Workspace, command: StepCommand, meter: Meter) -> Fr
         await stack.enter_async_context(node)
         freezer = ShardFreezer(workspace, meter, raft=raft, node=node, driver=driver)
         await freezer.release_left_over()
-        there = await take_schema(workspace, command, raft, meter)
-        frozen = await _freeze_all(workspace, sorted(there), raft, freezer)
-    result = summarize(workspace, order.collections, frozen)
+        taken = await take_schema(workspace, command, raft, meter)
+        frozen = await _freeze_all(workspace, sorted(taken.collections), raft, freezer)
+    result = summarize(workspace, order.collections, frozen).model_copy(update={"schema_sha256": taken.sha256})
     meter.expect(bytes_total=result.bytes_total, files_total=result.files_total)
     # Links, our copies and the server's: none of them was synced, and all of them are believed from here on.
     await in_thread(workspace.directory.sync_file_system)
@@ -127,20 +127,25 @@ async def _freeze_collection(
     workspace: Workspace, name: str, raft: RaftClient, freezer: ShardFreezer
 ) -> FrozenCollection:
     schema = await in_thread(read_schema, workspace, name)
-    shards = local_shards(schema["state"], workspace.node, collection=name)
+    shards, class_json, version = (
+        local_shards(schema["state"], workspace.node, collection=name),
+        schema["class"],
+        schema["version"],
+    )
+    del schema  # the state of all tenants of all nodes
     pending = [shard for shard, status in shards.statuses.items() if status is not TenantStatus.OFFLOADED]
     try:
         await freezer.freeze(
             name,
             {shard: shards.statuses[shard] for shard in sorted(pending)},
-            schema["version"],
+            version,
             multi_tenant=shards.multi_tenant,
         )
         await freezer.freeze_brought_back(name, shards.of(TenantStatus.OFFLOADED))
     except Permanent:
-        await _refuse_made_anew(raft, name, schema["class"])  # what it misses may be of the old one
+        await _refuse_made_anew(raft, name, class_json)  # what it misses may be of the old one
         raise
-    await _refuse_made_anew(raft, name, schema["class"])
+    await _refuse_made_anew(raft, name, class_json)
     return FrozenCollection(name, shards)
 
 

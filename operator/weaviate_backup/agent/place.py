@@ -96,7 +96,8 @@ def set_late_writes_aside(data: Place, target: Place) -> list[str]:
     if not target.is_directory():
         return []
     shards = target.names()
-    for each in (target.parent.parent, target.parent, target, *(data / shard for shard in shards)):
+    there = [data / shard for shard in shards if (data / shard).is_directory()]  # one that is unnamed is gone by now
+    for each in (target.parent.parent, target.parent, target, *there):
         each.sync()
     return shards
 

@@ -1,72 +1,88 @@
 """The schema that a backup is of: read once, by the leader, and taken from the store by all nodes, itself included.
 
-The nodes freeze at the same time, and one that is slow would see tenants that others do not: a tenant that comes, goes
-or sleeps in between would be on one node and not on another. So who is there is of one instant; what a tenant is, its
-own node sees when it cuts it.
+It stays in the backup, and is checked as its other objects are. The nodes freeze at the same time, and one that is slow
+would see tenants that others do not: a tenant that comes, goes or sleeps in between would be on one node and not on
+another. So who is there is of one instant; what a tenant is, its own node sees when it cuts it.
 """
 
 import asyncio
 import hashlib
 import io
 import logging
-from collections.abc import Iterator
+import os
+from collections.abc import Callable, Iterator
 
 from pydantic import BaseModel
 
 from weaviate_backup.agent.kept_documents import keep_document, kept_document
 from weaviate_backup.agent.workspace import SCHEMA, Workspace
 from weaviate_backup.answers import document_bounds
-from weaviate_backup.beneath import Place
+from weaviate_backup.beneath import Place, write_all
 from weaviate_backup.core.session import StepCommand, Surveyed
 from weaviate_backup.errors import ObjectNotFound, Permanent, Transient
 from weaviate_backup.layout import keys
 from weaviate_backup.layout.definitions import contradiction, made_anew, other_shards
 from weaviate_backup.layout.schemas import FIELDS, Schema, encode_schema, read_schemas
+from weaviate_backup.stored.claiming import ClaimedPlace
 from weaviate_backup.stored.meter import Meter
 from weaviate_backup.stored.storing import Document, read_small
 from weaviate_backup.tasks import in_thread, together
 from weaviate_backup.weaviate.raft import RaftClient
 
 COLLECTIONS_AT_ONCE = 4
+SURVEY = "survey.jsonl.zst"
+"""In an operation's directory, on the leader: what it read."""
 
 log = logging.getLogger(__name__)
 
 
-class _Taken(BaseModel):
-    """Of the schema with that hash this node keeps these collections."""
+class Taken(BaseModel):
+    """What this node keeps: of the reading with that hash these collections."""
 
     sha256: str
     collections: frozenset[str]
 
 
-async def take_schema(workspace: Workspace, command: StepCommand, raft: RaftClient, meter: Meter) -> frozenset[str]:
-    """Keeps the schema of every collection of the backup, and returns those that there are.
+async def take_schema(workspace: Workspace, command: StepCommand, raft: RaftClient, meter: Meter) -> Taken:
+    """Keeps the schema of every collection of the backup. The leader's journal and volume have what it read before
+    anybody is told of it, so that it reads once, however often it starts again.
 
-    Raises `SchemaLost` when it was taken away, `SchemaChanging` (which passes) when the leader reads it anew.
+    Raises `SchemaLost` when somebody took it away, `SchemaChanging` (which passes) when it is another one there.
     """
     if workspace.node != workspace.backup.leader:
         if not command.schema_sha256:
-            raise Permanent("InvalidRequest", f"freeze on {workspace.node} needs schema_sha256, as the leader told it")
-        return await in_thread(_take, workspace, command.schema_sha256)
+            message = f"{workspace.node} freezes by what {workspace.backup.leader} read, and that has not told it yet"
+            raise Transient("SchemaUnknown", message)
+        return await in_thread(_take, workspace, command.schema_sha256, _stored)
     surveyed = workspace.journal.result("surveyed", Surveyed)
-    if surveyed is not None:
-        try:
-            kept = await in_thread(_take, workspace, surveyed.sha256)
-        except (Permanent, Transient) as error:
-            if error.reason not in ("SchemaLost", "SchemaChanging"):
-                raise
-            log.warning("the schema is read anew: %s", error)
-        else:
-            meter.tell(surveyed)
-            return kept
-    content = b"".join(await _read_all(raft, workspace.backup.collections))
-    surveyed = Surveyed(sha256=hashlib.sha256(content).hexdigest())
-    place = workspace.place_in(workspace.open_store())
-    await in_thread(place.put_exactly, keys.schema(workspace.backup_id, workspace.node), Document.of(content))
-    workspace.journal.append("surveyed", result=surveyed.model_dump(mode="json"))
-    kept = await in_thread(_take, workspace, surveyed.sha256)
+    if surveyed is None:
+        content = b"".join(await _read_all(raft, workspace.backup.collections))
+        surveyed = Surveyed(sha256=hashlib.sha256(content).hexdigest())
+        await in_thread(_keep_reading, workspace, content)
+        workspace.journal.append("surveyed", result=surveyed.model_dump(mode="json"))
+    await in_thread(put_reading, workspace, workspace.place_in(workspace.open_store()))
+    taken = await in_thread(_take, workspace, surveyed.sha256, _own)
     meter.tell(surveyed)
-    return kept
+    return taken
+
+
+def put_reading(workspace: Workspace, place: ClaimedPlace) -> Document | None:
+    """Store what the leader read, unless it lies there. None where nothing was read: on others, or before a freeze."""
+    surveyed = workspace.journal.result("surveyed", Surveyed)
+    if surveyed is None:
+        return None
+    document = Document.of(_own(workspace, surveyed.sha256))
+    place.put_exactly(keys.schema(workspace.backup_id, workspace.node), document)
+    return document
+
+
+def _keep_reading(workspace: Workspace, content: bytes) -> None:
+    place = workspace.directory / SURVEY
+    place.unlink(missing_ok=True)
+    with place.create(mode=0o600) as file:
+        write_all(file.fileno(), content)
+        os.fsync(file.fileno())
+    workspace.directory.sync()
 
 
 async def _read_all(raft: RaftClient, collections: tuple[str, ...]) -> list[bytes]:
@@ -91,14 +107,15 @@ async def _read_all(raft: RaftClient, collections: tuple[str, ...]) -> list[byte
     return [found[name] for name in sorted(found)]
 
 
-def _take(workspace: Workspace, sha256: str) -> frozenset[str]:
-    """From the store, unless it was before: as long as all of it is there."""
-    taken = workspace.journal.result("schema", _Taken)
+def _take(workspace: Workspace, sha256: str, read: Callable[[Workspace, str], bytes]) -> Taken:
+    """Unless it was before: as long as all of it is there."""
+    taken = workspace.journal.result("schema", Taken)
     if taken is None or taken.sha256 != sha256 or not _is_kept(workspace, taken.collections):
-        names = {_keep(workspace, name, schema) for name, schema in _read(workspace, sha256)}
-        taken = _Taken(sha256=sha256, collections=frozenset(names))
+        found = _schemas_in(workspace, read(workspace, sha256))
+        names = {_keep(workspace, name, schema) for name, schema in found}
+        taken = Taken(sha256=sha256, collections=frozenset(names))
         workspace.journal.append("schema", result=taken.model_dump(mode="json"))
-    return taken.collections
+    return taken
 
 
 def _is_kept(workspace: Workspace, collections: frozenset[str]) -> bool:
@@ -106,17 +123,34 @@ def _is_kept(workspace: Workspace, collections: frozenset[str]) -> bool:
     return collections.issubset(workspace.backup.collections) and all(there)
 
 
-def _read(workspace: Workspace, sha256: str) -> Iterator[tuple[str, Schema]]:
-    leader, bounds = workspace.backup.leader, document_bounds()
+def _own(workspace: Workspace, sha256: str) -> bytes:
+    """What this node read, as its journal has it."""
+    try:
+        content = (workspace.directory / SURVEY).read_bytes(limit_bytes=document_bounds().size_bytes)
+    except FileNotFoundError:
+        content = b""
+    if hashlib.sha256(content).hexdigest() != sha256:
+        message = f"{workspace.directory / SURVEY} is not the schema that {workspace.node} read"
+        raise Permanent("SchemaLost", f"{message}; make a new backup")
+    return content
+
+
+def _stored(workspace: Workspace, sha256: str) -> bytes:
+    leader = workspace.backup.leader
     key = keys.schema(workspace.backup_id, leader)
     try:
-        content = read_small(workspace.open_store(), key, limit_bytes=bounds.size_bytes)
+        content = read_small(workspace.open_store(), key, limit_bytes=document_bounds().size_bytes)
     except ObjectNotFound as error:
         message = f"{key}, by which all nodes freeze, is not in the store any more; make a new backup"
         raise Permanent("SchemaLost", message) from error
     if hashlib.sha256(content).hexdigest() != sha256:
-        raise Transient("SchemaChanging", f"{key} is not what {leader} told of; it reads the schema anew, or did")
-    for collection, schema in read_schemas(io.BytesIO(content), what=key, bounds=bounds):
+        raise Transient("SchemaChanging", f"{key} is not what {leader} told of: it read anew, or somebody changed it")
+    return content
+
+
+def _schemas_in(workspace: Workspace, content: bytes) -> Iterator[tuple[str, Schema]]:
+    key = keys.schema(workspace.backup_id, workspace.backup.leader)
+    for collection, schema in read_schemas(io.BytesIO(content), what=key, bounds=document_bounds()):
         if collection in workspace.backup.collections:
             yield collection, schema
 

@@ -17,7 +17,7 @@ from weaviate_backup.agent.fates import Fates, fates, frozen_of, records_of
 from weaviate_backup.agent.frozen_plan import FrozenPlan, frozen_set_lost
 from weaviate_backup.agent.journal import Journal, journal_damaged
 from weaviate_backup.agent.kept_files import keep_file
-from weaviate_backup.agent.survey import read_schema
+from weaviate_backup.agent.survey import put_reading, read_schema
 from weaviate_backup.agent.workspace import DOCUMENTS, FROZEN, Workspace
 from weaviate_backup.core.session import Frozen, StepCommand, Uploaded
 from weaviate_backup.layout import keys
@@ -109,6 +109,8 @@ def _clear_folder(workspace: Workspace, place: ClaimedPlace, packing: Packing) -
         for number in numbers
     }
     wanted |= {keys.node_manifest(backup_id, node), keys.node_descriptor(backup_id, node)}
+    if node == workspace.backup.leader:
+        wanted.add(keys.schema(backup_id, node))
     place.delete([each.key for each in place.store.list(folder) if each.key not in wanted])
 
 
@@ -136,15 +138,17 @@ class _Documents:
         workspace, directory = self._workspace, self._workspace.directory / DOCUMENTS
         head = self._head()
         descriptor = keep_file(directory / "descriptor", encode_in_pieces(head, self._classes()))
-        manifest = keep_file(directory / "manifest", encode_lines(self._lines(head, descriptor)))
         place.refuse_strangers()
+        survey = put_reading(workspace, place)  # it lies there, unless somebody took it away
+        manifest = keep_file(directory / "manifest", encode_lines(self._lines(head, descriptor, survey)))
         place.put_exactly(keys.node_manifest(workspace.backup_id, workspace.node), manifest)
         place.put_exactly(keys.node_descriptor(workspace.backup_id, workspace.node), descriptor)
         directory.remove_tree()
         return Uploaded(
             manifest_sha256=manifest.sha256,
-            objects=self._packing.chunks + 2,
-            bytes_stored=self._stored_bytes + descriptor.size_bytes + manifest.size_bytes,
+            objects=self._packing.chunks + 2 + (survey is not None),
+            bytes_stored=self._stored_bytes
+            + sum(each.size_bytes for each in (descriptor, manifest, survey) if each is not None),
         )
 
     def _head(self) -> NodeDescriptor:
@@ -184,7 +188,7 @@ class _Documents:
         for shard, files in self._plan.files_of(collection):
             yield ShardDescriptor(name=shard, node=self._workspace.node, files=tuple(each.path for each in files))
 
-    def _lines(self, head: NodeDescriptor, descriptor: Document) -> Iterator[Line]:
+    def _lines(self, head: NodeDescriptor, descriptor: Document, survey: Document | None) -> Iterator[Line]:
         frozen = self._workspace.journal.result("frozen", Frozen)
         assert frozen is not None
         yield NodeHeader(
@@ -196,6 +200,7 @@ class _Documents:
             compression_type=head.compression_type,
             collections=tuple(self._described),
             descriptor=StoredDocument(size_bytes=descriptor.size_bytes, sha256=descriptor.sha256),
+            survey=StoredDocument(size_bytes=survey.size_bytes, sha256=survey.sha256) if survey else None,
             tenants_offloaded=frozen.tenants_offloaded,
         )
         yield from shard_records(records_of(self._workspace.journal, self._fates))

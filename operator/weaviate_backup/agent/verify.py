@@ -35,8 +35,9 @@ def _verify(workspace: Workspace, node: str, meter: Meter) -> Verified:
     if findings:
         raise Permanent("VerificationFailed", summarize(findings))
     checked_descriptor(store, contents, Budget())
-    meter.expect(bytes_total=sum(size for size, _ in contents.chunks.values()), files_total=len(contents.chunks))
-    _hash_all(workspace, store, contents.chunks, meter)
+    hashed = contents.chunks | contents.survey
+    meter.expect(bytes_total=sum(size for size, _ in hashed.values()), files_total=len(hashed))
+    _hash_all(workspace, store, hashed, meter)
     return Verified(
         node=node,
         manifest_sha256=contents.document.sha256,
@@ -74,8 +75,8 @@ def checked_descriptor(store: ObjectStore, contents: NodeContents, budget: Budge
     return descriptor
 
 
-def _hash_all(workspace: Workspace, store: ObjectStore, chunks: dict[str, tuple[int, str]], meter: Meter) -> None:
-    """Every byte of every chunk, in parallel; the first difference stops the others."""
+def _hash_all(workspace: Workspace, store: ObjectStore, objects: dict[str, tuple[int, str]], meter: Meter) -> None:
+    """Every byte of all, in parallel; the first difference stops the others."""
 
     def check(item: tuple[str, tuple[int, str]]) -> None:
         key, expected = item
@@ -83,4 +84,4 @@ def _hash_all(workspace: Workspace, store: ObjectStore, chunks: dict[str, tuple[
             raise Permanent("VerificationFailed", f"{key} is not what was written (SHA-256 differs)")
         meter.add(files_done=1)
 
-    each_in_parallel(check, chunks.items(), meter, streams=workspace.streams)
+    each_in_parallel(check, objects.items(), meter, streams=workspace.streams)

@@ -21,7 +21,7 @@ from weaviate_backup.api.backup import BackupPhase
 from weaviate_backup.api.status import NodePhase
 from weaviate_backup.core.admission import Refused, Wait, admit
 from weaviate_backup.core.ending import clean_up, give_back, given_up, let_go
-from weaviate_backup.core.one_schema import by_one_schema
+from weaviate_backup.core.one_schema import by_one_schema, froze_by_others
 from weaviate_backup.core.orders import (
     STORE_WORKER,
     WATCH_SECONDS,
@@ -214,7 +214,7 @@ def _pending(
         return BackupDecision(state, verdict.commands, verdict.look_again_seconds)
     assert world.plan is not None
     nodes = tuple(NodeState(name=name) for name in work.agents(world.plan))
-    return enter(BackupPhase.PREPARING, replace(state, nodes=nodes, reason="", message=""), now)
+    return enter(BackupPhase.PREPARING, replace(state, nodes=nodes, reason="", message="", wrote=True), now)
 
 
 def _preparing(
@@ -229,13 +229,15 @@ def _preparing(
         reports = [report for name in plan.nodes if (report := world.agents.report(name))]
         gone = {name for report in reports if report.frozen for name in report.frozen.missing_collections}
         missing = tuple(name for name in plan.collections if name in gone)
-        return enter(BackupPhase.UPLOADING, replace(state, missing=missing, wrote=True), now)
+        if mixed := froze_by_others(plan, world):
+            return stop(state, outcome=Outcome.FAILED, failure=mixed, now=now)
+        return enter(BackupPhase.UPLOADING, replace(state, missing=missing), now)
     if seconds_since(request.seen_since(state.phase_since, now), now) > PREPARING_SECONDS:
         waiting = [node for node in step.nodes if node.phase is not NodePhase.FROZEN and node.name != STORE_WORKER]
         detail = "; ".join(f"{node.name}: {node.message or node.phase}" for node in waiting)
         failure = conflict("PreparingTimedOut", f"not all nodes froze within {PREPARING_SECONDS} s ({detail})")
         return stop(state, outcome=Outcome.FAILED, failure=failure, now=now)
-    commands = (*keep_lease(world), *by_one_schema(step.commands, plan, world))
+    commands = (*keep_lease(world), *by_one_schema(step.commands, plan, world, wait=True))
     return BackupDecision(state, commands, step.look_again_seconds)
 
 
@@ -253,7 +255,11 @@ def _uploading(
     state = replace(state, nodes=step.nodes)
     if step.done:
         return enter(BackupPhase.FINALIZING, state, now)
-    commands = (*keep_lease(world), *by_one_schema(step.commands, plan, world), *_warm_store_worker(state, world))
+    commands = (
+        *keep_lease(world),
+        *by_one_schema(step.commands, plan, world, wait=False),
+        *_warm_store_worker(state, world),
+    )
     return BackupDecision(state, commands, step.look_again_seconds)
 
 

@@ -269,6 +269,8 @@ class Frozen(Wire):
     tenants_active: Count = 0
     tenants_inactive: Count = 0
     tenants_offloaded: Count = 0
+    schema_sha256: str = ""
+    """Of the reading of the schema by which it froze."""
     tenants_offloaded_names: tuple[str, ...] = ()
     access: AccessCounts | None = None
 

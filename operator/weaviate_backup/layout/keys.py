@@ -12,7 +12,7 @@ MANIFEST = "manifest.json"
 MANIFEST_SIGNATURE = "manifest.json.sig"
 NODE_MANIFEST = "manifest.json.zst"
 SCHEMA = "schema.json.zst"
-OURS = frozenset({MANIFEST, MANIFEST_SIGNATURE, NODE_MANIFEST})
+OURS = frozenset({MANIFEST, MANIFEST_SIGNATURE, NODE_MANIFEST, SCHEMA})
 """Last parts of keys that no server writes, of backups that have manifests. A claim may stand beside a server's."""
 
 
@@ -37,7 +37,7 @@ def node_descriptor(backup_id: str, node: str) -> str:
 
 
 def schema(backup_id: str, node: str) -> str:
-    """Ours, of the leader, while a backup is made: what all nodes freeze by. The leader's upload takes it away."""
+    """Ours, of the leader: what all nodes of the backup froze by."""
     return f"{backup_id}/{node}/{SCHEMA}"
 
 

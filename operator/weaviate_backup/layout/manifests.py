@@ -44,7 +44,8 @@ class StoredDocument(Document):
 
 
 class NodeHeader(Document):
-    """The first line. `descriptor` is the node's `backup.json`. Offloaded tenants are not covered by the backup."""
+    """The first line. `descriptor` is the node's `backup.json`, `survey` the schema by which all nodes froze, which the
+    leader stores. Offloaded tenants are not covered by the backup."""
 
     kind: Literal["node"] = "node"
     format_version: FormatVersion = FORMAT_VERSION
@@ -56,6 +57,7 @@ class NodeHeader(Document):
     compression_type: CompressionType
     collections: tuple[Name, ...]
     descriptor: StoredDocument
+    survey: StoredDocument | None = None
     tenants_offloaded: Size = 0
 
 

@@ -1,6 +1,6 @@
 """What all nodes freeze by: class, sharding state and aliases of each collection, in zstd-compressed JSON lines.
 
-It lies in the store while a backup is made. Integers of 64 bits stay exact.
+It lies in the store from before the first cut on. Integers of 64 bits stay exact.
 """
 
 import io

@@ -89,8 +89,14 @@ class ClaimedPlace:
         try:
             self.store.put(key, document.make_blocks, if_absent=True, at_most_bytes=document.size_bytes)
         except ObjectExists:
-            if hash_object(self.store, key, Meter()) != (document.size_bytes, document.sha256):
+            if not self._holds(key, document):
                 self.replace(key, document.make_blocks, at_most_bytes=document.size_bytes)
+
+    def _holds(self, key: str, document: Document) -> bool:
+        """The size first: what a stranger put there may be of any."""
+        if self.store.stat(key).size_bytes != document.size_bytes:
+            return False
+        return hash_object(self.store, key, Meter()) == (document.size_bytes, document.sha256)
 
     def replace(self, key: str, make_blocks: MakeBlocks, *, at_most_bytes: int | None = None) -> None:
         """Put an object in the place of one that an earlier attempt of this operation left."""

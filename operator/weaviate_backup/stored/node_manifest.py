@@ -64,7 +64,15 @@ class NodeContents:
             **{key: size for key, (size, _) in self.chunks.items()},
             keys.node_descriptor(backup_id, node): self.header.descriptor.size_bytes,
             keys.node_manifest(backup_id, node): self.document.size_bytes,
+            **{key: size for key, (size, _) in self.survey.items()},
         }
+
+    @property
+    def survey(self) -> dict[str, tuple[int, str]]:
+        """Key -> size and SHA-256 of the schema that the node stored, if it did."""
+        stored = self.header.survey
+        key = keys.schema(self.header.backup_id, self.header.node)
+        return {key: (stored.size_bytes, stored.sha256)} if stored else {}
 
 
 class HashingReader(io.RawIOBase):

@@ -275,3 +275,58 @@ def test_after_a_completed_operation_agents_let_go_before_they_are_removed(phase
 def test_who_has_let_go_before_the_end_is_not_asked_again(phase: BackupPhase | RestorePhase) -> None:
     ended = decide(phase, at_work(Step.FREEZE))
     assert not any(isinstance(each, TakeStep) for each in ended.commands)
+
+
+def test_what_a_freeze_put_into_the_store_is_taken_back() -> None:
+    """The claim and the schema: from its first order on a backup may have written."""
+    pods = dict.fromkeys((*NODES, STORE_WORKER), RUNNING)
+    pending = BackupWorld(
+        agents=Agents(operation_uid=UID, pods=pods, reports={}, troubles={}), lease=Lease.OURS, proposal=PLAN, plan=PLAN
+    )
+    request = BackupRequest(uid=UID, created_at=NOW, timeout_seconds=TIMEOUT_SECONDS)
+    preparing = decide_backup(request, BackupState(), pending, NOW).state
+    assert preparing.phase is BackupPhase.PREPARING
+    told = replace(preparing, nodes=STARTED)
+    frozen = {name: answer(name, Step.FREEZE) for name in NODES}
+    world = replace(pending, agents=Agents(operation_uid=UID, pods=pods, reports=frozen, troubles={}))
+    aborting = decide_backup(replace(request, cancel=True), told, world, NOW).state
+    assert aborting.phase is BackupPhase.ABORTING
+    ordered = decide_backup(request, aborting, world, NOW).commands
+    steps = {(each.node, each.command.step) for each in ordered if isinstance(each, TakeStep)}
+    assert steps == {(name, Step.DISCARD) for name in NODES}
+
+
+def test_nodes_that_froze_by_two_schemas_are_not_uploaded() -> None:
+    frozen = {"collections": (), "shards": 0, "bytes_total": 0, "files_total": 0, "longest_halt_seconds": 0}
+    done = StepReport(phase=StepPhase.DONE)
+
+    def of(name: str, sha256: str, **more: object) -> NodeReport:
+        return answer(name, Step.FREEZE, done, frozen=frozen | {"schema_sha256": sha256}, **more)
+
+    leader, *others = NODES
+    assert leader == PLAN.leader
+    reports: dict[str, NodeReport | Unreachable] = {leader: of(leader, "b", surveyed={"sha256": "b"})}
+    reports |= {name: of(name, "b") for name in others}
+    nodes = tuple(replace(node, phase=NodePhase.FROZEN) for node in STARTED)
+    assert decide(BackupPhase.PREPARING, reports, nodes=nodes).state.phase is BackupPhase.UPLOADING
+    reports[others[0]] = of(others[0], "a")
+    assert_aborts(decide(BackupPhase.PREPARING, reports, nodes=nodes), "SchemaChanged", f"{others[0]} froze by another")
+
+
+def test_the_others_freeze_by_what_the_leader_says_it_read() -> None:
+    leader, *others = NODES
+
+    def told(surveyed: str | None) -> dict[str, str]:
+        """Node -> the hash in its order to freeze."""
+        reports: dict[str, NodeReport | Unreachable] = {
+            name: NodeReport(operation_uid=UID, session_id="s", node=name, revision=1) for name in others
+        }
+        said = {} if surveyed is None else {"surveyed": {"sha256": surveyed}}
+        reports[leader] = answer(leader, Step.FREEZE, AT_WORK, **said)
+        commands = decide(BackupPhase.PREPARING, reports).commands
+        steps = {each.node: each.command for each in commands if isinstance(each, TakeStep)}
+        assert {step.step for step in steps.values()} <= {Step.FREEZE}
+        return {node: step.schema_sha256 for node, step in steps.items()}
+
+    assert told(None) == {}
+    assert told("abc") == dict.fromkeys(others, "abc")

@@ -68,6 +68,16 @@ def test_what_an_operation_sent_is_found_without_its_journal(node: Node) -> None
     assert [path.name for path in node.store.rglob("*") if path.is_file()] == ["operation.json"]
 
 
+def test_an_operation_that_wrote_nothing_takes_nothing_back(node: Node) -> None:
+    workspace = node.workspace()
+    with workspace.journal:
+        _discard(workspace, Meter())
+        verified(workspace)
+        in_the_store(node, "operation.json").unlink()
+        with pytest.raises(Permanent, match="ClaimLost"):
+            _discard(workspace, Meter())
+
+
 @pytest.mark.parametrize("thief", ["another", None])
 def test_a_place_that_was_lost_gets_no_marker(node: Node, monkeypatch: pytest.MonkeyPatch, thief: str | None) -> None:
     claim = in_the_store(node, "operation.json")

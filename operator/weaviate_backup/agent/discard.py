@@ -34,12 +34,14 @@ def _discard(workspace: Workspace, meter: Meter) -> None:
     store = workspace.open_store()
     place, backup_id = workspace.place_in(store), workspace.backup_id
     refuse_committed(store, backup_id)
+    folder = folder_of(backup_id, workspace.node)
+    if place.owner() is None and not any(store.list(folder)):
+        return  # an operation may end before it claims the place
     place.refuse_strangers()
     manifest = keys.manifest(backup_id)
     if is_own_manifest(store, manifest, workspace.uid):  # it goes last, since it says whose the signature is
         store.delete([keys.manifest_signature(backup_id)])
         store.delete([manifest])
-    folder = folder_of(backup_id, workspace.node)
     meter.check()
     abort_unfinished(store, folder)
     left = [each.key for each in store.list(folder)]

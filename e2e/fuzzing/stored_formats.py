@@ -27,6 +27,7 @@ from weaviate_backup.layout.compression import CompressionType
 from weaviate_backup.layout.json_bounds import JsonBounds, memory_of
 from weaviate_backup.layout.packing import ChunkPart
 from weaviate_backup.layout.roles_and_users import encode_roles, parse_policy_file, parse_roles, parse_users
+from weaviate_backup.layout.schemas import encode_schema, read_schemas
 from weaviate_backup.layout.signatures import judge_signature, load_public_key, load_signing_key, signer_of
 from weaviate_backup.storage.filesystem import FilesystemStore
 from weaviate_backup.stored.meter import Meter
@@ -142,6 +143,23 @@ def _node_manifest(directory: Path, stock: Path | None) -> Reading:
         assert manifest.source_bytes >= 0
         assert manifest.stored_bytes >= 0
         same(decode_node_manifest(encode_node_manifest(manifest), key="k"), manifest, "a manifest")
+
+    return Reading(corpus, read)
+
+
+def _schema(_: Path, stock: Path | None) -> Reading:
+    schema = {
+        "class": own_seeds.CLASS,
+        "state": own_seeds.STATE,
+        "aliases": {"News": COLLECTION},
+        "version": 7,
+    }
+    corpus = [encode_schema(COLLECTION, schema), encode_schema(COLLECTION, schema) + encode_schema("Book", schema)]
+
+    def read(content: bytes, _: Path) -> None:
+        found = list(read_schemas(io.BytesIO(content), what="k", bounds=BOUNDS))
+        again = b"".join(encode_schema(collection, schema) for collection, schema in found)
+        same(list(read_schemas(io.BytesIO(again), what="k", bounds=BOUNDS)), found, "a schema")
 
     return Reading(corpus, read)
 
@@ -295,6 +313,7 @@ FORMATS = (
     Format("chunk", _chunk, packed(in_archive)),
     Format("receiver", _receiver, packed(in_archive)),
     Format("node-manifest", _node_manifest, packed(in_lines)),
+    Format("schema", _schema, packed(in_lines)),
     Format("backup-manifest", _backup_manifest, in_json),
     Format("node-descriptor", _node_descriptor, in_json),
     Format("backup-config", _backup_config, in_json),

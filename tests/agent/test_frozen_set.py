@@ -113,6 +113,7 @@ def test_without_its_claim_an_operation_writes_nothing(node: Node) -> None:
     workspace = node.workspace()
     with workspace.journal:
         take_place(workspace)
+        workspace.open_store().put(f"nightly/{node.name}/left", lambda: iter((b"x",)))
         claim = node.store / "nightly" / "operation.json"
         others = claim.read_bytes().replace(UID.encode(), b"another")
         for content, reason in ((None, "ClaimLost"), (others, "BackupExists")):

@@ -9,6 +9,7 @@ from pathlib import Path
 from typing import Any, cast
 
 import pytest
+import zstandard
 from tests.agent.failing_disk import FailingDisk
 from tests.agent.hand_frozen import COLLECTION, Node, shard_of
 from tests.agent.racing import complete
@@ -251,18 +252,31 @@ def test_nothing_is_deleted_by_a_backup_that_goes_well(alone: Agent, monkeypatch
     assert deleted == []
 
 
-def lines() -> Iterator[bytes]:
+def packed(line: str) -> bytes:
+    return zstandard.ZstdCompressor().compress(line.encode() + b"\n")
+
+
+def refused_lists() -> Iterator[tuple[bytes, str]]:
     schema: dict[str, Any] = {"class": {}, "state": {}, "aliases": {}, "version": 1}
-    yield encode_schema("A", {**schema, "class": None})
-    yield encode_schema("A", {**schema, "version": "x"})
-    yield encode_schema("../A", schema)
-    yield b"no frame"
-    yield encode_schema("A", schema)[:-3]
-    yield encode_schema("A", {**schema, "state": {"x": "y" * 2000}})
+    whole = encode_schema("A", schema)
+    for name, wrong in (("class", None), ("state", []), ("aliases", "x"), ("version", "x")):
+        yield (
+            encode_schema("A", {**schema, name: wrong}),
+            "HostileBackup: it is no list of schemas: a line without a s",
+        )
+    for line in ("[]", "{}", '{"collection": 1}', '"A"'):
+        yield packed(line), "HostileBackup: it is no list of schemas: a line without a collection"
+    yield encode_schema("../A", schema), "UnsafeName: .*a collection of it"
+    yield b"no frame", "HostileBackup: it is no list of schemas"
+    yield whole[:-3], "HostileBackup: it is no list of schemas"
+    yield packed("{"), "HostileBackup: it is no list of schemas"
+    yield packed("[" * 200 + "]" * 200), "HostileBackup: it is no list of schemas: more than 128 levels"
+    large = "DocumentTooLarge: a line of it is larger than memory allows: .*limits.memory"
+    yield encode_schema("A", {**schema, "state": {"x": "y" * 2000}}), large
+    yield encode_schema("A", {**schema, "state": {"x": [1] * 300}}), large
 
 
-@pytest.mark.parametrize("content", list(lines()))
-def test_what_is_no_list_of_schemas_is_refused(content: bytes) -> None:
-    with pytest.raises(Permanent) as refused:
-        list(read_schemas(io.BytesIO(content), what="it", bounds=JsonBounds(1000, 100)))
-    assert refused.value.reason in ("HostileBackup", "UnsafeName", "DocumentTooLarge")
+@pytest.mark.parametrize(("content", "refusal"), list(refused_lists()))
+def test_what_is_no_list_of_schemas_is_refused(content: bytes, refusal: str) -> None:
+    with pytest.raises(Permanent, match=refusal):
+        list(read_schemas(io.BytesIO(content), what="it", bounds=JsonBounds(1000, 280)))

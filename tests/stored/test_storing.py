@@ -6,7 +6,7 @@ from pathlib import Path
 
 import pytest
 
-from weaviate_backup.errors import Permanent, Transient
+from weaviate_backup.errors import ObjectNotFound, Permanent, Transient
 from weaviate_backup.layout.claims import Claim
 from weaviate_backup.layout.json_bounds import JsonBounds
 from weaviate_backup.storage.filesystem import FilesystemStore
@@ -21,6 +21,7 @@ from weaviate_backup.stored.storing import (
     find_document,
     folder_of,
     hash_object,
+    is_stored_as,
     lock_backup,
     read_document,
     read_small,
@@ -172,6 +173,19 @@ def test_a_hash_is_of_every_byte_and_counts_it(store: Recording, monkeypatch: py
     size_bytes, sha256 = hash_object(store, KEY, meter)
     assert (size_bytes, sha256[:8]) == (5, "2cf24dba")
     assert meter.snapshot().bytes_done == 5
+
+
+def test_an_object_is_told_by_its_bytes_and_by_its_size_first(
+    store: Recording, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    there(store, KEY, b"hello")
+    right = Document.of(b"hello")
+    assert is_stored_as(store, KEY, right.size_bytes, right.sha256)
+    assert not is_stored_as(store, KEY, right.size_bytes, Document.of(b"hallo").sha256)
+    monkeypatch.setattr(store, "open", None)  # it is not read
+    assert not is_stored_as(store, KEY, right.size_bytes + 1, right.sha256)
+    with pytest.raises(ObjectNotFound):
+        is_stored_as(store, "b/none", 0, Document.of(b"").sha256)
 
 
 def test_left_overs_that_cannot_be_looked_for_fail_nothing(

@@ -22,7 +22,7 @@ from weaviate_backup.layout.packing import ChunkPart, PlannedChunk
 from weaviate_backup.stored.claiming import ClaimedPlace
 from weaviate_backup.stored.meter import Meter
 from weaviate_backup.stored.parallel import each_in_parallel
-from weaviate_backup.stored.storing import hash_object
+from weaviate_backup.stored.storing import is_stored_as
 
 CLAIM_SECONDS = 60.0
 """How often an upload asks whose the place is."""
@@ -92,7 +92,7 @@ class ChunkSender:
         for _ in sending.blocks():
             pass
         record = sending.writer.record
-        if hash_object(self._store, key, Meter()) == (record.stored_bytes, record.sha256):
+        if is_stored_as(self._store, key, record.stored_bytes, record.sha256):
             log.info("%s is there already and is what it should be", key)
             return
         self._place.replace(key, sending.blocks, at_most_bytes=sending.at_most_bytes)

@@ -35,7 +35,7 @@ def _verify(workspace: Workspace, node: str, meter: Meter) -> Verified:
     if findings:
         raise Permanent("VerificationFailed", summarize(findings))
     checked_descriptor(store, contents, Budget())
-    hashed = contents.chunks | contents.survey
+    hashed = contents.hashed
     meter.expect(bytes_total=sum(size for size, _ in hashed.values()), files_total=len(hashed))
     _hash_all(workspace, store, hashed, meter)
     return Verified(

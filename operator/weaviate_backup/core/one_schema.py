@@ -4,7 +4,8 @@ from collections.abc import Iterable, Iterator
 from dataclasses import replace
 
 from weaviate_backup.core.orders import Command, PlannedBackup, TakeStep, conflict
-from weaviate_backup.core.session import Failure, NodeReport, Step, StepPhase
+from weaviate_backup.core.session import Failure, Step
+from weaviate_backup.core.stepping import finished
 from weaviate_backup.core.world import World
 
 
@@ -19,13 +20,8 @@ def by_one_schema(commands: Iterable[Command], plan: PlannedBackup, world: World
             yield command
         elif surveyed is not None:
             yield replace(command, command=command.command.model_copy(update={"schema_sha256": surveyed.sha256}))
-        elif not wait or (leader is not None and _has_frozen(leader)):
+        elif not wait or (leader is not None and finished(leader, command.command)):
             yield command
-
-
-def _has_frozen(report: NodeReport) -> bool:
-    freeze = report.steps.get(Step.FREEZE)
-    return freeze is not None and freeze.phase is StepPhase.DONE
 
 
 def froze_by_others(plan: PlannedBackup, world: World) -> Failure | None:

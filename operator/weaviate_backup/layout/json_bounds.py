@@ -10,6 +10,8 @@ from dataclasses import dataclass
 from typing import Any
 
 KIB, MIB = 1 << 10, 1 << 20
+MORE_MEMORY = "give the agents more memory (spec.agent.resources.limits.memory)"
+"""The cure of a document beyond an agent's bounds, which are shares of its memory."""
 DEPTH = 128
 """Weaviate nests properties of objects, Kubernetes schemas; more than this is written to hurt."""
 _BEGIN = (b"[", b"{", b",", b":")

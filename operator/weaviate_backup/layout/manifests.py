@@ -6,19 +6,19 @@ small JSON document. Stock Weaviate ignores both. Formats carry a version; a rea
 """
 
 import hashlib
-import io
 import json
 from collections.abc import Iterable, Iterator
-from typing import Annotated, BinaryIO, Literal, cast
+from typing import Annotated, BinaryIO, Literal
 
 import zstandard
 from pydantic import BaseModel, ConfigDict, Field, TypeAdapter, ValidationError
 
 from weaviate_backup.errors import Permanent, excerpt
 from weaviate_backup.layout.chunk_writer import ChunkRecord, PartRecord
-from weaviate_backup.layout.compression import ZSTD_WINDOW_LIMIT_BYTES, CompressionType, gathered
+from weaviate_backup.layout.compression import CompressionType, gathered
 from weaviate_backup.layout.descriptors import BackupConfig, Instant, Size
-from weaviate_backup.layout.json_bounds import BeyondBounds, JsonBounds, TooDeep
+from weaviate_backup.layout.json_bounds import MORE_MEMORY, BeyondBounds, JsonBounds, TooDeep
+from weaviate_backup.layout.packed_lines import packed_lines
 from weaviate_backup.layout.plain_names import Name
 
 FORMAT_VERSION = 1
@@ -159,33 +159,24 @@ def read_node_manifest(stream: BinaryIO, *, key: str, line_bounds: JsonBounds = 
 
     Raises `HostileBackup` or `FormatTooNew`, and `DocumentTooLarge`, naming the object.
     """
-    decompressor = zstandard.ZstdDecompressor(max_window_size=ZSTD_WINDOW_LIMIT_BYTES)
     first = True
     try:
-        with decompressor.stream_reader(stream, read_across_frames=True, closefd=False) as reader:
-            for text in bounded_lines(cast(io.RawIOBase, reader), line_bounds.size_bytes):
-                line_bounds.refuse_beyond(text)
-                line = _Line.validate_json(text)
-                if isinstance(line, NodeHeader) is not first:
-                    raise Permanent("HostileBackup", f"{key}: its header is not its first line")
-                if isinstance(line, NodeHeader):
-                    _check_version(line.format_version, key)
-                first = False
-                yield line
+        for text in packed_lines(stream, limit_bytes=line_bounds.size_bytes):
+            line_bounds.refuse_beyond(text)
+            line = _Line.validate_json(text)
+            if isinstance(line, NodeHeader) is not first:
+                raise Permanent("HostileBackup", f"{key}: its header is not its first line")
+            if isinstance(line, NodeHeader):
+                _check_version(line.format_version, key)
+            first = False
+            yield line
     except (zstandard.ZstdError, ValidationError, TooDeep) as error:
         raise Permanent("HostileBackup", f"{key} is no manifest: {excerpt(str(error), 160)}") from error
     except BeyondBounds as error:
-        cure = "give the agents more memory (spec.agent.resources.limits.memory)"
-        raise Permanent("DocumentTooLarge", f"a line of {key} is larger than memory allows: {error}; {cure}") from error
+        message = f"a line of {key} is larger than memory allows: {error}; {MORE_MEMORY}"
+        raise Permanent("DocumentTooLarge", message) from error
     if first:
         raise Permanent("HostileBackup", f"{key} is an empty manifest")
-
-
-def bounded_lines(reader: io.RawIOBase, limit_bytes: int) -> Iterator[bytes]:
-    """One too long is cut there, and so passes its bounds."""
-    buffered = io.BufferedReader(reader)
-    while text := buffered.readline(limit_bytes + 1):
-        yield text
 
 
 def encode_backup_manifest(manifest: BackupManifest) -> bytes:

@@ -3,17 +3,15 @@
 It lies in the store from before the first cut on. Integers of 64 bits stay exact.
 """
 
-import io
 import json
 from collections.abc import Iterator, Mapping
-from typing import Any, BinaryIO, cast
+from typing import Any, BinaryIO
 
 import zstandard
 
 from weaviate_backup.errors import Permanent, excerpt
-from weaviate_backup.layout.compression import ZSTD_WINDOW_LIMIT_BYTES
-from weaviate_backup.layout.json_bounds import BeyondBounds, JsonBounds
-from weaviate_backup.layout.manifests import bounded_lines
+from weaviate_backup.layout.json_bounds import MORE_MEMORY, BeyondBounds, JsonBounds, TooDeep
+from weaviate_backup.layout.packed_lines import packed_lines
 from weaviate_backup.layout.plain_names import checked_name
 
 EFFORT = 3
@@ -29,21 +27,25 @@ def encode_schema(collection: str, schema: Schema) -> bytes:
 
 
 def read_schemas(stream: BinaryIO, *, what: str, bounds: JsonBounds) -> Iterator[tuple[str, Schema]]:
-    """Collection and schema, one at a time. Raises `HostileBackup`, and `DocumentTooLarge` for a line beyond the
-    bounds."""
-    decompressor = zstandard.ZstdDecompressor(max_window_size=ZSTD_WINDOW_LIMIT_BYTES)
+    """Collection and schema, one at a time. Raises `HostileBackup`, `UnsafeName`, and `DocumentTooLarge` for a line
+    beyond the bounds."""
     try:
-        with decompressor.stream_reader(stream, read_across_frames=True, closefd=False) as reader:
-            for line in bounded_lines(cast(io.RawIOBase, reader), bounds.size_bytes):
-                found = bounds.parse(line)
-                if not isinstance(found, dict) or not isinstance(found.get("collection"), str):
-                    raise ValueError("a line without a collection")
-                schema = {field: found.get(field) for field in FIELDS}
-                if not all(isinstance(schema[field], kind) for field, kind in FIELDS.items()):
-                    raise ValueError("a line without a schema")
-                yield checked_name(found["collection"], what=f"a collection of {what}"), schema
+        for line in packed_lines(stream, limit_bytes=bounds.size_bytes):
+            found = bounds.parse(line)
+            if not isinstance(found, dict) or not isinstance(found.get("collection"), str):
+                raise ValueError("a line without a collection")
+            schema = {field: found.get(field) for field in FIELDS}
+            if not all(isinstance(schema[field], kind) for field, kind in FIELDS.items()):
+                raise ValueError("a line without a schema")
+            yield checked_name(found["collection"], what=f"a collection of {what}"), schema
+    except (zstandard.ZstdError, TooDeep) as error:
+        raise _hostile(what, error) from error
     except BeyondBounds as error:
-        cure = "give the agents more memory (spec.agent.resources.limits.memory)"
-        raise Permanent("DocumentTooLarge", f"{what} is larger than memory allows: {error}; {cure}") from error
-    except (zstandard.ZstdError, ValueError) as error:
-        raise Permanent("HostileBackup", f"{what} is no list of schemas: {excerpt(str(error), 160)}") from error
+        message = f"a line of {what} is larger than memory allows: {error}; {MORE_MEMORY}"
+        raise Permanent("DocumentTooLarge", message) from error
+    except ValueError as error:
+        raise _hostile(what, error) from error
+
+
+def _hostile(what: str, error: Exception) -> Permanent:
+    return Permanent("HostileBackup", f"{what} is no list of schemas: {excerpt(str(error), 160)}")

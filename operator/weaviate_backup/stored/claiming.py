@@ -13,11 +13,10 @@ from weaviate_backup.errors import ObjectExists, ObjectNotFound, Permanent, Tran
 from weaviate_backup.layout import keys
 from weaviate_backup.layout.claims import BOUNDS, Claim, decode_claim, encode_claim
 from weaviate_backup.storage.object_store import MakeBlocks, ObjectInfo, ObjectStore
-from weaviate_backup.stored.meter import Meter
 from weaviate_backup.stored.storing import (
     Document,
-    hash_object,
     is_committed,
+    is_stored_as,
     prefix_of,
     read_small,
     refuse_committed,
@@ -89,14 +88,8 @@ class ClaimedPlace:
         try:
             self.store.put(key, document.make_blocks, if_absent=True, at_most_bytes=document.size_bytes)
         except ObjectExists:
-            if not self._holds(key, document):
+            if not is_stored_as(self.store, key, document.size_bytes, document.sha256):
                 self.replace(key, document.make_blocks, at_most_bytes=document.size_bytes)
-
-    def _holds(self, key: str, document: Document) -> bool:
-        """The size first: what a stranger put there may be of any."""
-        if self.store.stat(key).size_bytes != document.size_bytes:
-            return False
-        return hash_object(self.store, key, Meter()) == (document.size_bytes, document.sha256)
 
     def replace(self, key: str, make_blocks: MakeBlocks, *, at_most_bytes: int | None = None) -> None:
         """Put an object in the place of one that an earlier attempt of this operation left."""

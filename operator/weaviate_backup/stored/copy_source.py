@@ -85,7 +85,7 @@ def _written(store: ObjectStore, reader: BackupReader) -> dict[str, tuple[int, s
         contents = reader.contents(node)
         descriptor = contents.header.descriptor
         written[keys.node_descriptor(backup_id, node)] = (descriptor.size_bytes, descriptor.sha256)
-        written |= contents.chunks | contents.survey
+        written |= contents.hashed
     return written
 
 

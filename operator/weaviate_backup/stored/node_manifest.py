@@ -61,18 +61,20 @@ class NodeContents:
         """Key -> size of every object of the node."""
         backup_id, node = self.header.backup_id, self.header.node
         return {
-            **{key: size for key, (size, _) in self.chunks.items()},
+            **{key: size for key, (size, _) in self.hashed.items()},
             keys.node_descriptor(backup_id, node): self.header.descriptor.size_bytes,
             keys.node_manifest(backup_id, node): self.document.size_bytes,
-            **{key: size for key, (size, _) in self.survey.items()},
         }
 
     @property
-    def survey(self) -> dict[str, tuple[int, str]]:
-        """Key -> size and SHA-256 of the schema that the node stored, if it did."""
-        stored = self.header.survey
+    def hashed(self) -> dict[str, tuple[int, str]]:
+        """Key -> size and SHA-256 of every object that is checked by this manifest alone: the chunks, and the schema
+        if the node stored it."""
+        survey = self.header.survey
+        if survey is None:
+            return self.chunks
         key = keys.schema(self.header.backup_id, self.header.node)
-        return {key: (stored.size_bytes, stored.sha256)} if stored else {}
+        return {**self.chunks, key: (survey.size_bytes, survey.sha256)}
 
 
 class HashingReader(io.RawIOBase):

@@ -10,7 +10,7 @@ from typing import Self
 from weaviate_backup.answers import document_bounds
 from weaviate_backup.errors import BackupError, ObjectNotFound, Permanent
 from weaviate_backup.layout import keys
-from weaviate_backup.layout.json_bounds import BeyondBounds, JsonBounds, TooDeep, values_in
+from weaviate_backup.layout.json_bounds import MORE_MEMORY, BeyondBounds, JsonBounds, TooDeep, values_in
 from weaviate_backup.storage.object_store import MakeBlocks, ObjectStore, exists
 from weaviate_backup.stored.meter import Meter
 
@@ -116,8 +116,8 @@ def refuse_beyond(content: bytes, bounds: JsonBounds, *, what: str) -> None:
 
 
 def too_large(what: str, how: str) -> Permanent:
-    cure = "if the backup is right, give the agents more memory (spec.agent.resources.limits.memory)"
-    return Permanent("DocumentTooLarge", f"{what} is larger than this process can hold: {how}; {cure}")
+    message = f"{what} is larger than this process can hold: {how}; if the backup is right, {MORE_MEMORY}"
+    return Permanent("DocumentTooLarge", message)
 
 
 class Budget:
@@ -150,6 +150,11 @@ def find_document(store: ObjectStore, key: str) -> bytes | None:
 def hash_object(store: ObjectStore, key: str, meter: Meter) -> tuple[int, str]:
     """Size and SHA-256 of every byte as the store gives it back, counted as done."""
     return hash_blocks(meter.counted(read_blocks(store, key)))
+
+
+def is_stored_as(store: ObjectStore, key: str, size_bytes: int, sha256: str) -> bool:
+    """Whether an object that is there has these very bytes. Its size first: a stranger's may be of any."""
+    return store.stat(key).size_bytes == size_bytes and hash_object(store, key, Meter()) == (size_bytes, sha256)
 
 
 def hash_blocks(blocks: Iterable[bytes]) -> tuple[int, str]:

@@ -287,6 +287,12 @@ class Place:
         with self.opened() as descriptor:
             os.fsync(descriptor)
 
+    def sync_from_root(self) -> None:
+        """The same, and those of all directories that lead here: each may be as new as this one. The root comes first,
+        so that a name is never durable before what it lies in."""
+        for count in range(len(self.parts) + 1):
+            Place(self.root, self.parts[:count]).sync()
+
     def sync_file_system(self) -> None:
         """Make everything durable that was written to the file system of this directory."""
         with self.opened() as descriptor:

@@ -87,7 +87,7 @@ class Journal:
             try:
                 self._take(self._file, place)
                 if not self._ends:
-                    _keep_name_of(place)
+                    place.parent.sync_from_root()  # else a synced record could be lost with its file
             except BaseException:
                 self.close()
                 raise
@@ -276,13 +276,6 @@ def _record(line: bytes) -> Record | None:
     except Permanent:
         return None
     return record
-
-
-def _keep_name_of(place: Place) -> None:
-    """Else a synced record could be lost with its file. Directories above may be as new."""
-    while place.parts:
-        place = place.parent
-        place.sync()
 
 
 def is_held(place: Place) -> bool:

@@ -1,6 +1,6 @@
-"""Small documents of JSON that an operation keeps beside its frozen set: whole or not there, for this user only.
+"""Small documents that an operation keeps beside its frozen set: whole or not there, for this user only.
 
-They lie where Weaviate writes, too: what is read back has the fields it must have, or is refused.
+They lie where Weaviate writes, too: what is read back of JSON has the fields it must have, or is refused.
 """
 
 import json
@@ -19,12 +19,17 @@ PARTIAL = ".partial"
 
 
 def keep_document(place: Place, document: Mapping[str, Any], *, durable: bool) -> None:
-    """In place of an older one."""
+    """JSON, in place of an older one."""
+    keep_content(place, json.dumps(document, separators=(",", ":")).encode(), durable=durable)
+
+
+def keep_content(place: Place, content: bytes, *, durable: bool) -> None:
+    """In place of what was kept there. `durable`: before its name is, which the caller syncs."""
     partial = place.beside(place.name + PARTIAL)
     place.parent.make_directory()
     partial.unlink(missing_ok=True)
     with partial.create(mode=0o600) as stream:
-        write_all(stream.fileno(), json.dumps(document, separators=(",", ":")).encode())
+        write_all(stream.fileno(), content)
         if durable:
             os.fsync(stream.fileno())
     partial.rename_to(place)

@@ -97,7 +97,8 @@ def set_late_writes_aside(data: Place, target: Place) -> list[str]:
         return []
     shards = target.names()
     there = [data / shard for shard in shards if (data / shard).is_directory()]  # one that is unnamed is gone by now
-    for each in (target.parent.parent, target.parent, target, *there):
+    target.sync_from_root()
+    for each in there:
         each.sync()
     return shards
 

@@ -9,15 +9,14 @@ import asyncio
 import hashlib
 import io
 import logging
-import os
 from collections.abc import Callable, Iterator
 
 from pydantic import BaseModel
 
-from weaviate_backup.agent.kept_documents import keep_document, kept_document
+from weaviate_backup.agent.kept_documents import keep_content, keep_document, kept_document
 from weaviate_backup.agent.workspace import SCHEMA, Workspace
 from weaviate_backup.answers import document_bounds
-from weaviate_backup.beneath import Place, write_all
+from weaviate_backup.beneath import Place
 from weaviate_backup.core.session import StepCommand, Surveyed
 from weaviate_backup.errors import ObjectNotFound, Permanent, Transient
 from weaviate_backup.layout import keys
@@ -77,11 +76,7 @@ def put_reading(workspace: Workspace, place: ClaimedPlace) -> Document | None:
 
 
 def _keep_reading(workspace: Workspace, content: bytes) -> None:
-    place = workspace.directory / SURVEY
-    place.unlink(missing_ok=True)
-    with place.create(mode=0o600) as file:
-        write_all(file.fileno(), content)
-        os.fsync(file.fileno())
+    keep_content(workspace.directory / SURVEY, content, durable=True)
     workspace.directory.sync()
 
 

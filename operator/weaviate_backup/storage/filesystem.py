@@ -59,7 +59,7 @@ class FilesystemStore:
             with _classified(key, writing=True):
                 temporary.unlink(missing_ok=True)
         with _classified(key, writing=True):
-            self._sync_above(target)
+            target.parent.sync_from_root()  # the location's own directory may be as new as the object
         return ObjectInfo(key, size_bytes)
 
     @contextmanager
@@ -171,12 +171,6 @@ class FilesystemStore:
                 except OSError:
                     return
                 folder = folder.parent
-
-    def _sync_above(self, target: Place) -> None:
-        """Up to the root: the location's own directory may be as new as the object."""
-        while target.parts:
-            target = target.parent
-            target.sync()
 
 
 class _Exactly(io.RawIOBase):

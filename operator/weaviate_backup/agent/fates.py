@@ -8,7 +8,9 @@ import sys
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 
+from weaviate_backup.agent.expansion import TenantStatus
 from weaviate_backup.agent.journal import GONE, OFFLOADED, SHARD, THAWED, Journal, Record
+from weaviate_backup.weaviate.inactive_tenants import DRIVER as INACTIVE_DRIVER
 
 
 @dataclass(frozen=True, slots=True)
@@ -26,6 +28,15 @@ class Fate:
     @property
     def is_frozen(self) -> bool:
         return self.kind == SHARD
+
+    @property
+    def status(self) -> TenantStatus | None:
+        """Of a tenant when it was cut; None of one that was gone by then."""
+        if self.kind == OFFLOADED:
+            return TenantStatus.OFFLOADED
+        if not self.is_frozen:
+            return None
+        return TenantStatus.INACTIVE if self.driver == INACTIVE_DRIVER else TenantStatus.ACTIVE
 
 
 Fates = Mapping[str, Mapping[str, Fate]]

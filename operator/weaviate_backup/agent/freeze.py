@@ -9,7 +9,7 @@ frozen shard, so that a restarted agent cuts only the others.
 import asyncio
 import logging
 from collections import Counter
-from collections.abc import Collection, Iterable, Mapping
+from collections.abc import Collection, Iterable, Iterator, Mapping
 from contextlib import AsyncExitStack
 from dataclasses import dataclass
 from typing import Any
@@ -18,7 +18,7 @@ from weaviate_backup.agent.access import count_access, keep_access, kept_access
 from weaviate_backup.agent.durability import boot_id
 from weaviate_backup.agent.expansion import LocalShards, TenantStatus, local_shards
 from weaviate_backup.agent.fates import Fate, fates
-from weaviate_backup.agent.journal import OFFLOADED, SHARD, THAWED
+from weaviate_backup.agent.journal import SHARD, THAWED
 from weaviate_backup.agent.release import sweep
 from weaviate_backup.agent.shard_freezer import ShardFreezer
 from weaviate_backup.agent.survey import read_schema, take_schema
@@ -28,8 +28,7 @@ from weaviate_backup.errors import Permanent
 from weaviate_backup.layout.definitions import contradiction, made_anew
 from weaviate_backup.stored.meter import Meter
 from weaviate_backup.tasks import in_thread, together
-from weaviate_backup.weaviate.inactive_tenants import DRIVER as INACTIVE_DRIVER
-from weaviate_backup.weaviate.raft import RaftClient
+from weaviate_backup.weaviate.raft import RaftClient, class_if_there
 from weaviate_backup.weaviate.raft_access import AccessClient
 from weaviate_backup.weaviate.rest import NodeClient
 
@@ -102,10 +101,8 @@ def _thaw_unsynced(workspace: Workspace) -> None:
 async def _freeze_all(
     workspace: Workspace, names: Collection[str], raft: RaftClient, freezer: ShardFreezer
 ) -> dict[str, FrozenCollection]:
-    """Every collection that exists, some at a time. The first failure ends all. Of others nothing stays that a killed
-    predecessor froze."""
-    for gone in set(workspace.backup.collections) - set(names):
-        await in_thread((workspace.directory / FROZEN / gone.lower()).remove_tree)
+    """Every collection that exists, some at a time. The first failure ends all. Of those that are gone nothing stays,
+    whoever froze it."""
     room = asyncio.Semaphore(COLLECTIONS_AT_ONCE)
     frozen: dict[str, FrozenCollection] = {}
 
@@ -117,9 +114,10 @@ async def _freeze_all(
                 if error.reason != "CollectionNotFound":
                     raise
                 log.warning("collection %s is gone, it will be missing", name)
-                await in_thread((workspace.directory / FROZEN / name.lower()).remove_tree)
 
     await together(one(name) for name in names)
+    for gone in set(workspace.backup.collections) - frozen.keys():
+        await in_thread((workspace.directory / FROZEN / gone.lower()).remove_tree)
     return frozen
 
 
@@ -151,13 +149,8 @@ async def _freeze_collection(
 
 async def _refuse_made_anew(raft: RaftClient, name: str, before: dict[str, Any]) -> None:
     """Its shards may be another's of that name by now. One that was deleted after its cut is whole."""
-    try:
-        afterwards, _ = await raft.collection(name)
-    except Permanent as error:
-        if error.reason != "CollectionNotFound":
-            raise
-        return
-    different = contradiction(before, afterwards)
+    afterwards = await class_if_there(raft, name)
+    different = None if afterwards is None else contradiction(before, afterwards)
     if different:
         raise made_anew(name, different)
 
@@ -169,7 +162,7 @@ def summarize(workspace: Workspace, names: Iterable[str], frozen: dict[str, Froz
     tenants, offloaded = Counter[TenantStatus](), list[str]()
     for name, each in frozen.items():
         if each.shards.multi_tenant:
-            statuses = _statuses_at_cut(each.shards, became.get(name, {}))
+            statuses = list(_statuses_at_cut(each.shards, became.get(name, {})))
             offloaded += [f"{name}/{tenant}" for tenant, status in statuses if status is TenantStatus.OFFLOADED]
             tenants.update(status for _, status in statuses)
     return Frozen(
@@ -187,15 +180,9 @@ def summarize(workspace: Workspace, names: Iterable[str], frozen: dict[str, Froz
     )
 
 
-def _statuses_at_cut(shards: LocalShards, became: Mapping[str, Fate]) -> list[tuple[str, TenantStatus]]:
-    """Of the tenants that were not gone by then."""
-    found = []
+def _statuses_at_cut(shards: LocalShards, became: Mapping[str, Fate]) -> Iterator[tuple[str, TenantStatus]]:
+    """Of the tenants that were not gone by then; of one that nobody cut it is the schema's."""
     for tenant, status in shards.statuses.items():
-        fate = became.get(tenant)
-        if fate is None:
-            found.append((tenant, status))
-        elif fate.kind == OFFLOADED:
-            found.append((tenant, TenantStatus.OFFLOADED))
-        elif fate.is_frozen:
-            found.append((tenant, TenantStatus.INACTIVE if fate.driver == INACTIVE_DRIVER else TenantStatus.ACTIVE))
-    return found
+        found = became[tenant].status if tenant in became else status
+        if found is not None:
+            yield tenant, found

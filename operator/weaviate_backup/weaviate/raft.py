@@ -242,6 +242,17 @@ class RaftClient:
         return int(response.raft_index)
 
 
+async def class_if_there(raft: RaftClient, name: str) -> Json | None:
+    """The class object of a collection, None when there is none of that name."""
+    try:
+        found, _ = await raft.collection(name)
+    except Permanent as error:
+        if error.reason != "CollectionNotFound":
+            raise
+        return None
+    return found
+
+
 def _not_found(name: str) -> Permanent:
     return Permanent("CollectionNotFound", f"the cluster has no collection {name!r}")
 

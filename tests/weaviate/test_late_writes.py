@@ -1,5 +1,6 @@
 """The file of captured writes: round trips, the last write wins, damage is refused."""
 
+import tracemalloc
 from pathlib import Path
 from uuid import UUID
 
@@ -8,9 +9,11 @@ from hypothesis import given
 from hypothesis import strategies as st
 from tests.places import place_of
 
+from weaviate_backup import answers
 from weaviate_backup.errors import Permanent
+from weaviate_backup.layout.json_bounds import JsonBounds
 from weaviate_backup.weaviate import late_writes
-from weaviate_backup.weaviate.late_writes import MAGIC, Write, batches, encode, final_writes, read_writes
+from weaviate_backup.weaviate.late_writes import FRAME, MAGIC, Write, batches, encode, final_writes, read_writes
 
 WRITES = st.lists(
     st.builds(
@@ -59,6 +62,35 @@ def test_a_torn_file_is_never_half_read_in_silence(
         with pytest.raises(Permanent) as caught:
             list(read_writes(place_of(path.parent) / path.name))
         assert caught.value.reason == "DamagedLateWrites"
+
+
+@pytest.mark.parametrize("there_bytes", [0, 1000])
+def test_no_room_is_made_for_what_a_frame_only_says_it_holds(there_bytes: int, tmp_path: Path) -> None:
+    path = stored(tmp_path, [Write(UUID(int=1), 7, b"object")])
+    with path.open("ab") as file:
+        file.write(FRAME.pack(False, UUID(int=2).bytes, 7, (1 << 32) - 1) + bytes(there_bytes))
+    writes = read_writes(place_of(tmp_path) / path.name)
+    tracemalloc.start()
+    try:
+        assert next(writes).stored_object == b"object"
+        with pytest.raises(Permanent, match=r"DamagedLateWrites: .*ends inside a frame"):
+            next(writes)
+        _, peak_bytes = tracemalloc.get_traced_memory()
+    finally:
+        tracemalloc.stop()
+    assert peak_bytes < 1 << 20
+
+
+def test_an_object_that_memory_does_not_hold_is_refused(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """A file of holes costs whoever makes it nothing."""
+    path = stored(tmp_path, [Write(UUID(int=1), 7, bytes(101))])
+    monkeypatch.setattr(answers, "document_bounds", lambda: JsonBounds(101, 20))
+    assert len(next(read_writes(place_of(tmp_path) / path.name)).stored_object) == 101
+    monkeypatch.setattr(answers, "document_bounds", lambda: JsonBounds(100, 20))
+    with pytest.raises(
+        Permanent, match=r"DocumentTooLarge: .* an object of 101 bytes, more than 100; .*limits\.memory"
+    ):
+        next(read_writes(place_of(tmp_path) / path.name))
 
 
 def test_batches_are_bounded_by_number_and_bytes() -> None:

@@ -14,6 +14,7 @@ format.
 import asyncio
 import io
 import json
+import os
 import struct
 from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
@@ -22,6 +23,7 @@ from uuid import UUID
 from weaviate_backup import answers
 from weaviate_backup.beneath import Place
 from weaviate_backup.errors import Permanent, Transient, excerpt
+from weaviate_backup.layout.json_bounds import MORE_MEMORY
 from weaviate_backup.weaviate.rpc import ClusterCredentials
 from weaviate_backup.weaviate.shard_objects import DataPort, digest_url, objects_url, open_data_port
 
@@ -56,19 +58,32 @@ def encode(write: Write) -> bytes:
 
 
 def read_writes(captured: Place) -> Iterator[Write]:
-    """The writes of a file in their order. `DamagedLateWrites` for anything else."""
+    """The writes of a file in their order. `DamagedLateWrites` for anything else, `DocumentTooLarge` for an object that
+    memory does not hold."""
     what = f"{captured.name} of {captured.parent.name}"
     with captured.open() as file, io.BufferedReader(file) as stream:
+        left_bytes = os.fstat(file.fileno()).st_size - len(MAGIC)
         if stream.read(len(MAGIC)) != MAGIC:
             raise Permanent("DamagedLateWrites", f"{what} is no file of late writes")
         while header := stream.read(FRAME.size):
             if len(header) < FRAME.size:
                 raise Permanent("DamagedLateWrites", f"{what} ends inside a frame")
             is_delete, identity, milliseconds, length = FRAME.unpack(header)
-            content = stream.read(length)
+            left_bytes -= FRAME.size + length
+            if left_bytes < 0:  # asked for before room for it is made
+                raise Permanent("DamagedLateWrites", f"{what} ends inside a frame")
+            content = stream.read(_held(length, what))
             if len(content) < length or bool(is_delete) != (length == 0):
                 raise Permanent("DamagedLateWrites", f"{what} ends inside a frame")
             yield Write(UUID(bytes=identity), milliseconds, content)
+
+
+def _held(length_bytes: int, what: str) -> int:
+    limit_bytes = answers.document_bounds().size_bytes
+    if length_bytes > limit_bytes:
+        message = f"{what} has an object of {length_bytes} bytes, more than {limit_bytes}; {MORE_MEMORY}"
+        raise Permanent("DocumentTooLarge", message)
+    return length_bytes
 
 
 def final_writes(captured: Place) -> Iterator[Write]:

@@ -65,8 +65,9 @@ def test_what_is_placed_is_journaled_before_and_synced_after(tmp_path: Path, rec
     recorder.events.clear()
     _place_all(restore.workspace, (RESTORED,), Meter())
     placed, renamed = recorder.all("journal", "placed"), recorder.all("rename_to", RESTORED)
+    there = recorder.all("sync", restore.workspace.data_root.name)
     recorder.refuse_disorder(
-        placed, renamed, recorder.all("sync", ".backup.tmp"), recorder.all("journal", "all-placed")
+        there, placed, renamed, recorder.all("sync", ".backup.tmp"), recorder.all("journal", "all-placed")
     )
 
 

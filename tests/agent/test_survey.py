@@ -13,6 +13,7 @@ import zstandard
 from tests.agent.failing_disk import FailingDisk
 from tests.agent.hand_frozen import COLLECTION, Node, shard_of
 from tests.agent.racing import complete
+from tests.agent.recorder import Recorder, recorder
 
 from weaviate_backup.agent.freeze import take_place
 from weaviate_backup.agent.kept_documents import keep_document
@@ -27,6 +28,7 @@ from weaviate_backup.layout.schemas import encode_schema, read_schemas
 from weaviate_backup.storage.filesystem import FilesystemStore
 from weaviate_backup.stored.meter import Meter
 
+__all__ = ["recorder"]
 UID, NODES = "0b5f2c1e", ("weaviate-0", "weaviate-1")
 LARGE = (1 << 64) - 1
 
@@ -153,6 +155,27 @@ def test_it_outlasts_a_loss_of_power_before_the_first_cut(leader: Agent, monkeyp
     assert leader.take() == {COLLECTION}
     assert leader.tenants == {"t0"}
     assert leader.raft.readings == 1
+
+
+def test_what_is_kept_of_it_is_whole_wherever_its_name_is(leader: Agent, recorder: Recorder) -> None:
+    """A file system may write a name before the bytes, and the journal says that they are there."""
+    leader.take()
+    for name in (SURVEY, f"{COLLECTION}.json"):
+        (made,), (named,) = recorder.all("create", f"{name}.partial"), recorder.all("rename_to", f"{name}.partial")
+        assert [what for what, _ in recorder.events[made : named + 1]] == ["create", "write", "fsync", "rename_to"]
+    recorder.refuse_disorder(
+        recorder.all("rename_to", f"{SURVEY}.partial"),
+        recorder.all("sync", leader.node.directory.name)[-1:],
+        recorder.all("journal", "surveyed"),
+        recorder.all("rename_to", f"{COLLECTION}.json.partial"),
+        recorder.all("journal", "schema"),
+    )
+
+
+def test_a_collection_that_was_not_taken_has_no_schema(leader: Agent) -> None:
+    leader.take()
+    with leader.opened() as workspace, pytest.raises(Permanent, match="CollectionNotFrozen: collection 'Book' was not"):
+        read_schema(workspace, "Book")
 
 
 def test_what_somebody_else_put_there_is_replaced_unread(leader: Agent) -> None:

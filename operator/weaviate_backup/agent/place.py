@@ -95,12 +95,8 @@ def set_late_writes_aside(data: Place, target: Place) -> list[str]:
             late.rename_to(target / shard)
     if not target.is_directory():
         return []
-    shards = target.names()
-    there = [data / shard for shard in shards if (data / shard).is_directory()]  # one that is unnamed is gone by now
-    target.sync_from_root()
-    for each in there:
-        each.sync()
-    return shards
+    target.sync_from_root()  # with the new name of a file its old one goes, of which the shard need not be synced
+    return target.names()
 
 
 def refuse_in_the_way(data_root: Place, collection: str) -> None:

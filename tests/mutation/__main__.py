@@ -6,6 +6,7 @@ import random
 import sys
 from collections import Counter
 from collections.abc import Iterable, Iterator
+from functools import cache
 from pathlib import Path
 
 from tests.mutation.judged import Judgements
@@ -114,7 +115,8 @@ def _verdicts(
 
 
 def _tests_of(tree: Path, mutant: Mutant, record: Record) -> list[str]:
-    """Those that run its lines. What runs at the import is needed by all tests of the module, or of its importers."""
+    """Those that run its lines. What runs at the import is for all tests of the module to notice, for those that only
+    look at what it made, or for those of its importers."""
     source = (tree / mutant.path).read_text()
     first = source.encode()[: mutant.start].count(b"\n") + 1
     lines = range(first, source.encode()[: mutant.end].count(b"\n") + 2)
@@ -122,12 +124,18 @@ def _tests_of(tree: Path, mutant: Mutant, record: Record) -> list[str]:
         return tests
     if mutant.line in _lines_of_functions(source):
         return []
-    return record.tests_of(mutant.path) or _at(record, _importers(tree, mutant.path))
+    marks = _marks(mutant.path)
+    looking = {name for name in record.tests() if any(mark in _text(tree, name) for mark in marks)}
+    return record.in_order(looking.union(record.tests_of(mutant.path))) or _at(record, _importers(tree, mutant.path))
 
 
 def _at(record: Record, paths: Iterable[str]) -> list[str]:
-    names = {name for path in paths for name in record.tests_of(path)}
-    return sorted(names, key=lambda name: (record.seconds[name], name))
+    return record.in_order(name for path in paths for name in record.tests_of(path))
+
+
+@cache
+def _text(tree: Path, test: str) -> str:
+    return (tree / test.partition("::")[0]).read_text()
 
 
 def _lines_of_functions(source: str) -> set[int]:
@@ -137,10 +145,15 @@ def _lines_of_functions(source: str) -> set[int]:
     return {line for node in functions for line in range(node.body[0].lineno, (node.end_lineno or 0) + 1)}
 
 
-def _importers(tree: Path, path: str) -> list[str]:
+def _marks(path: str) -> tuple[str, ...]:
+    """One of which a source has that imports the module."""
     module = str(Path(path).with_suffix("").relative_to("operator")).replace("/", ".")
     package, _, name = module.rpartition(".")
-    marks = (f"import {module}\n", f"from {module} import", f"from {package} import {name}")
+    return (f"import {module}\n", f"from {module} import", f"from {package} import {name}")
+
+
+def _importers(tree: Path, path: str) -> list[str]:
+    marks = _marks(path)
     sources = sorted((tree / PACKAGE).rglob("*.py"))
     return [str(each.relative_to(tree)) for each in sources if any(mark in each.read_text() for mark in marks)]
 

@@ -30,11 +30,19 @@ class Record:
     lines: dict[str, dict[int, list[str]]] = field(default_factory=dict)
 
     def tests_of(self, path: str, numbers: Iterable[int] | None = None) -> list[str]:
-        """The quickest first: those that run one of the lines, or anything of that path. None that failed unchanged."""
+        """The quickest first: those that run one of the lines, or anything of that path."""
         lines = self.lines.get(path, {})
         names = {name for number in (lines if numbers is None else numbers) for name in lines.get(number, ())}
         names |= {test for test in self.seconds if test.partition("::")[0] in names}
-        return sorted(names & self.seconds.keys() - set(self.failed), key=lambda name: (self.seconds[name], name))
+        return self.in_order(names)
+
+    def tests(self) -> set[str]:
+        """All but those that failed unchanged."""
+        return self.seconds.keys() - set(self.failed)
+
+    def in_order(self, names: Iterable[str]) -> list[str]:
+        """Those of them that are of use, the quickest first."""
+        return sorted(self.tests().intersection(names), key=lambda name: (self.seconds[name], name))
 
 
 def recorded(tree: Path, copy: Path, suites: Iterable[str], *, patience_seconds: float) -> Record:

@@ -20,6 +20,29 @@ def grade(points: int) -> str:
         return "good"
     return "bad"
 '''
+TABLE = '''"""What runs when it is imported."""
+
+WORDS = {"good": 1}
+
+
+def worth(word: str) -> int:
+    return WORDS[word]
+'''
+LOOKING = """from weaviate_backup.core.table import WORDS
+
+FOUND = dict(WORDS)
+
+
+def test_words() -> None:
+    assert FOUND == {"good": 1}
+"""
+CALLING = """from weaviate_backup.core import table
+
+
+def test_words_have_a_worth() -> None:
+    for word in list(table.WORDS):
+        assert table.worth(word)
+"""
 TEST = """from weaviate_backup.core.thing import grade
 
 
@@ -80,6 +103,16 @@ def test_judged_ones_count_for_nothing_and_stale_judgements_are_told(tree: Path)
     stale = [line for line in found.stdout.splitlines() if line.startswith("judged, but no longer there")]
     assert stale == ["judged, but no longer there: operator/weaviate_backup/core/thing.py | grade | 9 | 7"]
     assert found.returncode == 1
+
+
+def test_what_runs_at_the_import_is_for_those_to_notice_that_look_at_it(tree: Path) -> None:
+    """They run no line of it themselves; who does may not look at all of it."""
+    (tree / "operator/weaviate_backup/core/table.py").write_text(TABLE)
+    (tree / "tests/core/test_calling.py").write_text(CALLING)
+    lonely = mutants(tree, "--only", "good", "--count", "0").stdout
+    assert "survived  core/table.py:3  1 tests pass" in lonely
+    (tree / "tests/core/test_looking.py").write_text(LOOKING)
+    assert "killed  core/table.py:3" in mutants(tree, "--only", "good", "--count", "0").stdout
 
 
 def test_what_no_test_runs_survives(tree: Path) -> None:

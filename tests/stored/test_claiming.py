@@ -1,5 +1,6 @@
 """Whose a place is: what is found there decides, whatever happens between two looks."""
 
+import json
 from collections.abc import Callable, Iterable, Iterator
 from pathlib import Path
 
@@ -77,6 +78,21 @@ def test_an_empty_place_is_ours_once_and_again(store: Eventful, place: ClaimedPl
     place.take()
     assert place.owner() == OURS
     assert store.done == [("put", CLAIM)]
+
+
+def test_what_a_claim_says_outlasts_this_version(store: Eventful, place: ClaimedPlace) -> None:
+    """Other versions of ours read it, and so do people."""
+    place.take()
+    with store.open(CLAIM) as stream:
+        assert json.loads(stream.read()) == {
+            "kind": "claim",
+            "format_version": 1,
+            "operation_uid": "ours",
+            "backup_id": "b",
+            "cluster": "east",
+            "namespace": "shop",
+            "name": "nightly",
+        }
 
 
 def test_what_our_own_claim_covers_is_no_debris(store: Eventful, place: ClaimedPlace) -> None:

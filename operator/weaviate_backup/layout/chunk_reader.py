@@ -201,7 +201,7 @@ def checked_path(name: str, collection: str) -> str:
 
 
 def _check_kind(info: tarfile.TarInfo) -> None:
-    if info.type not in (tarfile.REGTYPE, tarfile.AREGTYPE) or info.issparse():
+    if info.type not in (tarfile.REGTYPE, tarfile.AREGTYPE):
         kind = "a link" if info.issym() or info.islnk() else "no regular file"
         raise Permanent("HostileBackup", f"{shown(info.name)!r} in a chunk is {kind}")
 

@@ -215,7 +215,10 @@ class _RoundRun:
         return last
 
     def _look_at_the_living(self, before: Observation, changes: Changes) -> Observation:
-        """A backup harms nothing. What the database lost by its own deaths is not asked of the backup later."""
+        """A backup harms nothing. What the database lost by its own deaths is not asked of the backup later; what lies
+        on its volumes counts, since what is left of an index in its memory may hide that."""
+        if _may_lose_writes(self._drawn.backup_strikes):
+            self._ground.restart_weaviate()
         live = seeing.observe_at_once(self._ground.lab.weaviate_urls, self._dataset)
         lost = compare(before, live)
         if lost and _may_lose_writes(self._drawn.backup_strikes):

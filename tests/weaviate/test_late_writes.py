@@ -81,6 +81,14 @@ def test_no_room_is_made_for_what_a_frame_only_says_it_holds(there_bytes: int, t
     assert peak_bytes < 1 << 20
 
 
+@pytest.mark.parametrize(("flag", "content"), [(0, b""), (1, b"object"), (2, b""), (2, b"object"), (255, b"")])
+def test_what_is_neither_an_object_nor_a_deletion_is_damage(flag: int, content: bytes, tmp_path: Path) -> None:
+    path = tmp_path / late_writes.LATE_WRITES
+    path.write_bytes(MAGIC + FRAME.pack(flag, UUID(int=1).bytes, 7, len(content)) + content)
+    with pytest.raises(Permanent, match=r"DamagedLateWrites: .* neither an object nor a deletion"):
+        list(read_writes(place_of(tmp_path) / path.name))
+
+
 def test_an_object_that_memory_does_not_hold_is_refused(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """A file of holes costs whoever makes it nothing."""
     path = stored(tmp_path, [Write(UUID(int=1), 7, bytes(101))])

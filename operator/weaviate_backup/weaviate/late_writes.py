@@ -72,8 +72,10 @@ def read_writes(captured: Place) -> Iterator[Write]:
             left_bytes -= FRAME.size + length
             if left_bytes < 0:  # asked for before room for it is made
                 raise Permanent("DamagedLateWrites", f"{what} ends inside a frame")
+            if is_delete != (length == 0):
+                raise Permanent("DamagedLateWrites", f"{what} has a frame that is neither an object nor a deletion")
             content = stream.read(_held(length, what))
-            if len(content) < length or bool(is_delete) != (length == 0):
+            if len(content) < length:
                 raise Permanent("DamagedLateWrites", f"{what} ends inside a frame")
             yield Write(UUID(bytes=identity), milliseconds, content)
 

@@ -2,14 +2,11 @@
 
 import asyncio
 import hashlib
-import io
-from collections.abc import Iterator
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any, cast
 
 import pytest
-import zstandard
 from tests.agent.failing_disk import FailingDisk
 from tests.agent.hand_frozen import COLLECTION, Node, shard_of
 from tests.agent.racing import complete
@@ -23,8 +20,6 @@ from weaviate_backup.agent.workspace import SCHEMA, Workspace
 from weaviate_backup.core.session import Step, StepCommand, Surveyed, Wire
 from weaviate_backup.errors import Permanent, Transient
 from weaviate_backup.layout import keys
-from weaviate_backup.layout.json_bounds import JsonBounds
-from weaviate_backup.layout.schemas import encode_schema, read_schemas
 from weaviate_backup.storage.filesystem import FilesystemStore
 from weaviate_backup.stored.meter import Meter
 
@@ -273,33 +268,3 @@ def test_nothing_is_deleted_by_a_backup_that_goes_well(alone: Agent, monkeypatch
     with alone.opened() as workspace:
         complete(workspace)
     assert deleted == []
-
-
-def packed(line: str) -> bytes:
-    return zstandard.ZstdCompressor().compress(line.encode() + b"\n")
-
-
-def refused_lists() -> Iterator[tuple[bytes, str]]:
-    schema: dict[str, Any] = {"class": {}, "state": {}, "aliases": {}, "version": 1}
-    whole = encode_schema("A", schema)
-    for name, wrong in (("class", None), ("state", []), ("aliases", "x"), ("version", "x")):
-        yield (
-            encode_schema("A", {**schema, name: wrong}),
-            "HostileBackup: it is no list of schemas: a line without a s",
-        )
-    for line in ("[]", "{}", '{"collection": 1}', '"A"'):
-        yield packed(line), "HostileBackup: it is no list of schemas: a line without a collection"
-    yield encode_schema("../A", schema), "UnsafeName: .*a collection of it"
-    yield b"no frame", "HostileBackup: it is no list of schemas"
-    yield whole[:-3], "HostileBackup: it is no list of schemas"
-    yield packed("{"), "HostileBackup: it is no list of schemas"
-    yield packed("[" * 200 + "]" * 200), "HostileBackup: it is no list of schemas: more than 128 levels"
-    large = "DocumentTooLarge: a line of it is larger than memory allows: .*limits.memory"
-    yield encode_schema("A", {**schema, "state": {"x": "y" * 2000}}), large
-    yield encode_schema("A", {**schema, "state": {"x": [1] * 300}}), large
-
-
-@pytest.mark.parametrize(("content", "refusal"), list(refused_lists()))
-def test_what_is_no_list_of_schemas_is_refused(content: bytes, refusal: str) -> None:
-    with pytest.raises(Permanent, match=refusal):
-        list(read_schemas(io.BytesIO(content), what="it", bounds=JsonBounds(1000, 280)))

@@ -28,9 +28,9 @@ def entry(
 
 def record(key: str, value: str) -> bytes:
     """One of PAX: its own length first."""
-    rest = f" {key}={value}\n"
+    rest = f" {key}={value}\n".encode()
     length = len(rest) + len(str(len(rest)))
-    return f"{length + (len(str(length)) > len(str(len(rest))))}{rest}".encode()
+    return f"{length + (len(str(length)) > len(str(len(rest))))}".encode() + rest
 
 
 def names_in(
@@ -121,6 +121,20 @@ def test_records_that_are_none_are_named_as_damage(broken: bytes) -> None:
     archive = entry("x", broken, kind=tarfile.XHDTYPE) + entry("article/s/a") + END
     assert refused(archive).reason == "BackupDamaged"
     assert refused(entry("article/s/b") + archive).reason == "BackupDamaged"
+
+
+def offset_of(text: str) -> list[int]:
+    archive = entry("x", record(OFFSET_RECORD, text), kind=tarfile.XHDTYPE) + entry("article/s/a") + END
+    return [
+        each.offset for each in read_chunk(io.BytesIO(archive), compression=CompressionType.NONE, collection="Article")
+    ]
+
+
+def test_an_offset_is_a_number_of_as_many_digits_as_a_file_can_have() -> None:
+    assert offset_of("9" * 18) == [10**18 - 1]
+    for text in ("9" * 19, "+1", "1 ", "\u00b2", "0x1", ""):
+        with pytest.raises(Permanent, match=r"HostileBackup: .*starts at offset"):
+            offset_of(text)
 
 
 @pytest.mark.parametrize(("key", "value"), [("size", "9" * 25), (OFFSET_RECORD, "-1"), ("path", "x")])

@@ -18,6 +18,7 @@ from weaviate_backup.layout.roles_and_users import (
 )
 
 BOUNDS = JsonBounds(1 << 20, 10_000)
+SERVERS_OWN = ("role:admin", "role:viewer", "role:root", "role:read-only")
 POLICY = """
 p, role:readers, data/collections/.*/shards/.*/objects/.*, R, data
 
@@ -87,9 +88,10 @@ def test_a_line_of_another_form_is_not_guessed_at(line: str) -> None:
         ("p, role:admin, *, R, *\ng, db:wv_internal_empty, role:admin\ng, db:root, role:root", False),
         ("g, db:wv_internal_empty, role:mine", True),
         ("g, db:alice, role:admin", True),
+        *((f"p, {role}, *, R, *\ng, db:wv_internal_empty, {role}", False) for role in SERVERS_OWN),
         ("", False),
     ],
-    ids=["built in", "a role", "an assignment", "nothing"],
+    ids=["built in", "a role", "an assignment", *SERVERS_OWN, "nothing"],
 )
 def test_what_people_made_is_told_from_what_every_server_has(text: str, holds: bool) -> None:
     assert parse_policy_file(text).hold_something is holds
@@ -123,6 +125,20 @@ def test_roles_of_another_form_are_refused(changes: dict[str, Any], said: str) -
         parse_roles(json.dumps(ROLES | changes).encode(), bounds=BOUNDS, what="roles")
     empty = {"roles_policies": None, "grouping_policies": None, "version": 1}
     assert parse_roles(json.dumps(empty).encode(), bounds=BOUNDS, what="roles") == Roles((), ())
+
+
+def test_maps_that_go_writes_as_null_are_empty() -> None:
+    bob = {"Users": {"bob": {"Id": "bob"}}}
+    secure, weak = {"SecureKeyStorageById": {"bob": "$argon2id$"}}, {"ImportedApiKeysWeakHash": {"bob": [0] * 32}}
+    nothing = dict.fromkeys(USERS["Data"])
+    for data in (secure, weak):
+        (user,) = users_of({"Data": {**nothing, **bob, **data}, "Version": 0}).values()
+        assert (user.secure_hash, user.weak_hash, user.revoked) == (
+            "$argon2id$" if data is secure else None,
+            None if data is secure else (0,) * 32,
+            False,
+        )
+    assert users_of({"Data": nothing, "Version": 0}) == {}
 
 
 def test_every_field_of_a_user_has_its_place() -> None:

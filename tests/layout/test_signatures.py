@@ -18,6 +18,7 @@ from weaviate_backup.layout.signatures import (
     load_public_key,
     load_signing_key,
     sign,
+    signer_of,
 )
 
 PEM, PKCS8 = serialization.Encoding.PEM, serialization.PrivateFormat.PKCS8
@@ -66,6 +67,12 @@ SIGNED = sign(KEY, backup_id="nightly", manifest_sha256=DIGEST)
 def test_one_of_several_keys_vouches() -> None:
     assert judged(SIGNED, OLD, KEY, required=True) == Judged(signed_by=key_id(KEY.public_key()))
     assert sign(KEY, backup_id="nightly", manifest_sha256=DIGEST) == SIGNED, "a commit that is repeated says the same"
+
+
+def test_whoever_signed_is_named_without_a_key() -> None:
+    assert signer_of(SIGNED) == key_id(KEY.public_key())
+    for content in (b"", b"{}", b"no JSON"):
+        assert signer_of(content) == ""
 
 
 def test_it_holds_for_nothing_else() -> None:
@@ -147,6 +154,7 @@ RSA = rsa.generate_private_key(65537, 2048)
 SECRET = b"hunter2hunter2hunter2hunter2hunter2"
 BAD = {
     "no base64": (SECRET + b"!", "neither PEM nor base64"),
+    "a stranger in it": (base64.b64encode(SECRET[:32]).replace(b"=", b"!="), "neither PEM nor base64"),
     "other length": (base64.b64encode(SECRET), "base64 of 35 bytes; an ed25519 key has 32"),
     "broken PEM": (b"-----BEGIN PRIVATE KEY-----\n" + SECRET + b"\n-----END PRIVATE KEY-----", "no private key in PEM"),
     "a public key": (public_pem(KEY).encode(), "a public key; signing needs the private one"),

@@ -69,7 +69,6 @@ def _journal(directory: Path, _: Path | None) -> Reading:
         journal.append("gone", collection=COLLECTION, shard="s1", at=at)
         journal.append("frozen", result=frozen.model_dump(mode="json"))
         journal.append("chunk", collection=COLLECTION, number=1, record=chunk)
-        journal.append("all-stored", at=at)
         journal.append("uploaded", result=uploaded.model_dump(mode="json"))
         journal.append("fetched", boot="b", key="k", only=None)
         journal.append("placed", collection=COLLECTION, inode=1, data_inode=2, shards={"s0": 3}, files=4)

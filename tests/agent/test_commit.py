@@ -2,12 +2,14 @@
 
 import base64
 import hashlib
+import itertools
 import json
 import shutil
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import replace
-from datetime import UTC, datetime
+from datetime import UTC, datetime, timedelta, tzinfo
 from pathlib import Path
+from typing import Self
 
 import pytest
 from tests.agent.foreign_backup import NODES, ForeignBackup, Json
@@ -16,6 +18,7 @@ from tests.agent.small_restore import PLACE
 from tests.stored.own_backup import UID, own_backup
 from tests.whole_manifest import NodeManifest, decode_node_manifest, encode_node_manifest
 
+from weaviate_backup.agent import commit as committing
 from weaviate_backup.agent.commit import _commit, _put_manifest, _without_vanished
 from weaviate_backup.agent.journal import Journal
 from weaviate_backup.agent.workspace import Workspace
@@ -24,6 +27,7 @@ from weaviate_backup.core.session import Committed, SessionOrder, StoreOrder
 from weaviate_backup.errors import Permanent, Transient
 from weaviate_backup.settings import AgentSettings
 from weaviate_backup.stored.backup_reading import BackupReader
+from weaviate_backup.stored.claiming import ClaimedPlace
 from weaviate_backup.stored.meter import Meter
 
 MARKER = "backup_config.json"
@@ -57,9 +61,10 @@ def commit(
     signing_key: bytes | None = None,
     verify: Json | None = None,
     meter: Meter | None = None,
+    leader: str = "",
 ) -> Committed:
-    """By a store worker. `verified`: what was, if not all that lies there. With `verify` the location signs;
-    `signing_key`: what its Secret holds, None: nothing."""
+    """By a store worker, of an earlier operator unless it is told the `leader`. `verified`: what was, if not all that
+    lies there. With `verify` the location signs; `signing_key`: what its Secret holds, None: nothing."""
     nowhere, signing = backup.root / "nowhere", backup.root.parent / "signing"
     place = PLACE
     if signing_key is not None or verify is not None:
@@ -75,7 +80,7 @@ def commit(
         location=LocationSpec.model_validate(place),
         server_version="1.39.1",
         weaviate=None,
-        work=StoreOrder(),
+        work=StoreOrder(leader=leader),
     )
     settings = AgentSettings(
         operation_uid=UID,
@@ -109,6 +114,77 @@ def test_a_commit_that_is_repeated_says_the_same(uploaded: ForeignBackup, lost: 
         assert again == done
         assert (uploaded.root / "b" / MARKER).read_bytes() == before
     assert BackupReader(uploaded.store, "b").sha256 == again.backup_sha256
+
+
+def commit_by_agent(backup: ForeignBackup, leader: str) -> Committed:
+    """By the leader's own."""
+    others = (name for name in NODES if name != leader)
+    base = backup.root.parent / f"agent-{leader}"
+    node = Node(base, backup.root, UID, {}, name=leader, nodes=(leader, *others), backup_id="b")
+    workspace = node.workspace()
+    with workspace.journal:
+        return _commit(workspace, hashes_of(backup), Meter())
+
+
+@pytest.mark.parametrize("leader", NODES)
+@pytest.mark.parametrize("lost", [(), (MARKER,), (MARKER, MANIFEST)], ids=["its answer", "the marker", "all of it"])
+def test_a_worker_completes_what_any_leader_began(uploaded: ForeignBackup, leader: str, lost: tuple[str, ...]) -> None:
+    done = commit_by_agent(uploaded, leader)
+    before = uploaded.get(MARKER)
+    for name in lost:
+        uploaded.remove(name)
+    again = commit(uploaded, leader=leader)
+    assert uploaded.get(MARKER)["leader"] == leader
+    if MANIFEST not in lost:
+        assert (again, uploaded.get(MARKER)) == (done, before)
+
+
+@pytest.mark.parametrize("minutes", [-10, 10], ids=["behind", "ahead"])
+def test_a_commit_is_repeated_whatever_the_clock_of_the_first_said(
+    uploaded: ForeignBackup, monkeypatch: pytest.MonkeyPatch, minutes: int
+) -> None:
+    class Clock(datetime):
+        @classmethod
+        def now(cls, tz: tzinfo | None = None) -> Self:
+            return cls.fromtimestamp(datetime.now(tz).timestamp(), tz) + timedelta(minutes=minutes)
+
+    with monkeypatch.context() as patched:
+        patched.setattr(committing, "datetime", Clock)
+        done = commit(uploaded)
+    assert commit(uploaded) == done
+
+
+def test_no_backup_is_complete_before_it_began(tmp_path: Path) -> None:
+    """The operator's clock says when that was, an agent's when it was complete."""
+    began_at = datetime.now(UTC) + timedelta(minutes=10)
+
+    def change(backup: ForeignBackup) -> None:
+        for node in NODES:
+            backup.change(f"{node}/backup.json", lambda it: it.update(startedAt=began_at.isoformat()))
+
+    uploaded = uploaded_with(tmp_path, change)
+    done = commit(uploaded)
+    assert done.completed_at == began_at
+    assert commit(uploaded) == done
+    uploaded.remove(MARKER)
+    assert commit(uploaded) == done
+
+
+def test_what_was_lost_behind_our_backs_makes_no_backup(
+    uploaded: ForeignBackup, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Between the last look and the marker, by whoever may delete there."""
+    refuse_strangers = ClaimedPlace.refuse_strangers
+    calls = itertools.count()
+
+    def then_lose(self: ClaimedPlace) -> None:
+        refuse_strangers(self)
+        if next(calls):  # the second one is just before the marker
+            uploaded.remove("n1/backup.json")
+
+    monkeypatch.setattr(ClaimedPlace, "refuse_strangers", then_lose)
+    with pytest.raises(Permanent, match=r"VerificationFailed: .*n1/backup\.json"):
+        commit(uploaded)
 
 
 def test_a_manifest_of_an_older_version_is_completed(uploaded: ForeignBackup) -> None:

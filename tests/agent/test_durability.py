@@ -45,7 +45,7 @@ def test_objects_of_a_backup_are_put_from_the_claim_to_the_marker(tmp_path: Path
     stored = recorder.all("put", f"{ID}/weaviate-0/Article/chunk-1")
     recorder.refuse_disorder(recorder.all("journal", "uploading"), stored, recorder.all("journal", "chunk"))
     documents = recorder.all("put", f"{ID}/weaviate-0/backup.json")
-    recorder.refuse_disorder(recorder.all("journal", "all-stored"), documents, recorder.all("journal", "uploaded"))
+    recorder.refuse_disorder(recorder.all("journal", "chunk"), documents, recorder.all("journal", "uploaded"))
 
 
 def test_what_was_downloaded_is_synced_before_it_is_said_to_be_there(tmp_path: Path, recorder: Recorder) -> None:

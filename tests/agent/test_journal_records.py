@@ -33,7 +33,6 @@ RIGHT: dict[str, Record] = {
     "schema": {"result": {}},
     "frozen": {"result": {}},
     "chunk": {"collection": "Article", "number": 1, "record": {}},
-    "all-stored": {"at": AT},
     "uploaded": {"result": {}},
     "fetched": {"boot": "", "key": "b/n/Article/chunk-1", "only": None},
     "placed": {"collection": "Article", "inode": 1, "data_inode": 2, "shards": {"s": 3}, "files": 4},

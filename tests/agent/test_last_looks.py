@@ -153,15 +153,6 @@ def test_an_upload_whose_journal_lost_a_chunk_writes_no_documents(node: Node, mo
     assert [each.name for each in node.store.rglob("*") if each.is_file()] == ["operation.json"]
 
 
-def test_a_time_that_is_none_makes_no_descriptor(node: Node) -> None:
-    workspace = node.workspace()
-    with workspace.journal as journal:
-        take_place(workspace)
-        journal.append("all-stored", at="yesterday")
-        with pytest.raises(Permanent, match="JournalDamaged: the journal's record 'all-stored'"):
-            _upload(workspace, (COLLECTION,), Meter())
-
-
 def test_a_descriptor_that_is_vouched_for_and_none_is_called_so(node: Node, monkeypatch: pytest.MonkeyPatch) -> None:
     """By whoever wrote both; one that merely differs is damaged."""
     monkeypatch.setattr(uploading, "encode_in_pieces", lambda *_: iter((b'{"id":"nightly"}',)))

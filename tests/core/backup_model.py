@@ -64,7 +64,7 @@ from weaviate_backup.core.stepping import Agents
 
 NOW = datetime(2026, 11, 25, tzinfo=UTC)
 LONG_AGO = NOW - timedelta(days=1)
-SOON = NOW + timedelta(hours=1)
+SOON = NOW + timedelta(seconds=30)
 UID = "0b5f2c1e"
 NODES = ("weaviate-0", "weaviate-1")
 ALL = (*NODES, STORE_WORKER)

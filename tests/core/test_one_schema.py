@@ -3,16 +3,29 @@
 from dataclasses import replace
 
 import pytest
-from tests.core.backup_model import NODES, PLAN, UID
+from tests.core.backup_model import NODES, NOW, PLAN, UID
 
+from weaviate_backup.api.backup import BackupPhase
+from weaviate_backup.api.status import NodePhase
+from weaviate_backup.core.backup_machine import BackupRequest, BackupState, BackupWorld, decide_backup
 from weaviate_backup.core.one_schema import by_one_schema, froze_by_others
-from weaviate_backup.core.orders import AcquireLease, Command, Lease, TakeStep
-from weaviate_backup.core.session import Frozen, NodeReport, Step, StepCommand, StepPhase, StepReport, Surveyed
+from weaviate_backup.core.orders import AcquireLease, AgentPhase, AgentPod, Command, Lease, NodeState, TakeStep
+from weaviate_backup.core.session import (
+    Frozen,
+    NodeReport,
+    Step,
+    StepCommand,
+    StepPhase,
+    StepReport,
+    Surveyed,
+    Uploaded,
+)
 from weaviate_backup.core.stepping import Agents
 from weaviate_backup.core.world import World
 
 LEADER = PLAN.leader
 OTHERS = tuple(node for node in NODES if node != LEADER)
+FROZEN = Frozen(collections=(), shards=0, bytes_total=0, files_total=0, longest_halt_seconds=0)
 FREEZES: list[Command] = [TakeStep(node, StepCommand(operation_uid=UID, step=Step.FREEZE)) for node in NODES]
 OTHER_COMMANDS: list[Command] = [AcquireLease(), TakeStep(OTHERS[0], StepCommand(operation_uid=UID, step=Step.UPLOAD))]
 
@@ -59,16 +72,45 @@ def test_who_may_have_frozen_already_does_not_wait() -> None:
     assert list(by_one_schema(FREEZES, PLAN, world(None, None), wait=False)) == FREEZES
 
 
+def report_of(node: str, schema: str) -> NodeReport:
+    done = StepReport(phase=StepPhase.DONE)
+    return NodeReport(
+        operation_uid=UID,
+        session_id="s",
+        node=node,
+        revision=1,
+        steps={Step.FREEZE: done, Step.UPLOAD: done},
+        surveyed=Surveyed(sha256=schema) if node == LEADER else None,
+        frozen=FROZEN.model_copy(update={"schema_sha256": schema}),
+        uploaded=Uploaded(manifest_sha256=node, objects=1, bytes_stored=1),
+    )
+
+
+@pytest.mark.parametrize("phase", [BackupPhase.PREPARING, BackupPhase.UPLOADING])
+@pytest.mark.parametrize("by_others", [False, True])
+def test_a_leader_that_reads_anew_ends_the_backup_whenever_it_does(phase: BackupPhase, by_others: bool) -> None:
+    reports = {node: report_of(node, "old" if by_others and node != LEADER else "new") for node in NODES}
+    nodes = tuple(NodeState(name=node, phase=NodePhase.FROZEN, session="s") for node in NODES)
+    pods = {node: AgentPod(AgentPhase.RUNNING) for node in NODES}
+    seen = World(Agents(operation_uid=UID, pods=pods, reports=reports, troubles={}), Lease.OURS)
+    state = BackupState(phase=phase, phase_since=NOW, wrote=True, nodes=nodes)
+    request = BackupRequest(uid=UID, created_at=NOW, timeout_seconds=3600)
+    decided = decide_backup(request, state, BackupWorld(agents=seen.agents, lease=seen.lease, plan=PLAN), NOW).state
+    if by_others:
+        assert (decided.phase, decided.reason) == (BackupPhase.ABORTING, "SchemaChanged")
+    else:
+        assert decided.phase is (BackupPhase.UPLOADING if phase is BackupPhase.PREPARING else BackupPhase.FINALIZING)
+
+
 @pytest.mark.parametrize(("frozen_by", "refused"), [("abc", False), ("", False), ("before", True)])
 def test_nodes_that_froze_by_two_readings_are_no_backup(frozen_by: str, refused: bool) -> None:
     seen = world(StepPhase.DONE, "abc")
-    frozen = Frozen(collections=(), shards=0, bytes_total=0, files_total=0, longest_halt_seconds=0)
     other = NodeReport(
         operation_uid=UID,
         session_id="s",
         node=OTHERS[0],
         revision=1,
-        frozen=frozen.model_copy(update={"schema_sha256": frozen_by}),
+        frozen=FROZEN.model_copy(update={"schema_sha256": frozen_by}),
     )
     seen = replace(seen, agents=replace(seen.agents, reports={**seen.agents.reports, OTHERS[0]: other}))
     found = froze_by_others(PLAN, seen)

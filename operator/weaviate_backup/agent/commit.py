@@ -16,7 +16,7 @@ from weaviate_backup.agent.upload import DISTRIBUTION
 from weaviate_backup.agent.verify import checked_descriptor, read_contents
 from weaviate_backup.agent.workspace import Workspace
 from weaviate_backup.answers import document_bounds
-from weaviate_backup.core.session import BackupOrder, Committed, StepCommand
+from weaviate_backup.core.session import BackupOrder, Committed, StepCommand, StoreOrder
 from weaviate_backup.errors import ObjectExists, Permanent, Transient
 from weaviate_backup.layout import keys
 from weaviate_backup.layout.definitions import contradiction, made_anew
@@ -50,8 +50,9 @@ from weaviate_backup.stored.storing import (
 )
 from weaviate_backup.tasks import in_thread
 
-CLOCK_SLACK = timedelta(minutes=5)
-"""Between the clocks of agents that complete a backup one after the other."""
+CLOCK_SLACK, LONGEST_SLACK = timedelta(minutes=5), timedelta(days=1)
+"""Between the clocks of agents that complete a backup one after the other. What is complete is ours by its bytes: its
+time need only be one that a wrong clock can tell."""
 OBJECTS_OF_THE_WHOLE = 3
 """The claim, our manifest and the marker, beside what the nodes stored."""
 
@@ -79,7 +80,7 @@ def _commit(workspace: Workspace, verified: Mapping[str, str], meter: Meter) -> 
     leader = _leader(workspace, descriptors)
     _check_definitions(leader, descriptors)
     _check_shards(leader, descriptors, contents)
-    manifest = _describe(workspace, leader, descriptors, contents, since=known)
+    manifest = _describe(workspace, leader, descriptors, contents, since=known, committed=committed)
     marker = encode(_marker(manifest, descriptors))
     manifest = manifest.model_copy(update={"marker": StoredDocument.of(marker)})
     content = encode_backup_manifest(manifest)
@@ -93,6 +94,7 @@ def _commit(workspace: Workspace, verified: Mapping[str, str], meter: Meter) -> 
     if not committed:
         _put_manifest(workspace, place, content, before=before)
         _complete(workspace, place, meter, manifest=manifest, signature=signature, marker=marker)
+        _check_objects(store, backup_id, contents, on_top=on_top)  # a dead node's agent may have been at work till then
     _refuse_others(workspace, store, documents, before=before)
     return _result(
         manifest,
@@ -157,8 +159,9 @@ def _overlap(workspace: Workspace) -> Transient:
 
 
 def _lock(workspace: Workspace, store: ObjectStore, manifest: BackupManifest) -> datetime | None:
-    days = workspace.order.location.lock_days
-    return lock_backup(store, workspace.backup_id, days=days, completed_at=manifest.completed_at)
+    """From its completion, but for a time that is to come, which somebody else may have written there."""
+    days, latest = workspace.order.location.lock_days, datetime.now(UTC) + CLOCK_SLACK
+    return lock_backup(store, workspace.backup_id, days=days, completed_at=min(manifest.completed_at, latest))
 
 
 def _own_manifest(workspace: Workspace, content: bytes | None) -> BackupManifest | None:
@@ -195,10 +198,12 @@ def _check_objects(
 
 
 def _leader(workspace: Workspace, descriptors: Mapping[str, NodeDescriptor]) -> str:
-    """The ordered one; a store worker, which has no such order, takes the first that names every collection."""
+    """The ordered one, whoever completes the backup. Of an earlier operator a store worker has no such order, and takes
+    the first that names every collection."""
     everything = {each.name for descriptor in descriptors.values() for each in descriptor.classes}
     work = workspace.order.work
-    candidates = [work.leader] if isinstance(work, BackupOrder) else sorted(descriptors)
+    ordered = work.leader if isinstance(work, BackupOrder | StoreOrder) else ""
+    candidates = [ordered] if ordered else sorted(descriptors)
     for node in candidates:
         if node in descriptors and everything <= {each.name for each in descriptors[node].classes}:
             return node
@@ -247,11 +252,14 @@ def _describe(
     contents: Mapping[str, NodeContents],
     *,
     since: BackupManifest | None,
+    committed: bool,
 ) -> BackupManifest:
     """For an attempt that is repeated the same again, `since` the first, as far as that can be: a time that is not of
     this operation is somebody else's, and would decide for how long objects are locked."""
-    started_at, now = min(each.started_at for each in descriptors.values()), datetime.now(UTC)
-    if since is not None and not started_at <= since.completed_at <= now + CLOCK_SLACK:
+    started_at = min(each.started_at for each in descriptors.values())
+    now = max(datetime.now(UTC), started_at)  # by the operator's clock, which may be ahead of ours
+    before, after = (LONGEST_SLACK, LONGEST_SLACK) if committed else (timedelta(0), CLOCK_SLACK)
+    if since is not None and not started_at - before <= since.completed_at <= now + after:
         since = None
     nodes = {
         node: NodeEntry(

@@ -114,6 +114,12 @@ def shard_records(records: Iterable[Record]) -> Iterator[ShardRecord]:
             yield _shard_record(record) if record["kind"] == SHARD else _record_of_none(record)
 
 
+def last_cut_at(records: Iterable[Record]) -> datetime | None:
+    """When the last shard of a node was cut, None when it had none: the same to all that have its journal, so that none
+    of them replaces documents of another."""
+    return max((each.ended_at for each in shard_records(records)), default=None)
+
+
 @contextmanager
 def believed(kind: str) -> Iterator[None]:
     """While records of a kind are used."""

@@ -56,7 +56,6 @@ FIELDS: Mapping[str, Kinds] = {
     "schema": {"result": dict},
     "frozen": {"result": dict},
     "chunk": {"collection": str, "number": int, "record": dict},
-    "all-stored": {"at": str},
     "uploaded": {"result": dict},
     "fetched": {"boot": str, "key": str, "only": (str, type(None))},
     "placed": {"collection": str, "inode": int, "data_inode": int, "shards": dict, "files": int},

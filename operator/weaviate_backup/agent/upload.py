@@ -7,12 +7,18 @@ is planned. Plans, records and documents are streams: a node may have millions o
 """
 
 from collections.abc import Iterable, Iterator
-from datetime import UTC, datetime
 from importlib.metadata import version
 
 from weaviate_backup.agent.access import kept_access
 from weaviate_backup.agent.chunk_sender import ChunkSender, sent_of, stored_record
-from weaviate_backup.agent.describing import believed, describe_class, describe_node, is_described, shard_records
+from weaviate_backup.agent.describing import (
+    believed,
+    describe_class,
+    describe_node,
+    is_described,
+    last_cut_at,
+    shard_records,
+)
 from weaviate_backup.agent.fates import Fates, fates, frozen_of, records_of
 from weaviate_backup.agent.frozen_plan import FrozenPlan, frozen_set_lost
 from weaviate_backup.agent.journal import Journal, journal_damaged
@@ -56,8 +62,6 @@ def _upload(workspace: Workspace, collections: tuple[str, ...], meter: Meter) ->
     meter.expect(bytes_total=packing.bytes_total, files_total=packing.parts)
     _clear_folder(workspace, place, packing)
     send(workspace, place, plan, packing, meter)
-    if journal.last("all-stored") is None:
-        journal.append("all-stored", at=datetime.now(UTC).isoformat())
     result = _Documents(workspace, what_became, plan, packing, collections).store(place)
     journal.append("uploaded", result=result.model_dump(mode="json"))
     return result
@@ -152,12 +156,11 @@ class _Documents:
         )
 
     def _head(self) -> NodeDescriptor:
-        order, stored_at = self._workspace.backup, self._workspace.journal.last("all-stored")
-        assert stored_at is not None
+        order = self._workspace.backup
         return describe_node(
             backup_id=self._workspace.backup_id,
             started_at=order.started_at,
-            completed_at=_time(stored_at["at"]),
+            completed_at=last_cut_at(records_of(self._workspace.journal, self._fates)) or order.started_at,
             server_version=self._workspace.order.server_version,
             level=order.compression_level,
             bytes_total=self._packing.bytes_total,
@@ -219,10 +222,3 @@ class _Documents:
                 with believed("chunk"):
                     line = ChunkLine.of(collection, record)
                 yield line
-
-
-def _time(text: str) -> datetime:
-    try:
-        return datetime.fromisoformat(text)
-    except ValueError as error:
-        raise journal_damaged("all-stored") from error

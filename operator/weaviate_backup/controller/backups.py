@@ -261,7 +261,7 @@ def _effects(backup: Backup, settings: OperatorSettings) -> OperationRequest:
             cpu_percentage=spec.config.cpu_percentage,
             claimant=claimant,
             lease_seconds=settings.agent_lease_seconds,
-            work=StoreOrder() if node == STORE_WORKER else work,
+            work=StoreOrder(leader=plan.leader) if node == STORE_WORKER else work,
         )
 
     return OperationRequest(

@@ -253,6 +253,8 @@ def _uploading(
     if isinstance(step, BackupDecision):
         return step
     state = replace(state, nodes=step.nodes)
+    if mixed := froze_by_others(plan, world):  # the leader may have lost its volume meanwhile
+        return stop(state, outcome=Outcome.FAILED, failure=mixed, now=now)
     if step.done:
         return enter(BackupPhase.FINALIZING, state, now)
     commands = (

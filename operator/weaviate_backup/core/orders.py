@@ -29,6 +29,8 @@ AGENT_START_SECONDS = 300
 AGENT_LOST_SECONDS = 600
 """An agent that has not answered for this long, with steps to take, ends the operation."""
 LEASE_MARGIN_SECONDS = 30
+LONGEST_BACKOFF_SECONDS = 60
+"""Before a step that failed is tried again."""
 WATCH_SECONDS = 5.0
 """How soon to look again when nothing wakes us: reports and pods do."""
 
@@ -236,8 +238,8 @@ Reports = Mapping[str, NodeReport | Unreachable]
 
 
 def backoff_seconds(attempts: int) -> float:
-    """2, 4, 8 … at most 60 seconds."""
-    return float(min(60, 2 ** min(attempts, 6)))
+    """2, 4, 8 …, at most the longest."""
+    return float(min(LONGEST_BACKOFF_SECONDS, 2 ** min(attempts, 6)))
 
 
 def seconds_since(moment: datetime | None, now: datetime) -> float:

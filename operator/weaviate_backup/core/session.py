@@ -89,9 +89,12 @@ class RestoreOrder(Wire):
 
 
 class StoreOrder(Wire):
-    """Work on a location without a Weaviate node: probe, verify, inspect."""
+    """Work on a location without a Weaviate node: probe, verify, inspect, and complete a backup in its leader's place.
+
+    `leader`: of that backup, since whoever completes it names the same; earlier operators say none."""
 
     kind: Literal["store"] = "store"
+    leader: str = ""
 
 
 class Claimant(Wire):

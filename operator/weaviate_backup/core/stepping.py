@@ -7,13 +7,14 @@ again, and its journal makes that cheap. Failures that may pass are retried with
 
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, replace
-from datetime import datetime
+from datetime import datetime, timedelta
 
 from weaviate_backup.api.status import NodePhase
 from weaviate_backup.core.orders import (
     ABSENT,
     AGENT_LOST_SECONDS,
     AGENT_START_SECONDS,
+    LONGEST_BACKOFF_SECONDS,
     WATCH_SECONDS,
     AgentPhase,
     AgentPod,
@@ -31,6 +32,7 @@ from weaviate_backup.core.orders import (
 from weaviate_backup.core.session import Failure, NodeReport, Step, StepCommand, StepPhase
 
 Chain = tuple[StepCommand, ...]
+LONGEST_PAUSE = timedelta(seconds=LONGEST_BACKOFF_SECONDS)
 
 
 @dataclass(frozen=True)
@@ -164,7 +166,7 @@ def _order(
         retry = retry_time(attempts, now)
         changed = replace(node, attempts=attempts, retry_at=retry, reason=cause.reason, message=cause.message)
         return changed, None, None
-    if now < node.retry_at:
+    if now < node.retry_at <= now + LONGEST_PAUSE:  # one that is further off was set by a clock that was put back since
         return node, None, None
     return replace(node, retry_at=None), TakeStep(node=node.name, command=command), None
 

@@ -139,19 +139,38 @@ def test_a_worker_completes_what_any_leader_began(uploaded: ForeignBackup, leade
         assert (again, uploaded.get(MARKER)) == (done, before)
 
 
+def by_clock(monkeypatch: pytest.MonkeyPatch, off: timedelta) -> None:
+    """Of the committer."""
+
+    class Clock(datetime):
+        @classmethod
+        def now(cls, tz: tzinfo | None = None) -> Self:
+            return cls.fromtimestamp(datetime.now(tz).timestamp(), tz) + off
+
+    monkeypatch.setattr(committing, "datetime", Clock)
+
+
 @pytest.mark.parametrize("minutes", [-10, 10], ids=["behind", "ahead"])
 def test_a_commit_is_repeated_whatever_the_clock_of_the_first_said(
     uploaded: ForeignBackup, monkeypatch: pytest.MonkeyPatch, minutes: int
 ) -> None:
-    class Clock(datetime):
-        @classmethod
-        def now(cls, tz: tzinfo | None = None) -> Self:
-            return cls.fromtimestamp(datetime.now(tz).timestamp(), tz) + timedelta(minutes=minutes)
-
     with monkeypatch.context() as patched:
-        patched.setattr(committing, "datetime", Clock)
+        by_clock(patched, timedelta(minutes=minutes))
         done = commit(uploaded)
     assert commit(uploaded) == done
+
+
+def test_a_time_to_come_locks_nothing_for_longer(uploaded: ForeignBackup, monkeypatch: pytest.MonkeyPatch) -> None:
+    locked: list[datetime] = []
+    monkeypatch.setattr(committing, "lock_backup", lambda *_, completed_at, **__: locked.append(completed_at))
+    with monkeypatch.context() as patched:
+        by_clock(patched, timedelta(hours=23))
+        done = commit(uploaded)
+    assert {*locked} == {done.completed_at}
+    locked.clear()
+    assert commit(uploaded).completed_at == done.completed_at
+    (at,) = locked
+    assert at < datetime.now(UTC) + timedelta(minutes=6)
 
 
 def test_no_backup_is_complete_before_it_began(tmp_path: Path) -> None:

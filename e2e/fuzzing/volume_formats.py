@@ -16,6 +16,7 @@ from e2e.fuzzing.stored_formats import BOUNDS, same
 from tests.agent.foreign_backup import COLLECTION, NODES
 from tests.places import place_of
 
+from weaviate_backup.agent.brought import Brought
 from weaviate_backup.agent.chunk_sender import sent_of, stored_record
 from weaviate_backup.agent.describing import believed, shard_records
 from weaviate_backup.agent.fates import fates, records_of
@@ -29,7 +30,8 @@ from weaviate_backup.agent.journal import (
     replays_left_over,
 )
 from weaviate_backup.agent.kept_documents import kept_document
-from weaviate_backup.agent.sweep import DeadOperation
+from weaviate_backup.agent.placed_records import placed_of
+from weaviate_backup.agent.sweep import OtherOperation
 from weaviate_backup.core.session import Frozen, Uploaded
 from weaviate_backup.layout import definitions, go_json, sharding_state
 from weaviate_backup.layout.compression import CompressionType
@@ -71,7 +73,13 @@ def _journal(directory: Path, _: Path | None) -> Reading:
         journal.append("chunk", collection=COLLECTION, number=1, record=chunk)
         journal.append("uploaded", result=uploaded.model_dump(mode="json"))
         journal.append("fetched", boot="b", key="k", only=None)
-        journal.append("placed", collection=COLLECTION, inode=1, data_inode=2, shards={"s0": 3}, files=4)
+        journal.append("brought", collection=COLLECTION, files=4, bytes=5)
+        journal.append("unnamed", collection=COLLECTION, shards=["s1"])
+        journal.append("downloaded", collections=[COLLECTION], counted=True)
+        journal.append("placed-shards", collection=COLLECTION, shards={"s2": 3}, late={})
+        journal.append(
+            "placed", collection=COLLECTION, inode=1, data_inode=2, shards={"s0": 3}, files=4, earlier_records=1
+        )
         journal.append("applied", collection=COLLECTION, index=7)
 
     def read(content: bytes, private: Path) -> None:
@@ -79,7 +87,7 @@ def _journal(directory: Path, _: Path | None) -> Reading:
         path.write_bytes(content)
         place = place_of(private) / JOURNAL
         records = list(read_records(place))
-        assert DeadOperation.told_by("uid", place).lease_seconds > 0
+        assert OtherOperation.told_by("uid", place).lease_seconds > 0
         with Journal(place) as journal:
             if not content.startswith(path.read_bytes()):
                 raise Broken("a journal that is gone on with is no beginning of what was there")
@@ -96,6 +104,8 @@ def _use(journal: Journal) -> None:
     """As the steps do that go on with it."""
     cuts_left_over(journal.of(*CUTS))
     replays_left_over(journal.of(*REPLAYS))
+    placed_of(journal)
+    Brought.told_by(journal)
     journal.result("frozen", Frozen)
     journal.result("uploaded", Uploaded)
     lines: list[Line] = [HEADER, *shard_records(records_of(journal, fates(journal)))]

@@ -21,6 +21,7 @@ import pytest
 from weaviate_backup import no_links
 
 CHANGES = ("write", "pwrite", "sendfile", "ftruncate", "rename", "link", "unlink", "mkdir", "rmdir")
+REMOVALS = frozenset({"unlink", "rmdir"})
 WRITES = frozenset({"write", "pwrite", "sendfile"})
 
 
@@ -51,7 +52,18 @@ class FailingDisk:
         self._content: dict[int, bytes] = {}
         self._names: dict[int, dict[str, int]] = {}
         self._renames: list[_Rename] = []
+        self._removed: list[tuple[int, str, int]] = []
+        self._pins: dict[int, int] = {}
         self._keep(root)
+
+    def __del__(self) -> None:
+        for descriptor in self._pins.values():
+            os.close(descriptor)
+
+    def _pin(self, path: Path, inode: int) -> None:
+        """While it is open its number is not used again for another."""
+        if inode not in self._pins:
+            self._pins[inode] = os.open(path, os.O_PATH | os.O_NOFOLLOW)
 
     @property
     def failed(self) -> bool:
@@ -72,8 +84,12 @@ class FailingDisk:
             )
             yield
 
-    def after_power_loss(self, *, lucky: str = "") -> None:
-        """Only what was synced; and the file of this name as it was written, by a kernel that came to it in time."""
+    def after_power_loss(self, *, lucky: str = "", removals_last: bool = False) -> None:
+        """Only what was synced; and the file of this name as it was written, by a kernel that came to it in time.
+        `removals_last`: it came to all that was removed, too, though not to what was renamed before."""
+        for above, name, inode in self._removed if removals_last else ():
+            if self._names.get(above, {}).get(name) == inode:
+                del self._names[above][name]
         for path in self.root.rglob(lucky) if lucky else ():
             self._content[path.stat().st_ino] = path.read_bytes()
         pool = self.root.with_name(f"{self.root.name}-inodes")
@@ -109,7 +125,7 @@ class FailingDisk:
                 if name == "rename" and (self._full or not self.failed):
                     return self._rename(call, args, kwargs)
                 if not self.failed:
-                    return call(*args, **kwargs)
+                    return self._remove(call, args, kwargs) if name in REMOVALS else call(*args, **kwargs)
                 if not self._full:
                     raise PowerLost
                 if name in WRITES:
@@ -156,6 +172,7 @@ class FailingDisk:
         if modes.S_ISDIR(status.st_mode):
             self._names[status.st_ino] = {entry.name: entry.inode() for entry in os.scandir(path)}
             for entry in os.scandir(path):
+                self._pin(path / entry.name, entry.inode())
                 if entry.is_dir():
                     self._names.setdefault(entry.inode(), {})
             for rename in [each for each in self._renames if status.st_ino in (each.source, each.target)]:
@@ -172,7 +189,15 @@ class FailingDisk:
         source, target = kwargs["src_dir_fd"], kwargs["dst_dir_fd"]
         inode = os.lstat(old_name, dir_fd=source).st_ino
         result = call(*args, **kwargs)
+        self._pin(Path(f"/proc/self/fd/{target}") / new_name, inode)
         self._renames.append(_Rename(os.fstat(source).st_ino, old_name, os.fstat(target).st_ino, new_name, inode))
+        return result
+
+    def _remove(self, call: Callable[..., Any], args: tuple[Any, ...], kwargs: dict[str, Any]) -> Any:
+        above = kwargs["dir_fd"]
+        inode = os.lstat(args[0], dir_fd=above).st_ino
+        result = call(*args, **kwargs)
+        self._removed.append((os.fstat(above).st_ino, args[0], inode))
         return result
 
     def _keep(self, directory: Path) -> None:
@@ -183,6 +208,7 @@ class FailingDisk:
         self._names[directory.stat().st_ino] = {entry.name: entry.inode() for entry in found}
         for entry in found:
             path = directory / entry.name
+            self._pin(path, entry.inode())
             if entry.is_dir():
                 self._keep(path)
             else:

@@ -11,9 +11,10 @@ from tests.agent.foreign_backup import COLLECTION, ForeignBackup, Json
 from tests.stored.own_backup import own_backup
 
 from weaviate_backup.agent.apply import _read
+from weaviate_backup.agent.brought import tell_what_came
 from weaviate_backup.agent.download import _download
 from weaviate_backup.agent.inspect_backup import _inspect
-from weaviate_backup.agent.journal import Journal
+from weaviate_backup.agent.journal import JOURNAL, Journal
 from weaviate_backup.agent.workspace import RESTORE, Workspace
 from weaviate_backup.api.location import LocationSpec
 from weaviate_backup.beneath import Root
@@ -56,7 +57,7 @@ class Restore:
             ca_directory=directory / "none",
             filesystem_root=backup.root,
         )
-        journal = Journal(Root(data).place / ".weaviate-backup" / UID / "journal")
+        journal = Journal(Root(data).place / ".weaviate-backup" / UID / JOURNAL)
         self.workspace = Workspace(settings, order, journal)
         self.backup_sha256 = ""
 
@@ -68,6 +69,11 @@ class Restore:
 
     def download(self) -> None:
         _download(self.workspace, self._command(Step.DOWNLOAD), Meter())
+
+    def tell_what_came(self) -> None:
+        """As if all that lies there now had come so; for who adds to it."""
+        tell_what_came(self.workspace, (COLLECTION,), {})
+        self.workspace.journal.append("downloaded", collections=[COLLECTION], counted=True)
 
     def read_to_apply(self) -> None:
         _read(self.workspace, self._command(Step.APPLY))

@@ -14,11 +14,14 @@ from tests.agent.small_restore import UID as RESTORE_UID
 from tests.places import place_of
 
 from weaviate_backup.agent import durability
+from weaviate_backup.agent.brought import tell_what_came
 from weaviate_backup.agent.download import _download
 from weaviate_backup.agent.freeze import take_place
 from weaviate_backup.agent.journal import JOURNAL, Journal, read_records
 from weaviate_backup.agent.place import _place_all
-from weaviate_backup.agent.sweep import BACKUP_TEMPORARY, remove_operation
+from weaviate_backup.agent.placed_records import placed_of
+from weaviate_backup.agent.sweep import BACKUP_TEMPORARY
+from weaviate_backup.agent.taking_back import remove_operation, take_back
 from weaviate_backup.agent.upload import _upload
 from weaviate_backup.agent.verify import _verify
 from weaviate_backup.agent.workspace import LATE, RESTORE, Workspace, operation_directory
@@ -213,7 +216,9 @@ class Placing:
         for name, content in (("indexcount", b"7"), (LATE_WRITES, MAGIC)):
             (shard.parent / STRAY / name).write_bytes(content)
         with self._restore.workspace.journal as journal:
-            journal.append("downloaded", unnamed={COLLECTION: [STRAY]})
+            workspace = Workspace(self._restore.workspace.settings, self._restore.workspace.order, journal)
+            tell_what_came(workspace, (COLLECTION,), {COLLECTION: [STRAY]})
+            journal.append("downloaded", counted=True)
         self.wanted_late = {shard.name: MAGIC, STRAY: MAGIC}
 
     @property
@@ -221,21 +226,34 @@ class Placing:
         return self.data / ".weaviate-backup" / RESTORE_UID
 
     def journal(self) -> Journal:
-        return Journal(place_of(self._directory) / "journal")
+        return Journal(operation_directory(place_of(self.data), RESTORE_UID) / JOURNAL)
 
     def run(self) -> None:
         with self.journal() as journal:
             workspace = Workspace(self._restore.workspace.settings, self._restore.workspace.order, journal)
             _place_all(workspace, (COLLECTION,), Meter())
 
-    def take_back(self) -> None:
+    def take_back(self, *collections: str, by_then: tuple[str, ...] | None = None) -> None:
+        """`collections`: names in the schema, at first; `by_then`: when raft is asked again."""
         with self.journal() as journal:
-            placed = list(journal.of("placed"))
-        remove_operation(place_of(self.data), RESTORE_UID, placed, collections=frozenset())
+            placed = list(placed_of(journal).values())
+        root, names = place_of(self.data), collections
+        if take_back(root, RESTORE_UID, placed, collections=names) and by_then is not None:
+            names = by_then
+        remove_operation(root, RESTORE_UID, placed, collections=names)
+
+    def move_early(self) -> None:
+        """As Weaviate does when it starts and comes to an old command."""
+        (self.data / BACKUP_TEMPORARY / COLLECTION / COLLECTION.lower()).rename(self.data / COLLECTION.lower())
 
     @property
     def placed(self) -> dict[str, bytes]:
         return self.files_of(self.data / BACKUP_TEMPORARY / COLLECTION)
+
+    @property
+    def taken(self) -> dict[str, bytes]:
+        """By Weaviate."""
+        return {f"article/{name}": content for name, content in self.files_of(self.data / "article").items()}
 
     @property
     def late(self) -> dict[str, bytes]:
@@ -278,3 +296,66 @@ def test_a_placing_outlasts_it_too(tmp_path: Path, monkeypatch: pytest.MonkeyPat
         return disk.calls
 
     at_each_call(tmp_path, run)
+
+
+def test_what_is_said_to_be_placed_outlasts_a_process_that_was_killed_before(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A kill, another process that goes on, then a loss of power."""
+
+    def run(base: Path, fails_at: int | None) -> int:
+        placing = Placing(base)
+        disk = FailingDisk(placing.data, fails_at=fails_at)
+        with disk.below(monkeypatch):
+            try:
+                placing.run()
+            except PowerLost:
+                assert fails_at is not None
+            disk.heal()
+            placing.run()
+        disk.after_power_loss()
+        with placing.journal() as journal:
+            assert journal.last("all-placed") is not None
+        assert placing.placed == placing.wanted
+        return disk.calls
+
+    at_each_call(tmp_path, run)
+
+
+@pytest.mark.parametrize("early", [False, True], ids=["waits", "moved too early"])
+@pytest.mark.parametrize("power", ["stays", "lost, but removals last"])
+@pytest.mark.parametrize("by_then", [None, (COLLECTION,)], ids=["never in the schema", "in the schema by then"])
+def test_half_a_collection_is_never_where_weaviate_finds_it(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, early: bool, power: str, by_then: tuple[str, ...] | None
+) -> None:
+    """Taking back ends at any call. Whoever goes on takes the rest back, or puts back the whole of it, or has deleted
+    it before."""
+    put_back = []
+
+    def run(base: Path, fails_at: int | None) -> int:
+        placing = Placing(base)
+        placing.run()
+        if early:
+            placing.move_early()
+        disk = FailingDisk(placing.data, fails_at=fails_at)
+        with disk.below(monkeypatch):
+            try:
+                placing.take_back(by_then=by_then)
+            except PowerLost:
+                assert fails_at is not None
+            disk.heal()
+            if power != "stays":
+                disk.after_power_loss(removals_last="removals" in power)
+            assert placing.placed in ({}, placing.wanted), fails_at
+            assert placing.taken in ({}, placing.wanted), fails_at
+            placing.take_back(*(by_then or ()))
+            if power != "stays":
+                disk.after_power_loss(removals_last="removals" in power)
+        assert placing.placed in ({}, placing.wanted if by_then and not early else {})
+        assert placing.taken in ({}, placing.wanted if by_then and early else {})
+        put_back.append(bool(placing.placed or placing.taken))
+        return disk.calls
+
+    at_each_call(tmp_path, run)
+    assert any(put_back) is (by_then is not None)
+    assert not put_back[0] or all(put_back), "put back, wherever it was killed"

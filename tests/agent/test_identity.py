@@ -6,6 +6,7 @@ from typing import Any
 import pytest
 from tests.agent.foreign_backup import COLLECTION
 from tests.agent.small_restore import Restore, ours
+from tests.agent.sweeping import removed
 from tests.places import place_of
 
 from weaviate_backup.agent.confirm import check_taken
@@ -13,13 +14,10 @@ from weaviate_backup.agent.identity import born_of, is_same
 from weaviate_backup.agent.journal import Record
 from weaviate_backup.agent.place import _place_all
 from weaviate_backup.agent.release import is_still_there
-from weaviate_backup.agent.sweep import remove_operation
 from weaviate_backup.beneath import Place
 from weaviate_backup.errors import Permanent
 from weaviate_backup.stored.meter import Meter
 from weaviate_backup.weaviate.late_writes import LATE_WRITES
-
-NONE: frozenset[str] = frozenset()
 
 
 @pytest.fixture
@@ -77,6 +75,7 @@ def placed(tmp_path: Path) -> tuple[Restore, Record]:
     restore.download()
     shard = restore.workspace.directory / "restore" / COLLECTION / "article" / "s0" / LATE_WRITES
     Path(str(shard)).write_bytes(b"late")
+    restore.tell_what_came()
     _place_all(restore.workspace, (COLLECTION,), Meter())
     (record,) = restore.workspace.journal.of("placed")
     if record["born"]["data"] is None:
@@ -124,5 +123,5 @@ def test_what_another_placed_there_is_not_taken_back(
     if anew:
         made_anew(place, tmp_path)
         record = {**record, "inode": place.stat().st_ino}
-    remove_operation(restore.workspace.data_root, "0b5f2c1e", [record], collections=NONE)
+    removed(restore.workspace.data_root, "0b5f2c1e", [record])
     assert place.exists() is anew

@@ -13,6 +13,7 @@ from typing import Any
 import pytest
 from tests.places import path_of, place_of
 
+from weaviate_backup.agent import journal as journaling
 from weaviate_backup.agent.chunk_sender import sent_of, stored_record
 from weaviate_backup.agent.describing import believed, shard_records
 from weaviate_backup.agent.fates import fates, records_of
@@ -234,3 +235,29 @@ def test_a_record_that_somebody_changed_is_not_believed(tmp_path: Path) -> None:
         journal.append("applied", collection="A", index=8)
     with pytest.raises(ValueError, match="closed"):
         journal.last("applied")
+
+
+def test_what_could_not_be_read_back_is_not_written(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """The next process would cut it off, and all behind it."""
+    monkeypatch.setattr(journaling, "LINE_LIMIT_BYTES", 100)
+    place, fitting = place_of(tmp_path) / JOURNAL, 100 - len('{"kind":"applying","collection":""}\n')
+    with Journal(place) as journal:
+        journal.append("applying", collection="A" * fitting)
+        size_bytes = path_of(place).stat().st_size
+        assert size_bytes == 100
+        wrong: dict[str, dict[str, Any]] = {
+            "applying": {"collection": "A" * (fitting + 1)},
+            "applied": {"collection": "A"},
+            "replaying": {"collection": "A", "shard": "../x"},
+        }
+        for kind, fields in wrong.items():
+            with pytest.raises(Permanent, match=f"RecordUnreadable: the journal's record '{kind}'"):
+                journal.append(kind, **fields)
+        assert path_of(place).stat().st_size == size_bytes
+        monkeypatch.setattr(journaling, "LIMIT_BYTES", 120)
+        with pytest.raises(Permanent, match=r"RecordUnreadable: .* more than 120 bytes"):
+            journal.append("applying", collection="B")
+        monkeypatch.setattr(journaling, "LIMIT_BYTES", 1000)
+        journal.append("applying", collection="B")
+    with Journal(place) as journal:
+        assert [record["collection"] for record in journal.of("applying")] == ["A" * fitting, "B"]

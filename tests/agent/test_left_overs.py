@@ -5,11 +5,11 @@ from datetime import UTC, datetime, timedelta
 from pathlib import Path
 
 import pytest
-from tests.agent.sweeping import swept
+from tests.agent.sweeping import removed, swept
 from tests.places import path_of, place_of
 
 from weaviate_backup.agent.journal import JOURNAL, Journal
-from weaviate_backup.agent.sweep import remove_operation
+from weaviate_backup.agent.taking_back import remove_operation
 from weaviate_backup.core.session import DATA_DIRECTORY
 from weaviate_backup.errors import Permanent, Transient
 from weaviate_backup.weaviate.snapshot_staging import operation_id, staging_directory
@@ -75,7 +75,7 @@ def test_placed_collections_are_taken_back(
     placed.mkdir(parents=True)
     inode = placed.stat().st_ino + (0 if same_directory else 1)
     records = [{"kind": "placed", "collection": "Article", "inode": inode}]
-    remove_operation(place_of(tmp_path), "ours", records, collections=collections)
+    removed(place_of(tmp_path), "ours", records, collections=collections)
     assert placed.exists() is not taken_back
 
 

@@ -2,6 +2,7 @@
 and what came before a restart is believed only as far as it was kept."""
 
 import asyncio
+import shutil
 from collections.abc import Callable
 from pathlib import Path
 
@@ -10,9 +11,10 @@ from tests.agent.foreign_backup import COLLECTION, SMALL, path_of
 from tests.agent.small_restore import FILES, Restore, ours, stock
 from tests.places import place_of
 
+from weaviate_backup.agent import brought, durability
 from weaviate_backup.agent import download as downloading
-from weaviate_backup.agent import durability
 from weaviate_backup.agent.chunk_receiver import ChunkReceiver
+from weaviate_backup.agent.confirm import confirm
 from weaviate_backup.agent.download import download, refuse_without_space
 from weaviate_backup.agent.place import _place_all
 from weaviate_backup.agent.wanted_files import DescribedCollection, DescribedFiles, WantedChunk
@@ -37,6 +39,11 @@ def restore(tmp_path: Path) -> Restore:
 
 def data_of(restore: Restore) -> Path:
     return Path(str(restore.workspace.data_root))
+
+
+def ready_of(restore: Restore) -> Path:
+    """What is to be placed."""
+    return Path(str(restore.workspace.directory / RESTORE)) / COLLECTION
 
 
 def place_all(restore: Restore) -> None:
@@ -80,14 +87,9 @@ def test_directories_of_others_are_in_nobodys_way(restore: Restore) -> None:
     assert (data_of(restore) / ".backup.tmp" / COLLECTION / "article" / "s0").is_dir()
 
 
-@pytest.mark.parametrize("spoil", ["a stranger", "nothing of it"])
-def test_what_weaviate_would_take_holds_the_collection_alone(restore: Restore, spoil: str) -> None:
+def test_what_weaviate_would_take_holds_the_collection_alone(restore: Restore) -> None:
     restore.download()
-    ready = Path(str(restore.workspace.directory / RESTORE)) / COLLECTION
-    if spoil == "a stranger":
-        (ready / "book").mkdir()
-    else:
-        (ready / "article").rename(ready.parent / "elsewhere")
+    (ready_of(restore) / "book").mkdir()
     with pytest.raises(Permanent, match=r"HostileBackup: .*must hold 'article' alone"):
         place_all(restore)
     assert not (data_of(restore) / ".backup.tmp" / COLLECTION).exists()
@@ -97,6 +99,7 @@ def test_late_writes_are_kept_for_later_and_no_file_of_weaviates(restore: Restor
     restore.download()
     shard = Path(str(restore.workspace.directory / RESTORE)) / COLLECTION / "article" / "s0"
     (shard / LATE_WRITES).write_bytes(b"writes")
+    restore.tell_what_came()
     files = sum(each.is_file() for each in shard.rglob("*"))
     place_all(restore)
     (record,) = restore.workspace.journal.of("placed")
@@ -206,3 +209,130 @@ def test_a_file_that_no_chunk_holds_is_missed(tmp_path: Path) -> None:
     with pytest.raises(Permanent, match=f"BackupIncomplete: the chunks of {COLLECTION} hold no {small[-1]}"):
         restore.download()
     assert restore.workspace.journal.last("downloaded") is None
+
+
+# What came, compared before it is placed
+
+
+def removed(restore: Restore, name: str) -> None:
+    shutil.rmtree(ready_of(restore) / name)
+
+
+def shortened(restore: Restore, name: str) -> None:
+    with next(each for each in (ready_of(restore) / name).rglob("*") if each.is_file()).open("r+b") as file:
+        file.truncate(3)
+
+
+def added(restore: Restore, name: str) -> None:
+    (ready_of(restore) / name / "more").write_bytes(b"")
+
+
+@pytest.mark.parametrize(
+    ("spoil", "name"),
+    [
+        *((removed, name) for name in ("", "article", "article/s0", "article/s0/lsm")),
+        (shortened, "article/s0"),
+        (added, "article/s0"),
+        (added, "article"),
+    ],
+)
+def test_less_or_more_than_what_came_is_not_placed(
+    restore: Restore, spoil: Callable[[Restore, str], None], name: str
+) -> None:
+    """Hours may lie between, and a full disk makes people delete what they find."""
+    restore.download()
+    spoil(restore, name)
+    for _ in range(2):  # the second time as by an agent that goes on
+        with pytest.raises(Permanent, match=r"DownloadLost: .* of collection Article lies below .*, but 4 files of 2"):
+            place_all(restore)
+    assert restore.workspace.journal.last("placed") is None
+    assert not (data_of(restore) / ".backup.tmp").exists()
+
+
+def test_what_nobody_brought_is_not_placed(restore: Restore) -> None:
+    restore.workspace.journal.append("downloaded", collections=[COLLECTION], counted=True)
+    (ready_of(restore) / "article" / "s0").mkdir(parents=True)
+    with pytest.raises(Permanent, match=r"DownloadLost: 0 files of 0 bytes of .*, but nothing came"):
+        place_all(restore)
+
+
+def killed_before_the_rename(restore: Restore, monkeypatch: pytest.MonkeyPatch) -> None:
+    """The journal says `placed`."""
+    rename_to = Place.rename_to
+
+    def killed(place: Place, target: Place) -> None:
+        if target.parent.name == ".backup.tmp":
+            raise KeyboardInterrupt
+        rename_to(place, target)
+
+    with monkeypatch.context() as patched, pytest.raises(KeyboardInterrupt):
+        patched.setattr(Place, "rename_to", killed)
+        place_all(restore)
+    assert restore.workspace.journal.last("placed") is not None
+
+
+def test_what_was_about_to_be_placed_is_placed(restore: Restore, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Its late writes lie elsewhere by then, and count nevertheless."""
+    restore.download()
+    (ready_of(restore) / "article" / "s0" / LATE_WRITES).write_bytes(b"writes")
+    restore.tell_what_came()
+    killed_before_the_rename(restore, monkeypatch)
+    place_all(restore)
+    assert [record["files"] for record in restore.workspace.journal.of("placed")] == [FILES_OF_A_NODE] * 2
+    assert (data_of(restore) / ".backup.tmp" / COLLECTION / "article" / "s0").is_dir()
+
+
+def test_what_was_about_to_be_placed_and_is_lost_is_missed(restore: Restore, monkeypatch: pytest.MonkeyPatch) -> None:
+    restore.download()
+    killed_before_the_rename(restore, monkeypatch)
+    removed(restore, "")
+    with pytest.raises(Permanent, match="DownloadLost: nothing of collection Article lies below"):
+        place_all(restore)
+
+
+@pytest.mark.parametrize("by_now", ["placed", "taken", "taken and deleted"])
+def test_what_was_placed_already_is_not_missed(restore: Restore, by_now: str) -> None:
+    """Weaviate may take it before all are placed; once all are, it may be deleted, too."""
+    restore.download()
+    place_all(restore)
+    journal, data = restore.workspace.journal, data_of(restore)
+    if by_now != "placed":
+        (data / ".backup.tmp" / COLLECTION / "article").rename(data / "article")
+        (data / ".backup.tmp" / COLLECTION).rmdir()
+    if by_now == "taken and deleted":
+        shutil.rmtree(data / "article")
+    else:
+        journal._kinds[journal._kinds.index("all-placed")] = "forgotten"
+    place_all(restore)
+
+
+def test_an_older_journal_does_not_tell_what_came(restore: Restore) -> None:
+    restore.download()
+    restore.workspace.journal.append("downloaded", collections=[COLLECTION], unnamed={COLLECTION: ["s9"]})
+    (ready_of(restore) / "article" / "s9").mkdir()
+    added(restore, "article/s0")
+    place_all(restore)
+    assert [each.name for each in (data_of(restore) / ".backup.tmp" / COLLECTION / "article").iterdir()] == ["s0"]
+
+
+def test_many_shards_that_are_not_to_be_placed_are_journaled(restore: Restore, monkeypatch: pytest.MonkeyPatch) -> None:
+    """A record has a bound, and each is read back."""
+    monkeypatch.setattr(brought, "SHARDS_IN_A_RECORD", 2)
+    unnamed = [f"s{number}" for number in range(1, 6)]
+    restore.download()
+    for shard in unnamed:
+        (ready_of(restore) / "article" / shard).mkdir()
+        added(restore, f"article/{shard}")
+    for _ in range(2):
+        brought.tell_what_came(restore.workspace, (COLLECTION,), {COLLECTION: unnamed})
+    assert len(list(restore.workspace.journal.of("unnamed"))) == 2 * 3
+    place_all(restore)
+    assert [each.name for each in (data_of(restore) / ".backup.tmp" / COLLECTION / "article").iterdir()] == ["s0"]
+
+
+def test_a_restore_is_not_confirmed_while_what_came_was_not_placed(restore: Restore) -> None:
+    restore.download()
+    restore.workspace.journal.append("all-placed", collections=[COLLECTION])
+    command = StepCommand(operation_uid="x", step=Step.CONFIRM, collections=(COLLECTION,))
+    with pytest.raises(Permanent, match="DownloadLost: 4 files of 2169 bytes of collection Article came"):
+        asyncio.run(confirm(restore.workspace, command, Meter()))

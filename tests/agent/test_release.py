@@ -10,9 +10,10 @@ from typing import Any
 import pytest
 from tests.agent.small_restore import UID, Restore, stock
 from tests.agent.test_left_overs import dead_operation
+from tests.places import place_of
 
 from weaviate_backup.agent import release as releasing
-from weaviate_backup.agent.journal import replays_left_over
+from weaviate_backup.agent.journal import JOURNAL, replays_left_over
 from weaviate_backup.agent.release import complete_replays, end_of_lease, let_go, release, sweep
 from weaviate_backup.agent.workspace import LATE, Workspace
 from weaviate_backup.core.session import DATA_DIRECTORY, Step, StepCommand
@@ -32,6 +33,9 @@ class Server:
         self.failures: dict[tuple[str, str], BackupError] = {}
         self.missing: BackupError | None = None
         self.collections: tuple[str, ...] = ()
+        self.by_then: tuple[str, ...] | None = None
+        """What raft knows when it is asked again."""
+        self.asked = 0
         self.closed = 0
 
     async def open_driver(self, _: Workspace, operation_uid: str | None = None) -> "Server":
@@ -59,7 +63,8 @@ class Server:
         return None
 
     async def class_names(self) -> tuple[str, ...]:
-        return self.collections
+        self.asked += 1
+        return self.by_then if self.asked > 1 and self.by_then is not None else self.collections
 
 
 @pytest.fixture
@@ -94,9 +99,20 @@ def cut(workspace: Workspace, *shards: tuple[str, str]) -> None:
 def placed(workspace: Workspace, collection: str) -> Path:
     directory = data_of(workspace) / ".backup.tmp" / collection
     directory.mkdir(parents=True)
-    inodes: dict[str, Any] = {"inode": directory.stat().st_ino, "data_inode": 0, "shards": {}, "files": 0}
-    workspace.journal.append("placed", collection=collection, **inodes)
+    data = directory / collection.lower()
+    (data / "s0").mkdir(parents=True)
+    born = {"ready": place_of(directory).born(), "data": place_of(data).born()}
+    inodes: dict[str, Any] = {"inode": directory.stat().st_ino, "data_inode": data.stat().st_ino}
+    workspace.journal.append("placed", collection=collection, **inodes, shards={}, files=0, born=born)
     return directory
+
+
+def moved(directory: Path) -> Path:
+    """As Weaviate does when it takes a collection; when it starts, of an old command, too."""
+    data = directory.parents[1] / directory.name.lower()
+    (directory / data.name).rename(data)
+    directory.rmdir()
+    return data
 
 
 # The server
@@ -163,7 +179,111 @@ def test_what_was_placed_is_taken_back_unless_it_is_in_the_schema(
     server.collections = ("Article",) if in_schema else ("Book",)
     released(workspace)
     assert directory.exists() is in_schema
+    assert (data_of(workspace) / DATA_DIRECTORY / UID / JOURNAL).exists() is in_schema, "who knows whose it is"
+
+
+@pytest.mark.parametrize("in_schema", ["", "Article", "ARTICLE"])
+def test_what_was_moved_too_early_is_taken_back_unless_it_is_in_the_schema(
+    workspace: Workspace, server: Server, in_schema: str
+) -> None:
+    """A server that starts comes to an old command for a collection of that name. One that is made later would have
+    what lies there. Names that differ in case alone have one directory."""
+    data = moved(placed(workspace, "Article"))
+    server.collections = (in_schema,) if in_schema else ()
+    released(workspace)
+    assert data.exists() is bool(in_schema)
     assert not (data_of(workspace) / DATA_DIRECTORY).exists()
+
+
+@pytest.mark.parametrize("early", [False, True])
+def test_what_raft_has_by_the_time_it_was_taken_back_is_put_back(
+    workspace: Workspace, server: Server, early: bool
+) -> None:
+    directory = placed(workspace, "Article")
+    data = moved(directory) if early else directory / "article"
+    server.by_then = ("Article", "Book")
+    released(workspace)
+    assert server.asked == 2
+    assert (data / "s0").is_dir()
+    assert (data_of(workspace) / DATA_DIRECTORY / UID / JOURNAL).exists() is not early
+
+
+@pytest.mark.parametrize("early", [False, True])
+def test_it_is_not_put_back_beside_what_weaviate_made_meanwhile(
+    workspace: Workspace, server: Server, early: bool
+) -> None:
+    directory = placed(workspace, "Article")
+    if early:
+        moved(directory)
+
+    async def made_meanwhile() -> tuple[str, ...]:
+        server.asked += 1
+        if server.asked < 2:
+            return ()
+        (data_of(workspace) / "article" / "OTHERshard").mkdir(parents=True)
+        return ("Article",)
+
+    server.class_names = made_meanwhile  # type: ignore[method-assign]
+    released(workspace)
+    assert [each.name for each in (data_of(workspace) / "article").iterdir()] == ["OTHERshard"]
+    assert not directory.exists()
+    assert not (data_of(workspace) / DATA_DIRECTORY).exists()
+
+
+def test_what_can_never_be_taken_any_more_goes(workspace: Workspace, server: Server) -> None:
+    """The application made the collection before raft was told: each later restore of it would be refused."""
+    directory = placed(workspace, "Article")
+    (data_of(workspace) / "article" / "OTHERshard").mkdir(parents=True)
+    server.collections = ("Article",)
+    released(workspace)
+    assert not directory.exists()
+    assert (data_of(workspace) / "article" / "OTHERshard").exists()
+    assert not (data_of(workspace) / DATA_DIRECTORY).exists()
+
+
+def test_what_stays_placed_is_found_by_a_later_operation(workspace: Workspace, server: Server) -> None:
+    """With late writes; what else the operation has there goes, since it takes space."""
+    directory, own = placed(workspace, "Article"), Path(str(workspace.directory))
+    for name in ("restore/Book/book/s0", f"{LATE}/Article", "frozen"):
+        (own / name).mkdir(parents=True)
+    (own / "file").write_bytes(b"x")
+    server.collections = ("Article",)
+    released(workspace)
+    assert sorted(each.name for each in own.iterdir()) == [JOURNAL, LATE]
+    os.utime(own / JOURNAL, (1, 1))
+    own.rename(own.with_name("dead"))
+    swept(workspace, server)
+    assert directory.exists() and own.with_name("dead").exists(), "it may still be taken"
+    server.collections = ()
+    swept(workspace, server)
+    assert not directory.exists() and not own.with_name("dead").exists()
+
+
+def test_of_two_collections_each_goes_its_way(workspace: Workspace, server: Server) -> None:
+    stays, goes = placed(workspace, "Article"), placed(workspace, "Book")
+    server.collections = ("Article",)
+    released(workspace)
+    assert stays.exists() and not goes.exists()
+
+
+def test_raft_is_asked_again_by_who_goes_on(
+    workspace: Workspace, server: Server, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A predecessor had taken it back, and was killed before it asked. Raft has it by now."""
+    directory = placed(workspace, "Article")
+    monkeypatch.setattr(releasing, "remove_operation", killed)
+    with pytest.raises(KeyboardInterrupt):
+        asyncio.run(releasing.take_back_and_remove(workspace, server, UID, [*workspace.journal.of("placed")]))  # type: ignore[arg-type]
+    assert not directory.exists()
+    monkeypatch.undo()
+    monkeypatch.setattr(releasing, "RaftClient", lambda *_: server)
+    server.collections = ("Article",)
+    released(workspace)
+    assert (directory / "article" / "s0").is_dir()
+
+
+def killed(*_: object, **__: object) -> None:
+    raise KeyboardInterrupt
 
 
 @pytest.mark.parametrize("anything", [True, False])

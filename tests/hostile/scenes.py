@@ -12,7 +12,7 @@ from tests.agent import sweeping
 from tests.agent.foreign_backup import COLLECTION, ForeignBackup
 from tests.hostile.volume import LIVE, Volume, write_all
 
-from weaviate_backup.agent import access, place, survey, sweep, upload
+from weaviate_backup.agent import access, place, survey, upload
 from weaviate_backup.agent.chunk_receiver import ChunkReceiver
 from weaviate_backup.agent.chunk_sender import ChunkSender
 from weaviate_backup.agent.confirm import check_taken
@@ -237,7 +237,7 @@ def swept(volume: Volume) -> None:
 def released(volume: Volume) -> None:
     with Journal(volume.root / DATA_DIRECTORY / UID / JOURNAL) as journal:
         records = list(journal.of("placed"))
-    sweep.remove_operation(volume.root, UID, records, collections=frozenset())
+    sweeping.removed(volume.root, UID, records)
 
 
 SCENES = (

@@ -8,7 +8,7 @@ from datetime import UTC, datetime
 from pathlib import Path
 
 import pytest
-from tests.agent.sweeping import swept
+from tests.agent.sweeping import removed, swept
 from tests.hostile.scenes import NAMES, UID
 from tests.hostile.volume import Outside, Volume, write_all
 
@@ -16,7 +16,7 @@ from weaviate_backup.agent.expansion import local_shards
 from weaviate_backup.agent.journal import JOURNAL, Journal, is_held, read_records
 from weaviate_backup.agent.linking import take_cut
 from weaviate_backup.agent.runner import check_names, disk_failure, failure_of
-from weaviate_backup.agent.sweep import remove_operation
+from weaviate_backup.agent.taking_back import remove_operation
 from weaviate_backup.beneath import Place, UnexpectedEntry
 from weaviate_backup.core.session import DATA_DIRECTORY, NodeReport, Step, StepCommand, StepPhase, StepReport
 from weaviate_backup.errors import Permanent
@@ -197,7 +197,7 @@ def test_a_journal_of_another_hand_is_not_believed_and_breaks_nothing(volume: Vo
 def test_a_placed_collection_with_a_name_that_leads_elsewhere_is_refused(volume: Volume) -> None:
     records = [{"kind": "placed", "collection": "../../outside/prod", "inode": 1}]
     with pytest.raises(Permanent, match="a placed collection has a name"):
-        remove_operation(volume.root, UID, records, collections=NOTHING)
+        removed(volume.root, UID, records)
 
 
 @pytest.mark.parametrize("kind", ["FIFO", "directory", "link"])

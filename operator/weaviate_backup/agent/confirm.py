@@ -8,9 +8,11 @@ import asyncio
 import logging
 
 from weaviate_backup.agent.access_restore import confirm_access
+from weaviate_backup.agent.brought import refuse_unplaced
 from weaviate_backup.agent.expansion import TenantStatus, local_shards
 from weaviate_backup.agent.identity import born_of, is_same
 from weaviate_backup.agent.journal import Record
+from weaviate_backup.agent.placed_records import placed_of
 from weaviate_backup.agent.release import replay_late_writes
 from weaviate_backup.agent.sweep import BACKUP_TEMPORARY
 from weaviate_backup.agent.workspace import LATE, Workspace
@@ -34,7 +36,8 @@ async def confirm(workspace: Workspace, command: StepCommand, meter: Meter) -> C
     endpoint = workspace.weaviate
     if workspace.journal.last("all-placed") is None:
         raise Permanent("JournalLost", f"the journal of {workspace.node} does not say what was placed there")
-    placed = {record["collection"]: record for record in workspace.journal.of("placed")}
+    placed = placed_of(workspace.journal)
+    refuse_unplaced(workspace.journal, command.collections, placed)
     shards, counts = 0, list[int | None]()
     async with (
         RaftClient(endpoint.host, endpoint.raft_port) as raft,

@@ -8,10 +8,11 @@ what is not journaled.
 import logging
 from collections.abc import Collection
 
+from weaviate_backup.agent.brought import tell_what_came
 from weaviate_backup.agent.chunk_receiver import ChunkReceiver
 from weaviate_backup.agent.durability import boot_id
+from weaviate_backup.agent.in_the_way import not_swept, refuse_in_the_way, space_of_others
 from weaviate_backup.agent.judged import judged_backup
-from weaviate_backup.agent.place import refuse_in_the_way
 from weaviate_backup.agent.release import sweep
 from weaviate_backup.agent.wanted_files import Wanted, WantedChunk, wanted_files
 from weaviate_backup.agent.workspace import RESTORE, Workspace
@@ -32,6 +33,7 @@ async def download(workspace: Workspace, command: StepCommand, meter: Meter) -> 
     """The step."""
     if workspace.journal.last("downloaded") is not None:
         return
+    await in_thread(not_swept, workspace, command.collections)  # raises, when there is something to wait for
     endpoint = workspace.weaviate
     async with RaftClient(endpoint.host, endpoint.raft_port) as raft:
         await sweep(workspace, raft)
@@ -40,25 +42,29 @@ async def download(workspace: Workspace, command: StepCommand, meter: Meter) -> 
 
 def _download(workspace: Workspace, command: StepCommand, meter: Meter) -> None:
     source, collections = workspace.restore.source_node, command.collections
-    unnamed: dict[str, list[str]] = {}
     if source is not None:
         store, reader = workspace.open_store(), judged_backup(workspace, command)
         wanted = wanted_files(reader, source, collections)
-        for name in collections:
-            refuse_in_the_way(workspace.data_root, name)
+        refuse_in_the_way(workspace, collections)
         meter.expect(bytes_total=wanted.source_bytes, files_total=wanted.files)
         free_inodes = workspace.data_root.free_files() // 2  # Weaviate makes files, too
         already = _there(workspace.directory / RESTORE)
-        refuse_without_space(workspace.data_root, wanted, already=already, free_inodes=free_inodes)
+        try:
+            refuse_without_space(workspace.data_root, wanted, already=already, free_inodes=free_inodes)
+        except Permanent:
+            missing_bytes = wanted.source_bytes - already[1] - workspace.data_root.free_bytes()
+            space_of_others(workspace, missing_bytes, None)  # raises, when there is something to wait for
+            raise
         receiver = ChunkReceiver(
             store, workspace.directory / RESTORE, meter,
             limit_bytes=workspace.data_root.free_bytes(), limit_inodes=free_inodes,
         )  # fmt: skip
         _receive_all(workspace, receiver, wanted, meter)
         wanted.check_complete(workspace.directory / RESTORE)
-        workspace.directory.sync_file_system()
         unnamed = {name: unnamed_shards(reader, source, name, wanted.shards_of(name)) for name in collections}
-    workspace.journal.append("downloaded", collections=list(collections), unnamed=unnamed)
+        tell_what_came(workspace, collections, unnamed)
+        workspace.directory.sync_file_system()
+    workspace.journal.append("downloaded", collections=list(collections), counted=True)
 
 
 def _receive_all(workspace: Workspace, receiver: ChunkReceiver, wanted: Wanted, meter: Meter) -> None:

@@ -9,7 +9,7 @@ from collections.abc import Iterator, Mapping
 from typing import Any
 
 from weaviate_backup.agent.access import Access, assignments_of, count_access, names_of
-from weaviate_backup.agent.place import directories_in_the_way
+from weaviate_backup.agent.in_the_way import not_swept, space_of_others
 from weaviate_backup.agent.runner import failure_of
 from weaviate_backup.agent.wanted_files import Wanted, wanted_files
 from weaviate_backup.agent.workspace import Workspace
@@ -34,6 +34,7 @@ from weaviate_backup.stored.backup_reading import BackupReader
 from weaviate_backup.stored.meter import Meter
 from weaviate_backup.stored.storing import folder_of, sizes_of
 from weaviate_backup.tasks import in_thread
+from weaviate_backup.weaviate.raft import RaftClient
 from weaviate_backup.weaviate.raft_access import AccessClient
 
 PROBLEM_LIMIT = 16
@@ -48,10 +49,21 @@ async def inspect(workspace: Workspace, _: StepCommand, meter: Meter) -> Inspect
     """The step."""
     inspected = await in_thread(_inspect, workspace, meter)
     work = workspace.order.work
+    if inspected.bytes_required > inspected.bytes_free and isinstance(work, RestoreOrder):
+        inspected = await _with_space_of_others(workspace, inspected)
     if not isinstance(work, RestoreOrder) or not work.roles:
         return inspected
     async with AccessClient(workspace.weaviate.host, workspace.weaviate.raft_port) as client:
         return inspected.model_copy(update={"roles_enabled": await client.role_names() is not None})
+
+
+async def _with_space_of_others(workspace: Workspace, inspected: Inspected) -> Inspected:
+    """What dead operations take is free once DOWNLOAD has swept."""
+    async with RaftClient(workspace.weaviate.host, workspace.weaviate.raft_port) as raft:
+        collections = await raft.class_names()
+    missing_bytes = inspected.bytes_required - inspected.bytes_free
+    freed_bytes = await in_thread(space_of_others, workspace, missing_bytes, collections)
+    return inspected.model_copy(update={"bytes_free": inspected.bytes_free + freed_bytes})
 
 
 def _inspect(workspace: Workspace, meter: Meter) -> Inspected:
@@ -75,7 +87,7 @@ def _inspect(workspace: Workspace, meter: Meter) -> Inspected:
         contents=contents,
         bytes_required=required,
         bytes_free=workspace.data_root.free_bytes(),
-        directories_in_the_way=directories_in_the_way(workspace.data_root, contents.collections),
+        directories_in_the_way=not_swept(workspace, contents.collections),
         problems=tuple(problems),
     )
 

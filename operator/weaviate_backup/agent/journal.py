@@ -58,6 +58,9 @@ FIELDS: Mapping[str, Kinds] = {
     "chunk": {"collection": str, "number": int, "record": dict},
     "uploaded": {"result": dict},
     "fetched": {"boot": str, "key": str, "only": (str, type(None))},
+    "brought": {"collection": str, "files": int, "bytes": int},
+    "unnamed": {"collection": str, "shards": list},
+    "placed-shards": {"collection": str, "shards": dict, "late": dict},
     "placed": {"collection": str, "inode": int, "data_inode": int, "shards": dict, "files": int},
     "applying": {"collection": str},
     "applied": {"collection": str, "index": int},
@@ -112,9 +115,17 @@ class Journal:
         return self._ends[-1] if self._ends else 0
 
     def append(self, kind: str, *, sync: bool = True, **fields: Any) -> None:
-        """Add a record, or raise and leave none. May be called from any thread."""
-        line = json.dumps({"kind": kind, **fields}, separators=(",", ":")).encode() + b"\n"
+        """Add a record, or raise and leave none. May be called from any thread.
+
+        `RecordUnreadable` for one that no reader would believe, or that would make all behind it unreadable.
+        """
+        record = {"kind": kind, **fields}
+        line = json.dumps(record, separators=(",", ":")).encode() + b"\n"
+        if not _is_ours(record) or len(line) > LINE_LIMIT_BYTES:
+            raise _unreadable(kind, f"its {len(line)} bytes are more than {LINE_LIMIT_BYTES}, or it lacks a field")
         with self._lock:
+            if self._whole_bytes + len(line) > LIMIT_BYTES:
+                raise _unreadable(kind, f"the journal would have more than {LIMIT_BYTES} bytes")
             if self._lines is not None:
                 self._lines.append(line)
             elif self._file is not None:
@@ -231,6 +242,11 @@ def _left_open(records: Iterable[Record], kinds: tuple[str, str]) -> list[tuple[
     return found.shards
 
 
+def _unreadable(kind: str, why: str) -> Permanent:
+    message = f"the journal's record {kind!r} could not be read back: {why}"
+    return Permanent("RecordUnreadable", f"{message}; exclude the collection that is so large")
+
+
 def journal_damaged(kind: str) -> Permanent:
     return Permanent("JournalDamaged", f"the journal's record {kind!r} is none of ours; begin the operation anew")
 
@@ -266,15 +282,20 @@ def _record(line: bytes) -> Record | None:
         return None
     if not line.endswith(b"\n") or not isinstance(record, dict) or not isinstance(record.get("kind"), str):
         return None
+    return record if _is_ours(record) else None
+
+
+def _is_ours(record: Record) -> bool:
+    """Whether a record of its kind has what its readers need."""
     try:
         for name, kind in FIELDS.get(record["kind"], {}).items():
             if not isinstance(record.get(name, ...), kind):
-                return None
+                return False
             if name in ("collection", "shard"):
                 checked_name(record[name], what=name)
     except Permanent:
-        return None
-    return record
+        return False
+    return True
 
 
 def is_held(place: Place) -> bool:

@@ -5,13 +5,15 @@ is what a backup goes on from.
 """
 
 import logging
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 from datetime import UTC, datetime
 
 from weaviate_backup.agent.identity import born_of, is_same
 from weaviate_backup.agent.journal import CUTS, REPLAYS, Record, cuts_left_over, replays_left_over
+from weaviate_backup.agent.placed_records import placed_of
 from weaviate_backup.agent.probe import remove_marks
-from weaviate_backup.agent.sweep import find_dead, remove_operation
+from weaviate_backup.agent.sweep import find_dead
+from weaviate_backup.agent.taking_back import remove_operation, take_back
 from weaviate_backup.agent.workspace import LATE, Workspace, operation_directory
 from weaviate_backup.beneath import Place
 from weaviate_backup.core.session import StepCommand
@@ -32,17 +34,33 @@ async def release(workspace: Workspace, command: StepCommand, meter: Meter) -> N
         return
     journal = workspace.journal
     await let_go(workspace, workspace.uid, cuts_left_over(journal.of(*CUTS)))
-    placed = [*journal.of("placed")]
+    placed = [*placed_of(journal).values()]
     await complete_replays(workspace, workspace.uid, placed, replays_left_over(journal.of(*REPLAYS)))
     if command.keep_placed and placed:
         log.warning("what was placed stays until the next operation: whoever applies it may still be at work")
         return
-    collections: frozenset[str] = frozenset()
-    if placed:
-        endpoint = workspace.weaviate
-        async with RaftClient(endpoint.host, endpoint.raft_port) as raft:
-            collections = frozenset(await raft.class_names())
-    await in_thread(remove_operation, workspace.data_root, workspace.uid, placed, collections=collections)
+    if not placed:
+        await in_thread(remove_operation, workspace.data_root, workspace.uid, placed, collections=())
+        return
+    endpoint = workspace.weaviate
+    async with RaftClient(endpoint.host, endpoint.raft_port) as raft:
+        await take_back_and_remove(workspace, raft, workspace.uid, placed)
+
+
+async def take_back_and_remove(
+    workspace: Workspace, raft: RaftClient, operation_uid: str, placed: Sequence[Record]
+) -> None:
+    """Raft may be told of a collection while what was placed for it is taken back, so it is asked before and after."""
+    collections: Sequence[str] = await raft.class_names()
+    if await in_thread(take_back, workspace.data_root, operation_uid, placed, collections=collections):
+        collections = await raft.class_names()
+    stays = await in_thread(remove_operation, workspace.data_root, operation_uid, placed, collections=collections)
+    if stays:
+        log.warning(
+            "what operation %s placed of %s stays until a later operation: Weaviate may still take it",
+            operation_uid,
+            ", ".join(stays),
+        )
 
 
 async def end_of_lease(workspace: Workspace) -> None:
@@ -56,7 +74,6 @@ async def end_of_lease(workspace: Workspace) -> None:
 async def sweep(workspace: Workspace, raft: RaftClient) -> None:
     """Clear the server and the volume of dead operations before a new one uses them. One whose replay cannot be
     completed, of a tenant that sleeps by now, stays for a later one: it harms nobody."""
-    collections = frozenset(await raft.class_names())
     for dead in await in_thread(find_dead, workspace.data_root, workspace.uid, datetime.now(UTC)):
         await let_go(workspace, dead.uid, dead.cuts)
         try:
@@ -64,8 +81,8 @@ async def sweep(workspace: Workspace, raft: RaftClient) -> None:
         except BackupError as error:
             log.warning("what operation %s left behind stays: %s", dead.uid, error)
             continue
-        await in_thread(remove_operation, workspace.data_root, dead.uid, dead.placed, collections=collections)
-        log.info("removed what operation %s left behind", dead.uid)
+        await take_back_and_remove(workspace, raft, dead.uid, dead.placed)
+        log.info("swept what operation %s left behind", dead.uid)
 
 
 async def let_go(workspace: Workspace, operation_uid: str, cuts: list[tuple[str, str]]) -> None:

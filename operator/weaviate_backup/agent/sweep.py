@@ -1,7 +1,8 @@
-"""Removing what operations left on a volume: this one's at its end, dead ones' before a new one begins.
+"""What operations left on a volume: which there are, whether their agents may come back, and what they placed.
 
-A directory is dead when no process holds its journal and nothing touched that for as long as its lease. A living one
-is never touched. Where something lies that none of us makes, nothing at all is swept. Synchronous file work only.
+An operation is dead when no process holds its journal and nothing touched that for as long as its lease. A living one
+is never touched. Where something lies that none of us makes, nothing at all is swept. Reads only; what goes goes by
+`taking_back`. Synchronous file work only.
 """
 
 from collections.abc import Iterable
@@ -19,9 +20,10 @@ from weaviate_backup.agent.journal import (
     is_held,
     read_records,
 )
+from weaviate_backup.agent.placed_records import Joining
 from weaviate_backup.beneath import Place
 from weaviate_backup.core.session import DATA_DIRECTORY
-from weaviate_backup.errors import Transient
+from weaviate_backup.errors import Permanent, Transient
 from weaviate_backup.layout.plain_names import checked_name
 from weaviate_backup.weaviate import snapshot_staging
 
@@ -33,11 +35,14 @@ BACKUP_TEMPORARY = ".backup.tmp"
 
 
 @dataclass
-class DeadOperation:
-    """One whose directory nobody works in any more, and what its journal says of what it left."""
+class OtherOperation:
+    """What the journal of one says of what it left."""
 
     uid: str
     lease_seconds: float = DEFAULT_LEASE_SECONDS
+    wait_seconds: float = 0.0
+    """Until it is dead, if nobody gives a sign of life; 0: it is."""
+    is_at_work: bool = False
     placed: list[Record] = field(default_factory=list)
     cuts: list[tuple[str, str]] = field(default_factory=list)
     replays: list[tuple[str, str]] = field(default_factory=list)
@@ -45,47 +50,57 @@ class DeadOperation:
     @classmethod
     def told_by(cls, uid: str, journal: Place) -> Self:
         """Its journal is read once, record by record: it may be larger than memory."""
-        told, cuts, replays = cls(uid), LeftOpen(*CUTS), LeftOpen(*REPLAYS)
+        told, cuts, replays, joining = cls(uid), LeftOpen(*CUTS), LeftOpen(*REPLAYS), Joining()
         for record in read_records(journal):
             if record["kind"] == "session":
                 told.lease_seconds = _lease_in(record)
-            elif record["kind"] == "placed":
-                told.placed.append(record)
+            told._see_placed(joining, record)
             cuts.see(record)
             replays.see(record)
         told.cuts, told.replays = cuts.shards, replays.shards
         return told
 
+    def _see_placed(self, joining: Joining, record: Record) -> None:
+        try:
+            placed = joining.see(record)
+        except Permanent:
+            placed = record  # its directories are known, and not all of its shards
+        if placed is not None:
+            self.placed.append(placed)
 
-def find_dead(data_root: Place, operation_uid: str, now: datetime) -> tuple[DeadOperation, ...]:
+
+def find_dead(data_root: Place, operation_uid: str, now: datetime) -> tuple[OtherOperation, ...]:
     """All dead operations but this one. `OperationActive` when a living one is found, `UnexpectedEntry` when something
     there is neither file nor directory: all is looked at before one is removed."""
-    directories = [each for each in _operations(data_root) if each.name != operation_uid]
-    dead = tuple(found for each in directories if (found := _dead(each, now)) is not None)
+    others = find_others(data_root, operation_uid, now)
+    for each in others:
+        if each.is_at_work:
+            raise Transient(
+                "OperationActive", f"an agent of operation {each.uid} is at work on this volume; wait for its end"
+            )
+    dead = tuple(each for each in others if not each.wait_seconds)
     for each in dead:
         _look_at_all(data_root, each.uid, each.placed)
     return dead
 
 
-def _operations(data_root: Place) -> list[Place]:
+def find_others(data_root: Place, operation_uid: str, now: datetime) -> tuple[OtherOperation, ...]:
+    """All operations but this one, dead or not."""
     parent = data_root / DATA_DIRECTORY
-    if not parent.is_directory():
-        return []
-    names = [name for name, _ in parent.entries()]
-    return [parent / name for name in names if (parent / name).is_directory()]
+    names = [name for name, _ in parent.entries()] if parent.is_directory() else []
+    return tuple(
+        _told(parent / name, now) for name in names if name != operation_uid and (parent / name).is_directory()
+    )
 
 
-def _dead(directory: Place, now: datetime) -> DeadOperation | None:
-    """None of one that may live."""
+def _told(directory: Place, now: datetime) -> OtherOperation:
     journal = directory / JOURNAL
-    if is_held(journal):
-        raise Transient(
-            "OperationActive", f"an agent of operation {directory.name} is at work on this volume; wait for its end"
-        )
-    there = journal.is_file()
-    told = DeadOperation.told_by(directory.name, journal) if there else DeadOperation(directory.name)
+    held, there = is_held(journal), journal.is_file()
+    told = OtherOperation.told_by(directory.name, journal) if there else OtherOperation(directory.name)
     last_sign = (journal if there else directory).stat().st_mtime
-    return None if now.timestamp() - last_sign <= told.lease_seconds else told
+    told.is_at_work = held
+    told.wait_seconds = told.lease_seconds if held else max(0.0, told.lease_seconds - (now.timestamp() - last_sign))
+    return told
 
 
 def _lease_in(session: Record) -> float:
@@ -99,32 +114,32 @@ def _look_at_all(data_root: Place, operation_uid: str, placed: Iterable[Record])
     for staging in snapshot_staging.staging_left_over(data_root, operation_uid):
         staging.is_directory()
     for record in placed:
-        _placed(data_root, record).is_directory()
+        for lies in lies_at(data_root, record):
+            lies.place.is_directory()
 
 
-def remove_operation(
-    data_root: Place, operation_uid: str, placed: Iterable[Record], *, collections: frozenset[str]
-) -> None:
-    """Everything of one operation: server staging it pinned, collections placed but never taken, its directory.
+@dataclass(frozen=True)
+class Lies:
+    """Where a directory of a placed collection may lie, and how it is known."""
 
-    What was placed for a collection that is in the schema stays: a node that lags behind raft will still take it.
-    """
-    for staging in snapshot_staging.staging_left_over(data_root, operation_uid):
-        staging.remove_tree()
-    for record in placed:
-        if record["collection"] not in collections:
-            _take_back(_placed(data_root, record), record)
-    parent = data_root / DATA_DIRECTORY
-    (parent / operation_uid).remove_tree()
-    if parent.is_directory() and not parent.names():
-        parent.remove_directory()
+    place: Place
+    inode: int | None
+    born: object
 
+    def is_there(self) -> bool:
+        """The very directory that was placed."""
+        return self.place.is_directory() and is_same(self.place, self.inode, self.born)
 
-def _placed(data_root: Place, record: Record) -> Place:
-    return data_root / BACKUP_TEMPORARY / checked_name(record["collection"], what="a placed collection")
+    def at(self, place: Place) -> "Lies":
+        """The same directory elsewhere."""
+        return Lies(place, self.inode, self.born)
 
 
-def _take_back(placed: Place, record: Record) -> None:
-    """Remove a placed collection that Weaviate did not take, if it is the very directory we placed."""
-    if placed.is_directory() and is_same(placed, record["inode"], born_of(record, "ready")):
-        placed.remove_tree()
+def lies_at(data_root: Place, record: Record) -> tuple[Lies, Lies]:
+    """Where Weaviate takes the collection from, and where it takes it to. It may do so at any time, also before raft
+    was told: when it starts it comes to old commands again. So the first is to be looked at first."""
+    collection = checked_name(record["collection"], what="a placed collection")
+    return (
+        Lies(data_root / BACKUP_TEMPORARY / collection, record["inode"], born_of(record, "ready")),
+        Lies(data_root / collection.lower(), record.get("data_inode"), born_of(record, "data")),
+    )

@@ -13,7 +13,6 @@ from weaviate_backup.agent.identity import born_of, is_same
 from weaviate_backup.agent.journal import (
     CUTS,
     JOURNAL,
-    REPLAYS,
     LeftOpen,
     Record,
     is_held,
@@ -40,20 +39,18 @@ class DeadOperation:
     lease_seconds: float = DEFAULT_LEASE_SECONDS
     placed: list[Record] = field(default_factory=list)
     cuts: list[tuple[str, str]] = field(default_factory=list)
-    replays: list[tuple[str, str]] = field(default_factory=list)
 
     @classmethod
     def told_by(cls, uid: str, journal: Place) -> Self:
         """Its journal is read once, record by record: it may be larger than memory."""
-        told, cuts, replays = cls(uid), LeftOpen(*CUTS), LeftOpen(*REPLAYS)
+        told, cuts = cls(uid), LeftOpen(*CUTS)
         for record in read_records(journal):
             if record["kind"] == "session":
                 told.lease_seconds = _lease_in(record)
             elif record["kind"] == "placed":
                 told.placed.append(record)
             cuts.see(record)
-            replays.see(record)
-        told.cuts, told.replays = cuts.shards, replays.shards
+        told.cuts = cuts.shards
         return told
 
 

@@ -8,19 +8,18 @@ from typing import Any
 import pytest
 from tests.agent.foreign_backup import COLLECTION
 from tests.agent.small_restore import Restore, stock
+from tests.agent.taken_restore import Taken
 from tests.places import place_of
 
 from weaviate_backup.agent import confirm as confirming
 from weaviate_backup.agent.confirm import (
-    _replay,
     _wait_until_listed,
     _wait_until_taken,
-    check_taken,
     confirm,
+    lost_shards,
     object_count,
 )
 from weaviate_backup.agent.journal import Record
-from weaviate_backup.agent.workspace import LATE
 from weaviate_backup.core.session import Step, StepCommand
 from weaviate_backup.errors import BackupError, Permanent, Transient
 from weaviate_backup.stored.meter import Meter
@@ -51,43 +50,57 @@ def gone(directory: Path) -> None:
 
 
 def test_directories_that_were_placed_are_proof(data: Path) -> None:
-    check_taken(place_of(data), record_of(data))
+    assert lost_shards(place_of(data), record_of(data)) == []
 
 
 @pytest.mark.parametrize("spoil", [made_anew, gone])
-@pytest.mark.parametrize(
-    ("name", "said"),
-    [
-        ("article", "Weaviate made collection Article without the restored files"),
-        ("article/s1", "1 shards of Article are not the restored ones, first 's1'"),
-    ],
-)
-def test_other_directories_of_those_names_are_none(
-    data: Path, name: str, said: str, spoil: Callable[[Path], None]
-) -> None:
+def test_other_directories_of_those_names_are_none(data: Path, spoil: Callable[[Path], None]) -> None:
     record = record_of(data)
-    spoil(data / name)
-    with pytest.raises(Permanent, match=f"FilesNotTaken: {said}"):
-        check_taken(place_of(data), record)
+    spoil(data / "article" / "s1")
+    assert lost_shards(place_of(data), record) == ["s1"]
+    spoil(data / "article")
+    with pytest.raises(Permanent, match="FilesNotTaken: Weaviate made collection Article without the restored files"):
+        lost_shards(place_of(data), record)
 
 
 def test_a_collection_is_looked_at_once_weaviate_has_taken_it(data: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(confirming, "POLL_SECONDS", 0.001)
     record, temporary = record_of(data), data / ".backup.tmp" / "Article"
     temporary.mkdir(parents=True)
+    (data / "article").rename(temporary / "article")
 
     async def taken_late() -> None:
         waiting = asyncio.ensure_future(_wait_until_taken(place_of(data), record, Meter()))
+        await asyncio.sleep(0.02)
+        assert not waiting.done()
+        (temporary / "article").rename(data / "article")
         await asyncio.sleep(0.02)
         assert not waiting.done()
         temporary.rmdir()
         await waiting
 
     asyncio.run(taken_late())
-    temporary.mkdir()
+
+
+def test_it_is_waited_for_within_a_bound(data: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(confirming, "POLL_SECONDS", 0.001)
     monkeypatch.setattr(confirming, "TAKEN_SECONDS", 0.01)
+    record, temporary = record_of(data), data / ".backup.tmp" / "Article"
+    temporary.mkdir(parents=True)
+    asyncio.run(_wait_until_taken(place_of(data), record, Meter()))  # what stays of its place proves nothing
+    (data / "article").rename(temporary / "article")
     with pytest.raises(Transient, match="NotTaken: Weaviate has not taken collection Article yet"):
         asyncio.run(_wait_until_taken(place_of(data), record, Meter()))
+
+
+def test_what_can_never_be_taken_is_not_waited_for(data: Path) -> None:
+    """Weaviate takes nothing into a place that another directory has."""
+    record, temporary = record_of(data), data / ".backup.tmp" / "Article"
+    temporary.mkdir(parents=True)
+    (data / "article").rename(temporary / "article")
+    (data / "article" / "OTHERshard").mkdir(parents=True)
+    with pytest.raises(Permanent, match="FilesNotTaken"):
+        asyncio.run(asyncio.wait_for(_wait_until_taken(place_of(data), record, Meter()), 5))
 
 
 class Node:
@@ -139,27 +152,87 @@ def test_objects_are_counted_only_where_all_are_known() -> None:
     assert object_count((shard("s0", objects=2), shard("s1", objects=0, loaded=False))) is None
 
 
-def test_late_writes_are_replayed_once_and_into_active_shards_only(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+@pytest.fixture
+def taken(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Taken:
+    monkeypatch.setattr(confirming, "POLL_SECONDS", 0.001)
+    taken = Taken(tmp_path)
+    taken.seen_by(monkeypatch)
+    return taken
+
+
+@pytest.mark.parametrize("became", ["deleted", "offloaded", "on its way to be offloaded", "moved to another node"])
+def test_a_tenant_that_is_gone_since_fails_no_restore(
+    taken: Taken, caplog: pytest.LogCaptureFixture, became: str
 ) -> None:
-    workspace = Restore(tmp_path / "node", stock(tmp_path)).workspace
-    late = Path(str(workspace.directory / LATE / COLLECTION))
-    late.mkdir(parents=True)
-    for name in ("active", "asleep", "done"):
-        (late / name).write_bytes(b"writes")
-    workspace.journal.append("replayed", collection=COLLECTION, shard="done")
-    workspace.journal.append("replayed", collection="Book", shard="active")
-    replayed: list[tuple[str, str, list[str]]] = []
+    taken.lose("s1")
+    shard = taken.physical.pop("s1")
+    others = {
+        "offloaded": {**shard, "status": "FROZEN"},
+        "on its way to be offloaded": {**shard, "status": "FREEZING"},
+        "moved to another node": {**shard, "belongsToNodes": ["n1"]},
+    }
+    if became in others:
+        taken.physical["s1"] = others[became]
+    assert taken.confirm().shards == len([each for each in taken.physical.values() if "n0" in each["belongsToNodes"]])
+    assert "1 tenants of Article were deleted or offloaded since, first s1" in caplog.text
 
-    async def replay(_: object, captured: object, *, collection: str, shard: str) -> int:
-        replayed.append((collection, shard, [record["shard"] for record in workspace.journal.of("replaying")]))
-        return 1
 
-    monkeypatch.setattr(confirming, "replay_late_writes", replay)
-    for _ in range(2):
-        asyncio.run(_replay(workspace, COLLECTION, {"active", "done"}))
-    assert replayed == [(COLLECTION, "active", ["active"])], "it is journaled before it begins"
-    assert workspace.journal.last("replayed") == {"kind": "replayed", "collection": COLLECTION, "shard": "active"}
+@pytest.mark.parametrize("status", ["HOT", "COLD"])
+def test_a_tenant_that_is_placed_here_and_has_other_files_is_lost(taken: Taken, status: str) -> None:
+    taken.lose("s1")
+    taken.physical["s1"]["status"] = status
+    with pytest.raises(Permanent, match="FilesNotTaken: 1 shards of Article are not the restored ones, first 's1'"):
+        taken.confirm()
+
+
+def test_a_shard_of_a_collection_without_tenants_is_never_deleted_alone(taken: Taken) -> None:
+    taken.lose("s1")
+    taken.state["partitioningEnabled"] = False
+    del taken.physical["s1"]
+    with pytest.raises(Permanent, match="FilesNotTaken"):
+        taken.confirm()
+
+
+@pytest.mark.parametrize("files", ["taken", "gone", "waiting"])
+def test_a_collection_that_was_deleted_since_ends_with_that_word(
+    taken: Taken, monkeypatch: pytest.MonkeyPatch, files: str
+) -> None:
+    monkeypatch.setattr(confirming, "TAKEN_SECONDS", 0.01)
+    taken.state.clear()
+    if files == "gone":
+        gone(taken.data / "article")
+    elif files == "waiting":
+        (taken.data / ".backup.tmp" / COLLECTION).mkdir()
+        (taken.data / "article").rename(taken.data / ".backup.tmp" / COLLECTION / "article")
+    with pytest.raises(Permanent, match="CollectionDeleted: collection Article was restored, and deleted before"):
+        taken.confirm()
+
+
+@pytest.mark.parametrize("reason", ["NotTaken", "ShardsMissing"])
+def test_what_never_comes_is_waited_for_some_rounds_by_any_process(
+    taken: Taken, monkeypatch: pytest.MonkeyPatch, reason: str
+) -> None:
+    monkeypatch.setattr(confirming, "TAKEN_SECONDS", 0.001)
+    if reason == "NotTaken":
+        (taken.data / ".backup.tmp" / COLLECTION).mkdir()
+        (taken.data / "article").rename(taken.data / ".backup.tmp" / COLLECTION / "article")
+    else:
+        taken.unlisted.add("s1")
+    for _ in range(confirming.ROUNDS - 1):
+        with pytest.raises(Transient, match=reason):
+            taken.confirm()
+        taken.reopen()
+    with pytest.raises(Permanent, match=f"{reason}: .* after 6 waits of"):
+        taken.confirm()
+
+
+def test_a_tenant_that_fell_asleep_while_it_was_waited_for_need_not_be_listed(
+    taken: Taken, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(confirming, "TAKEN_SECONDS", 0.001)
+    taken.unlisted.add("s1")
+    taken.then_sleeps = "s1"
+    assert taken.confirm().shards == 2
 
 
 def test_without_its_journal_nothing_is_proved(tmp_path: Path) -> None:

@@ -14,10 +14,13 @@ from tests.agent.test_dead_captures import DEAD, LIVING, workspace_of
 from tests.places import place_of
 from tests.weaviate_server import WeaviateCluster, weaviate_cluster
 
-from weaviate_backup.agent.journal import JOURNAL
-from weaviate_backup.agent.release import sweep
-from weaviate_backup.agent.workspace import LATE
-from weaviate_backup.core.session import DATA_DIRECTORY
+from weaviate_backup.agent.confirm import confirm
+from weaviate_backup.agent.journal import JOURNAL, Journal
+from weaviate_backup.agent.release import release, sweep
+from weaviate_backup.agent.workspace import LATE, Workspace
+from weaviate_backup.core.session import DATA_DIRECTORY, RestoreOrder, Step, StepCommand
+from weaviate_backup.errors import Transient
+from weaviate_backup.stored.meter import Meter
 from weaviate_backup.weaviate import late_writes
 from weaviate_backup.weaviate.protocol import file_replication_pb2_grpc
 from weaviate_backup.weaviate.raft import RaftClient
@@ -126,4 +129,69 @@ async def test_a_tenant_that_sleeps_by_now_keeps_nobody_from_the_volume(
         await cluster.call("PUT", f"/v1/schema/{CLASS}/tenants", [{"name": TENANT, "activityStatus": status}])
         await swept(cluster, tmp_path)
         assert is_there(dead) is (status == "COLD")
+    assert [each["id"] for each in await objects(cluster)] == [OBJECT]
+
+
+async def asleep(cluster: WeaviateCluster, status: str = "COLD") -> None:
+    await cluster.call("PUT", f"/v1/schema/{CLASS}/tenants", [{"name": TENANT, "activityStatus": status}])
+
+
+async def test_what_the_application_wrote_before_the_tenant_slept_stays_however_late_the_replay_comes(
+    cluster: WeaviateCluster, dead: Path, tmp_path: Path
+) -> None:
+    await cluster.insert([{"class": CLASS, "tenant": TENANT, "id": OBJECT, "vector": [3.0, 4.0]}])
+    await asleep(cluster)
+    await swept(cluster, tmp_path)
+    assert is_there(dead)
+    await asleep(cluster, "HOT")
+    await swept(cluster, tmp_path)
+    assert not is_there(dead)
+    found = await cluster.call("GET", f"/v1/objects?class={CLASS}&tenant={TENANT}&include=vector")
+    assert [each["vector"] for each in found["objects"]] == [[3.0, 4.0]]
+
+
+@pytest.mark.parametrize("begun", [False, True])
+async def test_what_the_application_deleted_stays_deleted_though_the_server_lost_when(
+    cluster: WeaviateCluster, dead: Path, tmp_path: Path, begun: bool
+) -> None:
+    """It reads deletions from a write-ahead log without their times. `begun`: the object itself was replayed before."""
+    lines = (dead / JOURNAL).read_text().splitlines(keepends=True)
+    last = {"kind": "replaying", "collection": CLASS, "shard": TENANT, "done": 1, "doing": 7}
+    (dead / JOURNAL).write_text("".join(lines[:-1]) + (json.dumps(last) + "\n" if begun else ""))
+    os.utime(dead / JOURNAL, (1, 1))
+    await cluster.insert([{"class": CLASS, "tenant": TENANT, "id": OBJECT, "vector": [3.0, 4.0]}])
+    await cluster.call("DELETE", f"/v1/objects/{CLASS}/{OBJECT}?tenant={TENANT}")
+    for status in ("COLD", "HOT"):
+        await asleep(cluster, status)
+    await swept(cluster, tmp_path)
+    assert not is_there(dead)
+    assert await objects(cluster) == []
+
+
+async def test_what_a_replay_deleted_is_put_back_though_the_server_lost_when(
+    cluster: WeaviateCluster, dead: Path, tmp_path: Path
+) -> None:
+    for status in ("COLD", "HOT"):
+        await asleep(cluster, status)
+    await swept(cluster, tmp_path)
+    assert [each["id"] for each in await objects(cluster)] == [OBJECT]
+
+
+async def test_confirm_waits_for_a_tenant_that_sleeps_between_the_halves_of_its_replay(
+    cluster: WeaviateCluster, dead: Path, tmp_path: Path
+) -> None:
+    plain = workspace_of(cluster, tmp_path, DEAD)
+    order = plain.order.model_copy(update={"work": RestoreOrder(source_node=plain.node)})
+    command = StepCommand(operation_uid=DEAD, step=Step.CONFIRM, collections=(CLASS,), backup_sha256="x")
+    with Journal(place_of(dead) / JOURNAL) as journal:
+        journal.append("all-placed", collections=[CLASS])
+        workspace = Workspace(plain.settings, order, journal)
+        await asleep(cluster)
+        for step in (confirm, release):
+            with pytest.raises(
+                Transient, match=f"ReplayPending: late writes of {CLASS}/{TENANT} .* activate the tenant"
+            ):
+                await step(workspace, command, Meter())
+        await asleep(cluster, "HOT")
+        assert (await confirm(workspace, command, Meter())).late_writes_left == 0
     assert [each["id"] for each in await objects(cluster)] == [OBJECT]

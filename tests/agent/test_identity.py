@@ -9,11 +9,11 @@ from tests.agent.small_restore import Restore, ours
 from tests.agent.sweeping import removed
 from tests.places import place_of
 
-from weaviate_backup.agent.confirm import check_taken
+from weaviate_backup.agent.confirm import lost_shards
 from weaviate_backup.agent.identity import born_of, is_same
 from weaviate_backup.agent.journal import Record
 from weaviate_backup.agent.place import _place_all
-from weaviate_backup.agent.release import is_still_there
+from weaviate_backup.agent.replays import is_still_there
 from weaviate_backup.beneath import Place
 from weaviate_backup.errors import Permanent
 from weaviate_backup.stored.meter import Meter
@@ -103,14 +103,14 @@ def test_what_weaviate_made_anew_is_not_what_was_placed(
     record = {**record, "inode": 7, "data_inode": 7, "shards": {"s0": 7}}
     data, root = restore.workspace.data_root, data_of(restore)
     (root / ".backup.tmp" / COLLECTION / "article").rename(root / "article")
-    check_taken(data, record)
+    assert lost_shards(data, record) == []
     assert is_still_there(data, record, "s0")
     if anew:
         made_anew(root / anew, tmp_path)
         assert not is_still_there(data, record, "s0")
     if anew == "article":
         with pytest.raises(Permanent, match="FilesNotTaken"):
-            check_taken(data, record)
+            lost_shards(data, record)
 
 
 @pytest.mark.parametrize("anew", [True, False])

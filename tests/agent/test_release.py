@@ -13,11 +13,14 @@ from tests.agent.test_left_overs import dead_operation
 from tests.places import place_of
 
 from weaviate_backup.agent import release as releasing
-from weaviate_backup.agent.journal import JOURNAL, replays_left_over
-from weaviate_backup.agent.release import complete_replays, end_of_lease, let_go, release, sweep
+from weaviate_backup.agent import replays
+from weaviate_backup.agent.journal import JOURNAL
+from weaviate_backup.agent.release import end_of_lease, let_go, release, sweep
 from weaviate_backup.agent.workspace import LATE, Workspace
 from weaviate_backup.core.session import DATA_DIRECTORY, Step, StepCommand
 from weaviate_backup.errors import BackupError, Permanent, Transient
+from weaviate_backup.stored.meter import Meter
+from weaviate_backup.weaviate.late_writes import MAGIC, Begun
 from weaviate_backup.weaviate.shard_source import ShardCut
 
 CUTS = [("Article", "s0"), ("Article", "s1"), ("Book", "s0")]
@@ -32,10 +35,12 @@ class Server:
         self.replayed: list[tuple[str, str, bytes]] = []
         self.failures: dict[tuple[str, str], BackupError] = {}
         self.missing: BackupError | None = None
+        self.refuses: BackupError | None = None
         self.collections: tuple[str, ...] = ()
         self.by_then: tuple[str, ...] | None = None
         """What raft knows when it is asked again."""
         self.asked = 0
+        self.statuses = {"s0": "HOT", "s1": "HOT"}
         self.closed = 0
 
     async def open_driver(self, _: Workspace, operation_uid: str | None = None) -> "Server":
@@ -52,8 +57,11 @@ class Server:
     async def close(self) -> None:
         self.closed += 1
 
-    async def replay(self, *_: object, collection: str, shard: str, captured: Any, **__: object) -> int:
+    async def replay(self, *_: object, collection: str, shard: str, captured: Any, tell: Any, **__: object) -> int:
         self.replayed.append((collection, shard, captured.read_bytes(limit_bytes=100)))
+        tell(Begun(8, 8))
+        if self.refuses:
+            raise self.refuses
         return 1
 
     async def __aenter__(self) -> "Server":
@@ -66,13 +74,17 @@ class Server:
         self.asked += 1
         return self.by_then if self.asked > 1 and self.by_then is not None else self.collections
 
+    async def sharding_state(self, _: str) -> tuple[dict[str, Any], int]:
+        shards = {name: {"status": each, "belongsToNodes": ["n0"]} for name, each in self.statuses.items()}
+        return {"partitioningEnabled": True, "physical": shards}, 1
+
 
 @pytest.fixture
 def server(monkeypatch: pytest.MonkeyPatch) -> Server:
     server = Server()
     monkeypatch.setattr(Workspace, "open_driver", lambda workspace, uid=None: server.open_driver(workspace, uid))
     monkeypatch.setattr(releasing, "RaftClient", lambda *_: server)
-    monkeypatch.setattr(releasing, "replay", server.replay)
+    monkeypatch.setattr(replays, "replay", server.replay)
     return server
 
 
@@ -88,7 +100,7 @@ def data_of(workspace: Workspace) -> Path:
 def released(workspace: Workspace, *, keep_placed: bool = False) -> None:
     command = StepCommand(operation_uid=UID, step=Step.RELEASE, keep_placed=keep_placed)
     with workspace.journal:
-        asyncio.run(release(workspace, command, None))  # type: ignore[arg-type]
+        asyncio.run(release(workspace, command, Meter()))
 
 
 def cut(workspace: Workspace, *shards: tuple[str, str]) -> None:
@@ -296,56 +308,6 @@ def test_what_raft_may_be_about_to_take_stays_with_its_journal(
     assert Path(str(workspace.directory)).exists() is anything
 
 
-# Late writes
-
-
-def replaying(data: Path, *, captured: bool = True) -> list[dict[str, Any]]:
-    """Of shards `s0` and `s1` that were taken, while a replay into `s0` was under way; `s1` was done."""
-    for shard in ("s0", "s1"):
-        (data / "article" / shard).mkdir(parents=True, exist_ok=True)
-        late = data / DATA_DIRECTORY / "dead" / LATE / "Article" / shard
-        late.parent.mkdir(parents=True, exist_ok=True)
-        if captured:
-            late.write_bytes(f"late writes of {shard}".encode())
-    shards = {shard: (data / "article" / shard).stat().st_ino for shard in ("s0", "s1")}
-    inodes = {"inode": 1, "data_inode": (data / "article").stat().st_ino, "shards": shards, "files": 2}
-    return [
-        {"kind": "placed", "collection": "Article", **inodes},
-        {"kind": "replaying", "collection": "Article", "shard": "s0"},
-        {"kind": "replaying", "collection": "Article", "shard": "s1"},
-        {"kind": "replayed", "collection": "Article", "shard": "s1"},
-    ]
-
-
-def completed(workspace: Workspace, records: Sequence[dict[str, Any]]) -> None:
-    placed = [record for record in records if record["kind"] == "placed"]
-    replays = replays_left_over(record for record in records if record["kind"] != "placed")
-    asyncio.run(complete_replays(workspace, "dead", placed, replays))
-
-
-def test_a_replay_that_was_cut_short_is_completed(workspace: Workspace, server: Server) -> None:
-    """What it had deleted is put there again."""
-    completed(workspace, replaying(data_of(workspace)))
-    assert server.replayed == [("Article", "s0", b"late writes of s0")]
-
-
-@pytest.mark.parametrize("case", ["never placed", "another collection", "another shard", "nothing captured"])
-def test_late_writes_go_into_the_very_shards_that_were_placed(workspace: Workspace, server: Server, case: str) -> None:
-    data = data_of(workspace)
-    records = replaying(data, captured=case != "nothing captured")
-    if case == "never placed":
-        records = records[1:]
-    elif case == "another collection":
-        (data / "article").rename(data / "old")
-        (data / "article").mkdir()
-        (data / "old" / "s0").rename(data / "article" / "s0")
-    elif case == "another shard":
-        (data / "article" / "s0").rename(data / "old")
-        (data / "article" / "s0").mkdir()
-    completed(workspace, records)
-    assert server.replayed == []
-
-
 # Of dead operations
 
 
@@ -375,19 +337,107 @@ def test_a_new_operation_clears_the_server_and_the_volume_of_dead_ones(workspace
     assert not dead.exists() and not other.exists()
 
 
-def test_one_whose_replay_cannot_be_completed_stays_and_is_in_nobodys_way(
-    workspace: Workspace, server: Server, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    dead, other = (dead_operation(data_of(workspace), name) for name in ("dead", "more"))
+def died_in_a_replay(data: Path, *, captured: bool = True, placed: bool = True) -> Path:
+    """Of shards `s0` and `s1` that were taken, while a replay into `s0` was under way; `s1` was done."""
+    directory = dead_operation(data, "dead")
+    for shard in ("s0", "s1"):
+        (data / "article" / shard).mkdir(parents=True, exist_ok=True)
+        late = directory / LATE / "Article" / shard
+        late.parent.mkdir(parents=True, exist_ok=True)
+        if captured:
+            late.write_bytes(MAGIC + shard.encode())
+    shards = {shard: (data / "article" / shard).stat().st_ino for shard in ("s0", "s1")}
+    inodes = {"inode": 1, "data_inode": (data / "article").stat().st_ino, "shards": shards, "files": 2}
+    records: list[dict[str, Any]] = [
+        {"kind": "placed", "collection": "Article", **inodes},
+        {"kind": "replaying", "collection": "Article", "shard": "s0"},
+        {"kind": "replaying", "collection": "Article", "shard": "s1"},
+        {"kind": "replayed", "collection": "Article", "shard": "s1"},
+    ]
+    append(directory / JOURNAL, records[0 if placed else 1 :])
+    return directory
 
-    async def asleep(_: object, uid: str, *__: object) -> None:
-        if uid == "dead":
-            raise Permanent("TenantAsleep", "not now")
 
-    monkeypatch.setattr(releasing, "complete_replays", asleep)
+def append(journal: Path, records: Sequence[dict[str, Any]]) -> None:
+    """It is as old as it was."""
+    last = journal.stat().st_mtime
+    with journal.open("a") as file:
+        file.writelines(json.dumps(record) + "\n" for record in records)
+    os.utime(journal, (last, last))
+
+
+def test_a_replay_that_was_cut_short_is_completed(workspace: Workspace, server: Server) -> None:
+    """What it had deleted is put there again."""
+    dead = died_in_a_replay(data_of(workspace))
     swept(workspace, server)
-    assert dead.exists()
+    assert server.replayed == [("Article", "s0", MAGIC + b"s0")]
+    assert not dead.exists()
+
+
+@pytest.mark.parametrize("case", ["never placed", "another collection", "another shard", "nothing captured"])
+def test_late_writes_go_into_the_very_shards_that_were_placed(workspace: Workspace, server: Server, case: str) -> None:
+    data = data_of(workspace)
+    died_in_a_replay(data, captured=case != "nothing captured", placed=case != "never placed")
+    if case == "another collection":
+        (data / "article").rename(data / "old")
+        (data / "article").mkdir()
+        (data / "old" / "s0").rename(data / "article" / "s0")
+    elif case == "another shard":
+        (data / "article" / "s0").rename(data / "old")
+        (data / "article" / "s0").mkdir()
+    swept(workspace, server)
+    assert server.replayed == []
+
+
+@pytest.mark.parametrize("status", ["HOT", "COLD"])
+def test_late_writes_that_a_dead_one_never_began_with_are_replayed_unless_their_shard_sleeps(
+    workspace: Workspace, server: Server, status: str
+) -> None:
+    data = data_of(workspace)
+    dead = died_in_a_replay(data)
+    (data / "article" / "s2").mkdir()
+    (dead / LATE / "Article" / "s2").write_bytes(MAGIC)
+    journal = dead / JOURNAL
+    shards = {**_shards_in(journal), "s2": (data / "article" / "s2").stat().st_ino}
+    append(journal, [{**_placed_in(journal), "shards": shards}])
+    server.statuses["s2"] = status
+    swept(workspace, server)
+    assert {shard for _, shard, _ in server.replayed} == ({"s0", "s2"} if status == "HOT" else {"s0"})
+    assert not dead.exists()
+
+
+def _placed_in(journal: Path) -> dict[str, Any]:
+    records = map(json.loads, journal.read_text().splitlines())
+    return next(dict(record) for record in records if record["kind"] == "placed")
+
+
+def _shards_in(journal: Path) -> dict[str, int]:
+    return dict(_placed_in(journal)["shards"])
+
+
+def test_one_whose_replay_cannot_be_completed_stays_and_is_in_nobodys_way(workspace: Workspace, server: Server) -> None:
+    """And it is dead for the next one, too, though its journal was told what was replayed."""
+    dead, other = died_in_a_replay(data_of(workspace)), dead_operation(data_of(workspace), "more")
+    (data_of(workspace) / "article" / "s1").rename(data_of(workspace) / "old")
+    server.statuses["s0"] = "COLD"
+    last = (dead / JOURNAL).stat().st_mtime
+    for _ in range(2):
+        swept(workspace, server)
+        assert (server.replayed, (dead / JOURNAL).stat().st_mtime) == ([], last)
     assert not other.exists()
+    server.statuses["s0"] = "HOT"
+    swept(workspace, server)
+    assert not dead.exists()
+
+
+def test_what_a_sweep_begins_is_begun_for_the_next_one(workspace: Workspace, server: Server) -> None:
+    dead = died_in_a_replay(data_of(workspace))
+    last = (dead / JOURNAL).stat().st_mtime
+    server.refuses = Transient("ReplayFailed", "no")
+    swept(workspace, server)
+    told = [json.loads(line) for line in (dead / JOURNAL).read_text().splitlines()][-1]
+    assert told == {"kind": "replaying", "collection": "Article", "shard": "s0", "done": 8, "doing": 8}
+    assert (dead / JOURNAL).stat().st_mtime == last
 
 
 def test_one_whose_cuts_are_still_held_keeps_its_journal(workspace: Workspace, server: Server) -> None:

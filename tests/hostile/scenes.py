@@ -15,7 +15,7 @@ from tests.hostile.volume import LIVE, Volume, write_all
 from weaviate_backup.agent import access, place, survey, upload
 from weaviate_backup.agent.chunk_receiver import ChunkReceiver
 from weaviate_backup.agent.chunk_sender import ChunkSender
-from weaviate_backup.agent.confirm import check_taken
+from weaviate_backup.agent.confirm import lost_shards
 from weaviate_backup.agent.fates import Fate
 from weaviate_backup.agent.journal import JOURNAL, SHARD, Journal
 from weaviate_backup.agent.linking import take_cut
@@ -206,7 +206,7 @@ def placed(volume: Volume) -> None:
     record = workspace.journal.last("placed")
     if record is not None:
         (volume.root / ".backup.tmp" / COLLECTION / "article").rename_to(volume.root / "article")  # as a server
-        check_taken(volume.root, record)
+        lost_shards(volume.root, record)
         list(late_writes.final_writes(workspace.directory / LATE / COLLECTION / "s1"))
 
 

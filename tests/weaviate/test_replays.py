@@ -14,7 +14,7 @@ from tests.weaviate_server import WeaviateCluster, WeaviateNode
 
 from weaviate_backup.beneath import Place
 from weaviate_backup.weaviate import late_writes
-from weaviate_backup.weaviate.late_writes import Write, final_writes, replay
+from weaviate_backup.weaviate.late_writes import Begun, Write, final_writes, replay
 from weaviate_backup.weaviate.protocol import file_replication_pb2_grpc
 from weaviate_backup.weaviate.rpc import open_channel
 from weaviate_backup.weaviate.shard_objects import objects_url, open_data_port
@@ -38,8 +38,9 @@ class Captured:
     shard: str
     file: Place
 
-    async def replay(self) -> int:
-        return await replay(self.node.host, self.node.data_port, collection=CLASS, shard=self.shard, captured=self.file)
+    async def replay(self, begun: Begun | None = None) -> int:
+        host, port = self.node.host, self.node.data_port
+        return await replay(host, port, collection=CLASS, shard=self.shard, captured=self.file, begun=begun)
 
     async def texts(self) -> dict[str, str]:
         """What people see, by id."""
@@ -95,6 +96,6 @@ async def test_a_replay_that_died_behind_its_deletions_is_completed(captured: Ca
     async with open_data_port(None, timeout_seconds=30) as port:
         await late_writes._delete(port, url, writes)
     assert await captured.texts() == {}
-    assert await captured.replay() == 5
+    assert await captured.replay(Begun(0, 5)) == 5
     assert await captured.texts() == dict.fromkeys((KEPT, UPDATED, DELETED, ANEW), CUT)
     assert await captured.found_by_vector(CUT) == {KEPT, UPDATED, DELETED, ANEW}

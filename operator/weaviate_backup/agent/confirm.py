@@ -6,19 +6,21 @@ directories that were placed must be the ones in the data root now.
 
 import asyncio
 import logging
+from collections.abc import Sequence
+from dataclasses import dataclass
 
 from weaviate_backup.agent.access_restore import confirm_access
 from weaviate_backup.agent.brought import refuse_unplaced
-from weaviate_backup.agent.expansion import TenantStatus, local_shards
+from weaviate_backup.agent.expansion import LocalShards, TenantStatus, local_shards
 from weaviate_backup.agent.identity import born_of, is_same
 from weaviate_backup.agent.journal import Record
 from weaviate_backup.agent.placed_records import placed_of
-from weaviate_backup.agent.release import replay_late_writes
+from weaviate_backup.agent.replays import LateWrites, Outcome
 from weaviate_backup.agent.sweep import BACKUP_TEMPORARY
-from weaviate_backup.agent.workspace import LATE, Workspace
+from weaviate_backup.agent.workspace import Workspace
 from weaviate_backup.beneath import Place
 from weaviate_backup.core.session import Confirmed, StepCommand
-from weaviate_backup.errors import Permanent, Transient
+from weaviate_backup.errors import BackupError, Permanent, Transient
 from weaviate_backup.stored.meter import Meter
 from weaviate_backup.tasks import in_thread
 from weaviate_backup.weaviate.raft import RaftClient
@@ -27,6 +29,12 @@ from weaviate_backup.weaviate.rest import NodeClient, ShardStatus
 TAKEN_SECONDS = 600.0
 """A node that lags behind raft takes its files late; later than this something is wrong."""
 POLL_SECONDS = 0.5
+ROUNDS = 6
+"""So many times a restore waits as long before it ends: an hour, in which a node may be made anew."""
+WAITED = "waited"
+"""The journal's record of one such time."""
+LEFT_NAMES = 16
+"""So many shards are named whose late writes are not replayed."""
 
 log = logging.getLogger(__name__)
 
@@ -38,75 +46,138 @@ async def confirm(workspace: Workspace, command: StepCommand, meter: Meter) -> C
         raise Permanent("JournalLost", f"the journal of {workspace.node} does not say what was placed there")
     placed = placed_of(workspace.journal)
     refuse_unplaced(workspace.journal, command.collections, placed)
-    shards, counts = 0, list[int | None]()
+    shards, counts, outcome = 0, list[int | None](), Outcome()
+    late = LateWrites(workspace, workspace.uid, workspace.journal)
     async with (
         RaftClient(endpoint.host, endpoint.raft_port) as raft,
         NodeClient(endpoint.host, endpoint.data_port, workspace.cluster_credentials()) as node,
     ):
+        proof = Proof(workspace, raft, node, meter)
         for collection in command.collections:
             record = placed.get(collection)
+            local = await (proof.of_local(collection) if record is None else proof.of_files(record))
+            listed = await proof.of_listing(collection, set(local.of(TenantStatus.ACTIVE)))
             if record is not None:
-                await _wait_until_taken(workspace.data_root, record, meter)
-            state, _ = await raft.sharding_state(collection)
-            local = local_shards(state, workspace.node, collection=collection)
-            listed = await _wait_until_listed(node, collection, set(local.of(TenantStatus.ACTIVE)), meter)
-            await _replay(workspace, collection, set(local.of(TenantStatus.ACTIVE)))
+                await late.replay(raft, record, outcome, meter=meter)
             shards += len(local.statuses)
             counts.append(object_count(listed))
     await confirm_access(workspace, command, meter)
+    if outcome.unreadable is not None:
+        raise outcome.unreadable
+    outcome.refuse_unfinished()
     known = [count for count in counts if count is not None]
     return Confirmed(
         collections=command.collections,
         shards=shards,
         files=sum(int(placed[name]["files"]) for name in command.collections if name in placed),
         objects=sum(known) if len(known) == len(counts) else None,
+        late_writes_left=len(outcome.left),
+        late_writes_left_names=tuple(map(str, outcome.left[:LEFT_NAMES])),
     )
 
 
-async def _replay(workspace: Workspace, collection: str, active: set[str]) -> None:
-    """Apply what was written while shards were cut, once; without it some updates would be there and never found."""
-    directory = workspace.directory / LATE / collection
-    captured = directory.names() if directory.is_directory() else []
-    if not captured:
-        return
-    done = {record["shard"] for record in workspace.journal.of("replayed") if record["collection"] == collection}
-    for shard in captured:
-        if shard in done:
-            continue
-        if shard not in active:
-            log.warning("%s/%s is not active: its late writes are not replayed", collection, shard)
-            continue
-        workspace.journal.append("replaying", collection=collection, shard=shard)
-        touched = await replay_late_writes(workspace, directory / shard, collection=collection, shard=shard)
-        workspace.journal.append("replayed", collection=collection, shard=shard)
-        log.info("replayed late writes of %d objects in %s/%s", touched, collection, shard)
+@dataclass(frozen=True)
+class Proof:
+    """Of collections on this node. Each part raises while it does not hold, or because it never will."""
+
+    workspace: Workspace
+    raft: RaftClient
+    node: NodeClient
+    meter: Meter
+
+    async def of_local(self, collection: str) -> LocalShards:
+        """This node's shards, as raft has them. `CollectionDeleted` when it has none: APPLY is done."""
+        try:
+            state, _ = await self.raft.sharding_state(collection)
+        except Permanent as error:
+            if error.reason not in ("CollectionNotFound", "NotFound"):
+                raise
+            raise Permanent(
+                "CollectionDeleted",
+                f"collection {collection} was restored, and deleted before that was proven; restore it again if it is "
+                "still wanted",
+            ) from error
+        return local_shards(state, self.workspace.node, collection=collection)
+
+    async def of_files(self, record: Record) -> LocalShards:
+        """Weaviate took what was placed. Raft is asked after the look, so that it knows whatever the volume shows."""
+        collection, data_root = record["collection"], self.workspace.data_root
+        try:
+            await _wait_until_taken(data_root, record, self.meter)
+            lost = await in_thread(lost_shards, data_root, record)
+        except BackupError as error:
+            await self.of_local(collection)
+            raise self._ended(error) from error
+        local = await self.of_local(collection)
+        refuse_lost(collection, lost, local)
+        return local
+
+    async def of_listing(self, collection: str, expected: set[str]) -> tuple[ShardStatus, ...]:
+        """Those that were made inactive or deleted while they were waited for need not be listed."""
+        try:
+            return await _wait_until_listed(self.node, collection, expected, self.meter)
+        except Transient as error:
+            left = expected & set((await self.of_local(collection)).of(TenantStatus.ACTIVE))
+            if left == expected:
+                raise self._ended(error) from error
+        return await self.of_listing(collection, left)
+
+    def _ended(self, error: BackupError) -> BackupError:
+        """What was waited for in vain for some rounds, by any process, is not about to come."""
+        if not isinstance(error, Transient):
+            return error
+        self.workspace.journal.append(WAITED, reason=error.reason)
+        rounds = sum(1 for _ in self.workspace.journal.of(WAITED))
+        if rounds < ROUNDS:
+            return error
+        waited = f"after {rounds} waits of {TAKEN_SECONDS / 60:.0f} min"
+        return Permanent(error.reason, f"{error.message} {waited}; look for the collection in the log of Weaviate")
 
 
 async def _wait_until_taken(data_root: Place, record: Record, meter: Meter) -> None:
-    deadline = asyncio.get_running_loop().time() + TAKEN_SECONDS
-    while (data_root / BACKUP_TEMPORARY / record["collection"]).exists():
+    """`FilesNotTaken` once another directory has the place: Weaviate then deletes what was placed, or leaves it."""
+    collection, deadline = record["collection"], asyncio.get_running_loop().time() + TAKEN_SECONDS
+    while (data_root / BACKUP_TEMPORARY / collection).exists():
         meter.check()
+        taken = (data_root / collection.lower()).exists()
+        if taken:
+            await in_thread(_refuse_other, data_root, record)
         if asyncio.get_running_loop().time() > deadline:
-            raise Transient("NotTaken", f"Weaviate has not taken collection {record['collection']} yet")
+            if taken:
+                log.warning("%s is taken, and its place in %s is left", collection, BACKUP_TEMPORARY)
+                return
+            raise Transient("NotTaken", f"Weaviate has not taken collection {collection} yet")
         await asyncio.sleep(POLL_SECONDS)
-    await in_thread(check_taken, data_root, record)
 
 
-def check_taken(data_root: Place, record: Record) -> None:
-    """Whether the collection's and every shard's directory is the one that was placed."""
+def lost_shards(data_root: Place, record: Record) -> list[str]:
+    """Those whose directories are not the ones that were placed. `FilesNotTaken` when the collection's is not."""
+    _refuse_other(data_root, record)
+    directory = data_root / record["collection"].lower()
+    return [shard for shard, inode in record["shards"].items() if not is_same(directory / shard, inode, None)]
+
+
+def _refuse_other(data_root: Place, record: Record) -> None:
     collection = record["collection"]
-    directory = data_root / collection.lower()
-    if not is_same(directory, record["data_inode"], born_of(record, "data")):
+    if not is_same(data_root / collection.lower(), record["data_inode"], born_of(record, "data")):
         raise Permanent(
             "FilesNotTaken",
             f"Weaviate made collection {collection} without the restored files; look for 'restore' in its log, delete "
             "the collection and restore it again",
         )
-    lost = [shard for shard, inode in record["shards"].items() if not is_same(directory / shard, inode, None)]
-    if lost:
+
+
+def refuse_lost(collection: str, lost: Sequence[str], local: LocalShards) -> None:
+    """Of tenants it is no failure that the application deleted or offloaded them since, or that they were moved to
+    another node."""
+    here = (TenantStatus.ACTIVE, TenantStatus.INACTIVE)
+    failed = [shard for shard in lost if not local.multi_tenant or local.statuses.get(shard) in here]
+    if failed:
         raise Permanent(
-            "FilesNotTaken", f"{len(lost)} shards of {collection} are not the restored ones, first {lost[0]!r}"
+            "FilesNotTaken", f"{len(failed)} shards of {collection} are not the restored ones, first {failed[0]!r}"
         )
+    if lost:
+        log.warning("%d tenants of %s were deleted or offloaded since, first %s", len(lost), collection, lost[0])
 
 
 async def _wait_until_listed(

@@ -4,15 +4,17 @@ Only an order takes anything off the volume: what was placed there may be about 
 is what a backup goes on from.
 """
 
+import asyncio
 import logging
+import os
 from collections.abc import Iterable, Sequence
 from datetime import UTC, datetime
 
-from weaviate_backup.agent.identity import born_of, is_same
-from weaviate_backup.agent.journal import CUTS, REPLAYS, Record, cuts_left_over, replays_left_over
+from weaviate_backup.agent.journal import CUTS, JOURNAL, Journal, Record, cuts_left_over
 from weaviate_backup.agent.placed_records import placed_of
 from weaviate_backup.agent.probe import remove_marks
-from weaviate_backup.agent.sweep import find_dead
+from weaviate_backup.agent.replays import LateWrites, Outcome
+from weaviate_backup.agent.sweep import OtherOperation, find_dead
 from weaviate_backup.agent.taking_back import remove_operation, take_back
 from weaviate_backup.agent.workspace import LATE, Workspace, operation_directory
 from weaviate_backup.beneath import Place
@@ -20,9 +22,11 @@ from weaviate_backup.core.session import StepCommand
 from weaviate_backup.errors import BackupError, Permanent
 from weaviate_backup.stored.meter import Meter
 from weaviate_backup.tasks import in_thread
-from weaviate_backup.weaviate.late_writes import replay
 from weaviate_backup.weaviate.raft import RaftClient
 from weaviate_backup.weaviate.shard_source import ShardCut
+
+REPLAY_SECONDS = 600.0
+"""For so long one release, or one sweep, begins to replay late writes; what is left then is for the next."""
 
 log = logging.getLogger(__name__)
 
@@ -35,7 +39,7 @@ async def release(workspace: Workspace, command: StepCommand, meter: Meter) -> N
     journal = workspace.journal
     await let_go(workspace, workspace.uid, cuts_left_over(journal.of(*CUTS)))
     placed = [*placed_of(journal).values()]
-    await complete_replays(workspace, workspace.uid, placed, replays_left_over(journal.of(*REPLAYS)))
+    await _complete_own(workspace, placed, meter, keep_placed=command.keep_placed)
     if command.keep_placed and placed:
         log.warning("what was placed stays until the next operation: whoever applies it may still be at work")
         return
@@ -74,15 +78,56 @@ async def end_of_lease(workspace: Workspace) -> None:
 async def sweep(workspace: Workspace, raft: RaftClient) -> None:
     """Clear the server and the volume of dead operations before a new one uses them. One whose replay cannot be
     completed, of a tenant that sleeps by now, stays for a later one: it harms nobody."""
+    ends_at = _ends_at()
     for dead in await in_thread(find_dead, workspace.data_root, workspace.uid, datetime.now(UTC)):
         await let_go(workspace, dead.uid, dead.cuts)
         try:
-            await complete_replays(workspace, dead.uid, dead.placed, dead.replays)
+            await _complete_dead(workspace, raft, dead, ends_at)
         except BackupError as error:
             log.warning("what operation %s left behind stays: %s", dead.uid, error)
             continue
         await take_back_and_remove(workspace, raft, dead.uid, dead.placed)
         log.info("swept what operation %s left behind", dead.uid)
+
+
+async def _complete_own(workspace: Workspace, placed: list[Record], meter: Meter, *, keep_placed: bool) -> None:
+    """What stays on the volume with its journal can be completed by the next operation, too."""
+    if not placed:
+        return
+    endpoint, journal = workspace.weaviate, workspace.journal
+    async with RaftClient(endpoint.host, endpoint.raft_port) as raft:
+        try:
+            await complete_replays(workspace, raft, workspace.uid, journal, placed, meter=meter, ends_at=_ends_at())
+        except BackupError as error:
+            if not keep_placed:
+                raise
+            log.warning("late writes are left for the next operation: %s", error)
+
+
+async def _complete_dead(workspace: Workspace, raft: RaftClient, dead: OtherOperation, ends_at: float) -> None:
+    """Its journal is told what is replayed, for whoever comes after us. It stays as old as it was: it is still dead."""
+    directory = operation_directory(workspace.data_root, dead.uid)
+    if not dead.placed or not (directory / LATE).is_directory():
+        return
+    place = directory / JOURNAL
+    last_sign = place.stat()
+    with Journal(place) as journal:
+        try:
+            await complete_replays(workspace, raft, dead.uid, journal, dead.placed, meter=Meter(), ends_at=ends_at)
+        finally:
+            _set_times(place, last_sign)
+
+
+def _set_times(place: Place, status: os.stat_result) -> None:
+    file = place.descriptor(os.O_RDWR)
+    try:
+        os.utime(file, ns=(status.st_atime_ns, status.st_mtime_ns))
+    finally:
+        os.close(file)
+
+
+def _ends_at() -> float:
+    return asyncio.get_running_loop().time() + REPLAY_SECONDS
 
 
 async def let_go(workspace: Workspace, operation_uid: str, cuts: list[tuple[str, str]]) -> None:
@@ -112,38 +157,21 @@ async def let_go(workspace: Workspace, operation_uid: str, cuts: list[tuple[str,
 
 
 async def complete_replays(
-    workspace: Workspace, operation_uid: str, placed: Iterable[Record], replays: Iterable[tuple[str, str]]
+    workspace: Workspace,
+    raft: RaftClient,
+    operation_uid: str,
+    journal: Journal,
+    placed: Iterable[Record],
+    *,
+    meter: Meter,
+    ends_at: float,
 ) -> None:
-    """Of late writes that were being replayed when their agent died: what it deleted is put there again.
+    """Of late writes that are not replayed yet, before what knows them is removed: what a replay deleted is put there
+    again. Raises while one that was begun is not completed, or one could be tried again.
 
-    Only into the very shards that the operation placed: a collection of that name which was made since is another.
+    What sleeps, and what cannot be read, is left with a word when it was never begun.
     """
-    inodes_of = {record["collection"]: record for record in placed}
-    for collection, shard in replays:
-        captured = operation_directory(workspace.data_root, operation_uid) / LATE / collection / shard
-        record = inodes_of.get(collection)
-        if record is None or not captured.is_file() or not is_still_there(workspace.data_root, record, shard):
-            log.info("%s/%s is not what was restored any more: its late writes are not replayed", collection, shard)
-            continue
-        await replay_late_writes(workspace, captured, collection=collection, shard=shard)
-        log.info("completed the replay of late writes in %s/%s", collection, shard)
-
-
-def is_still_there(data_root: Place, record: Record, shard: str) -> bool:
-    """Whether the collection's and the shard's directory are those that were placed."""
-    directory = data_root / record["collection"].lower()
-    same = is_same(directory, record["data_inode"], born_of(record, "data"))
-    return same and is_same(directory / shard, record["shards"].get(shard), born_of(record, "late", shard))
-
-
-async def replay_late_writes(workspace: Workspace, captured: Place, *, collection: str, shard: str) -> int:
-    """How many objects were touched."""
-    endpoint = workspace.weaviate
-    return await replay(
-        endpoint.host,
-        endpoint.data_port,
-        collection=collection,
-        shard=shard,
-        captured=captured,
-        credentials=workspace.cluster_credentials(),
-    )
+    late, outcome = LateWrites(workspace, operation_uid, journal), Outcome()
+    for record in {record["collection"]: record for record in placed}.values():
+        await late.replay(raft, record, outcome, meter=meter, ends_at=ends_at)
+    outcome.refuse_unfinished()

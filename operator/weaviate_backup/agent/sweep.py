@@ -14,7 +14,6 @@ from weaviate_backup.agent.identity import born_of, is_same
 from weaviate_backup.agent.journal import (
     CUTS,
     JOURNAL,
-    REPLAYS,
     LeftOpen,
     Record,
     is_held,
@@ -45,19 +44,17 @@ class OtherOperation:
     is_at_work: bool = False
     placed: list[Record] = field(default_factory=list)
     cuts: list[tuple[str, str]] = field(default_factory=list)
-    replays: list[tuple[str, str]] = field(default_factory=list)
 
     @classmethod
     def told_by(cls, uid: str, journal: Place) -> Self:
         """Its journal is read once, record by record: it may be larger than memory."""
-        told, cuts, replays, joining = cls(uid), LeftOpen(*CUTS), LeftOpen(*REPLAYS), Joining()
+        told, cuts, joining = cls(uid), LeftOpen(*CUTS), Joining()
         for record in read_records(journal):
             if record["kind"] == "session":
                 told.lease_seconds = _lease_in(record)
             told._see_placed(joining, record)
             cuts.see(record)
-            replays.see(record)
-        told.cuts, told.replays = cuts.shards, replays.shards
+        told.cuts = cuts.shards
         return told
 
     def _see_placed(self, joining: Joining, record: Record) -> None:

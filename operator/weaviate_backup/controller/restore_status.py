@@ -35,7 +35,7 @@ from weaviate_backup.core.orders import Outcome, PlannedRestore
 from weaviate_backup.core.restore_machine import RestoreState
 from weaviate_backup.core.restore_plan import RestoreVerdict
 from weaviate_backup.core.server_restore import is_cancelable
-from weaviate_backup.core.session import Inspected, ModuleAddress, NodeReport, Step
+from weaviate_backup.core.session import Confirmed, Inspected, ModuleAddress, NodeReport, Step
 
 WEAVIATE_STATUS = {
     RestorePhase.PENDING: WeaviateStatus.STARTED,
@@ -67,6 +67,8 @@ PROVEN_BY_SERVER = (
     "Weaviate restored it; the collections are there and every active shard is listed as ready on its nodes; files "
     "were not compared"
 )
+LATE_WRITES_LEFT = "LateWritesLeft"
+MAX_WARNINGS = 16
 TOO_LATE = "the schema is being changed; the restore goes on to its end"
 
 
@@ -163,6 +165,8 @@ def show_restore(
     if confirmed and phase in (RestorePhase.VERIFYING, RestorePhase.COMPLETED):
         counts = [part.objects for part in confirmed if part.objects is not None]
         changes["objects"] = sum(counts) if len(counts) == len(confirmed) else before.objects
+    if phase in (RestorePhase.VERIFYING, RestorePhase.COMPLETED) and confirmed and len(confirmed) == len(state.nodes):
+        changes["warnings"] = _with_late_writes(before.warnings, confirmed)
     if sight.objects is not None:
         changes["objects"] = sight.objects
     if progress is not None and phase is RestorePhase.COMPLETED:
@@ -268,10 +272,26 @@ def _planned(
         refusals=refusals[:MAX_NAMES],
         refusals_omitted=max(0, len(refusals) - MAX_NAMES),
     )
-    warnings = tuple(Finding(reason=each.reason[:64], message=each.message[:256]) for each in verdict.warnings[:16])
+    warnings = tuple(
+        Finding(reason=each.reason[:64], message=each.message[:256]) for each in verdict.warnings[:MAX_WARNINGS]
+    )
     covered = CollectionsStatus(count=len(verdict.collections), names=bounded(verdict.collections, limit=MAX_NAMES))
     judged = verdict.backup_sha256[:64] or None
     return {"plan": made, "collections": covered, "warnings": warnings, "backup_sha256": judged}
+
+
+def _with_late_writes(warnings: tuple[Finding, ...], confirmed: list[Confirmed]) -> tuple[Finding, ...]:
+    """What the last look of all nodes says of late writes takes the place of what an earlier one said."""
+    others = tuple(each for each in warnings if each.reason != LATE_WRITES_LEFT)
+    count = sum(part.late_writes_left for part in confirmed)
+    if not count:
+        return others
+    names = ", ".join(bounded((name for part in confirmed for name in part.late_writes_left_names), limit=8))
+    message = (
+        f"{count} tenants were not active, so what was written to them while they were backed up is not replayed and "
+        f"some of it may not be found: {names}"
+    )
+    return (*others[: MAX_WARNINGS - 1], Finding(reason=LATE_WRITES_LEFT, message=message[:256]))
 
 
 def _show_address(found: ModuleAddress) -> PlannedAddress:

@@ -402,6 +402,10 @@ class Confirmed(Wire):
     shards: Count
     files: Count
     objects: Count | None = None
+    late_writes_left: Count = 0
+    """Shards, inactive or offloaded by now, whose writes during the backup's cut were not replayed."""
+    late_writes_left_names: tuple[str, ...] = ()
+    """The first of them, as `collection/shard`."""
 
 
 class StepReport(Wire):

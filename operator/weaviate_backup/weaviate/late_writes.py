@@ -14,10 +14,12 @@ format.
 import asyncio
 import io
 import json
+import logging
 import os
 import struct
-from collections.abc import Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass
+from itertools import islice
 from uuid import UUID
 
 from weaviate_backup import answers
@@ -35,6 +37,8 @@ BATCH_WRITES = 8
 BATCH_BYTES = 16 << 20
 TIMEOUT_SECONDS = 300.0
 REFUSED = "ReplayFailed"
+
+log = logging.getLogger(__name__)
 
 
 @dataclass(frozen=True)
@@ -108,6 +112,22 @@ def batches(writes: Iterable[Write]) -> Iterator[list[Write]]:
         yield batch
 
 
+@dataclass(frozen=True)
+class Begun:
+    """How far a replay came: so many writes are `done`, and as many behind them as `doing` may be deleted only."""
+
+    done: int = 0
+    doing: int = 0
+
+
+@dataclass(frozen=True)
+class Seen:
+    """What a shard knows of an object. 0: it does not know when."""
+
+    changed_milliseconds: int
+    is_deleted: bool
+
+
 async def replay(
     host: str,
     data_port: int,
@@ -116,37 +136,58 @@ async def replay(
     shard: str,
     captured: Place,
     credentials: ClusterCredentials | None = None,
+    begun: Begun | None = None,
+    tell: Callable[[Begun], None] = lambda _: None,
 ) -> int:
     """Apply a shard's late writes to the shard of that node through its data port; how many objects were touched.
 
     One that was written or deleted later than it was captured is left: since its collection is in the schema, people
     write to it. Every other object is deleted first, because a put of what is stored already would leave its index
-    entries as they are. Repeating a replay gives the same result, and completes one that was interrupted.
+    entries as they are. `tell` is called before. A replay that was interrupted is completed with what was told last,
+    in the same file: a server that read deletions from a write-ahead log does not know when they were, so that only
+    ours may be undone.
     """
     url = objects_url(host, data_port, collection=collection, shard=shard)
     digests = digest_url(host, data_port, collection=collection, shard=shard)
+    position, ours_end = (begun.done, begun.done + begun.doing) if begun else (0, 0)
     touched = 0
     async with open_data_port(credentials, timeout_seconds=TIMEOUT_SECONDS) as port:
-        for batch in batches(final_writes(captured)):
-            changed = await _changed_milliseconds(port, digests, batch)
-            due = [write for write in batch if changed.get(write.uuid, 0) <= write.updated_milliseconds]
+        for batch in batches(islice(final_writes(captured), position, None)):
+            tell(Begun(position, max(len(batch), ours_end - position)))
+            seen = await _seen(port, digests, batch)
+            due = [
+                write
+                for number, write in enumerate(batch, position)
+                if is_due(write, seen.get(write.uuid), ours=number < ours_end)
+            ]
             await _delete(port, url, due)
             await _put(port, url, [write.stored_object for write in due if not write.is_delete])
             touched += len(due)
+            position += len(batch)
     return touched
 
 
-async def _changed_milliseconds(port: DataPort, url: str, batch: list[Write]) -> dict[UUID, int]:
-    """When each object of the batch was last written or deleted, as the shard knows; 0: it does not."""
+def is_due(write: Write, seen: Seen | None, *, ours: bool) -> bool:
+    """Whether nobody wrote or deleted the object since. `ours`: we may have deleted it."""
+    if seen is None:
+        return True
+    if seen.is_deleted and not seen.changed_milliseconds and not ours:
+        log.warning("object %s was deleted, and the server lost when: its late write is left", write.uuid)
+        return False
+    return seen.changed_milliseconds <= write.updated_milliseconds
+
+
+async def _seen(port: DataPort, url: str, batch: list[Write]) -> dict[UUID, Seen]:
+    """When each object of the batch was last written or deleted."""
     body = json.dumps([str(write.uuid) for write in batch]).encode()
     what = f"GET {url}"
     rows = answers.parse(await port.send("GET", url, body=body, reason=REFUSED), answers.SOME, what=what)
     with answers.understood(what):
-        return {UUID(row["ID"]): int(row["UpdateTime"]) for row in rows}
+        return {UUID(row["ID"]): Seen(int(row["UpdateTime"]), row.get("Deleted") is True) for row in rows}
 
 
 async def _delete(port: DataPort, url: str, writes: list[Write]) -> None:
-    """As of the time of the write, so that whoever goes on for us takes it for no later deletion."""
+    """As of the time of the write, so that nobody takes it for a later deletion; 1.39.1 keeps no time of such a one."""
     urls = [f"{url}/{write.uuid}/{write.updated_milliseconds}" for write in writes]
     await asyncio.gather(*(port.send("DELETE", each, reason=REFUSED) for each in urls))
 

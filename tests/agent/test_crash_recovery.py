@@ -240,6 +240,32 @@ async def test_a_restore_goes_on_after_a_kill_behind_every_step(
     assert nothing_left(target)
 
 
+async def test_what_raft_took_is_known_again_when_its_answer_was_lost(
+    source: Source, target: WeaviateCluster, tmp_path: Path
+) -> None:
+    """Of every kind of collection: a server fills in and orders anew what it is sent, and that is no difference."""
+    names = source.collections
+    await given_a_backup(source, target, tmp_path / "backup", "answer-lost", names)
+    async with restoring(source, target, tmp_path / "restore", "answer-lost") as agent:
+        for step in (Step.INSPECT, Step.DOWNLOAD, Step.PLACE, Step.APPLY):
+            await agent.step(step, collections=names)
+        agent.kill()
+        journal = target.nodes[0].data_path / DATA_DIRECTORY / agent.order.operation_uid / JOURNAL
+        lines = journal.read_text().splitlines(keepends=True)
+        asked = [line for line in lines if json.loads(line)["kind"] != "applied"]
+        assert len(lines) - len(asked) == len(names)
+        journal.write_text("".join(asked))
+        await agent.start()
+        report = await agent.step(Step.APPLY, collections=names)
+        assert report.applied is not None
+        assert report.applied.raft_index == 0, "none was asked for again"
+        for step in (Step.CONFIRM, Step.RELEASE):
+            await agent.step(step, collections=names)
+    now = await observed(target, source.dataset)
+    assert now.fingerprints == source.before.fingerprints
+    assert nothing_left(target)
+
+
 async def test_what_was_placed_outlasts_the_lease(source: Source, target: WeaviateCluster, tmp_path: Path) -> None:
     """Another node's agent may be applying it, and an operator that was away goes on with it."""
     names, data_path = ("Draft", "Photo"), target.nodes[0].data_path

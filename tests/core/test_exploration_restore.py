@@ -52,6 +52,7 @@ from weaviate_backup.core.restore_plan import TargetFacts
 from weaviate_backup.core.session import (
     Applied,
     BackupContents,
+    Failure,
     Inspected,
     NodeReport,
     Step,
@@ -90,6 +91,7 @@ MATTERS = {
     RestorePhase.VERIFYING: frozenset({Step.CONFIRM}),
 }
 """Steps that decisions of a phase look at; in the others only the release is."""
+UNANSWERED = Failure(reason="RaftOutcomeUnknown", message="no answer", transient=True)
 LET_GO = (NodePhase.UNREACHABLE, NodePhase.PENDING)
 
 
@@ -101,11 +103,14 @@ class Agent(NamedTuple):
     session: bool = False
     running: Step | None = None
     failed: Step | None = None
+    why: Failure = REFUSED
     done: frozenset[Step] = frozenset()
     downloaded: bool = False
     placed: bool = False
     keeping: bool = False
     """Its release was told to leave what is placed."""
+    again: bool = False
+    """This process comes after one that had begun to apply."""
 
 
 class Model(NamedTuple):
@@ -117,6 +122,8 @@ class Model(NamedTuple):
     planned: bool = False
     agents: tuple[Agent, ...] = (Agent(), Agent())
     applied: int = 0
+    in_log: bool = False
+    """Raft was told and gave no answer: it may come to the command at any time, or never."""
     siege: str = ""
     besieged: bool = False
     failed: frozenset[type] = frozenset()
@@ -165,7 +172,11 @@ def decide(model: Model) -> RestoreDecision:
     request = RestoreRequest(uid=UID, created_at=created, timeout_seconds=3600, cancel=model.cancel)
     decision = decide_restore(request, model.state, world, NOW)
     state = decision.state
-    nodes = tuple(replace(node, attempts=0, reason="", message="") for node in state.nodes)
+    tried = state.applier if state.phase is RestorePhase.APPLYING else None
+    nodes = tuple(
+        replace(node, attempts=min(node.attempts, 1) if node.name == tried else 0, reason="", message="")
+        for node in state.nodes
+    )
     since = state.phase_since if model.besieged and state.phase not in MATTERS else NOW
     settled = replace(state, nodes=nodes, verdict=None, applied=None, phase_since=since, reason="", message="")
     return replace(decision, state=settled)
@@ -182,12 +193,12 @@ def _report(name: str, agent: Agent) -> NodeReport | Unreachable:
         return Unreachable(reason="AgentUnreachable", message="no answer")
     steps = {step: StepReport(phase=StepPhase.DONE) for step in sorted(agent.done)}
     if agent.failed:
-        steps[agent.failed] = StepReport(phase=StepPhase.FAILED, failure=REFUSED)
+        steps[agent.failed] = StepReport(phase=StepPhase.FAILED, failure=agent.why)
     if agent.running:
         steps[agent.running] = StepReport(phase=StepPhase.RUNNING)
     return NodeReport(
         operation_uid=UID if agent.session else None,
-        session_id="s",
+        session_id="again" if agent.again else "s",
         node=name,
         revision=1,
         steps=steps,
@@ -224,20 +235,22 @@ def carry_out(model: Model, command: Command) -> Model:
         case StorePlan():
             model = model._replace(planned=True)
         case RemoveAgents():
-            model = model._replace(
-                planned=False, agents=tuple(_ended(each, AgentPhase.ABSENT) for each in model.agents)
-            )
+            for name in NODES:
+                model = _end(model, name, AgentPhase.ABSENT)
+            model = model._replace(planned=False)
         case EnsureAgents(nodes=names):
             for name in names:
                 if model.agent(name).pod is not AgentPhase.RUNNING:
-                    model = model.with_agent(name, _ended(model.agent(name), AgentPhase.RUNNING))
+                    model = _end(model, name, AgentPhase.RUNNING)
         case PutSession(node=name):
             agent = model.agent(name)
             if agent.pod is AgentPhase.RUNNING and agent.reachable and not agent.session:
                 known = ({Step.DOWNLOAD} if agent.downloaded else set()) | ({Step.PLACE} if agent.placed else set())
                 model = model.with_agent(name, agent._replace(session=True, done=frozenset(known)))
         case TakeStep(node=name, command=step):
-            model = model.with_agent(name, _take(model.agent(name), step.step, keeping=step.keep_placed))
+            before = model.agent(name)
+            after = _take(before, step.step, keeping=step.keep_placed)
+            model = _applying_ends(model, before, after).with_agent(name, after)
         case _:
             pass
     return model
@@ -251,8 +264,23 @@ def _take(agent: Agent, step: Step, *, keeping: bool) -> Agent:
     return agent._replace(running=step, failed=None, keeping=keeping)
 
 
-def _ended(agent: Agent, pod: AgentPhase) -> Agent:
-    return Agent(pod=pod, downloaded=agent.downloaded, placed=agent.placed, keeping=agent.keeping)
+def _end(model: Model, name: str, pod: AgentPhase) -> Model:
+    """Of a process; what is on the volume stays."""
+    agent = model.agent(name)
+    ended = Agent(
+        pod=pod,
+        downloaded=agent.downloaded,
+        placed=agent.placed,
+        keeping=agent.keeping,
+        again=agent.again or Step.APPLY in (agent.running, agent.failed),
+    )
+    return _applying_ends(model, agent, ended).with_agent(name, ended)
+
+
+def _applying_ends(model: Model, before: Agent, after: Agent) -> Model:
+    """Nobody saw an answer of raft's to whoever does not apply any more."""
+    lost = before.running is Step.APPLY is not after.running and not model.applied
+    return model._replace(in_log=model.in_log or lost)
 
 
 def world_turns(model: Model) -> Iterator[Model]:
@@ -260,10 +288,13 @@ def world_turns(model: Model) -> Iterator[Model]:
         agent = model.agent(name)
         if agent.pod is not AgentPhase.RUNNING:
             continue
-        yield model.with_agent(name, _ended(agent, AgentPhase.ENDED))
+        yield _end(model, name, AgentPhase.ENDED)
         yield model.with_agent(name, agent._replace(reachable=not agent.reachable))
         if agent.running:
             yield from _steps_end(model, name, agent, agent.running)
+    if model.in_log:
+        assert all(agent.placed for agent in model.agents), "raft takes what is not there any more"
+        yield model._replace(in_log=False, applied=1)
     if not model.cancel and not model.state.phase.is_terminal:
         yield model._replace(cancel=True)
     if model.siege and not model.besieged:
@@ -285,7 +316,7 @@ def _mishaps(model: Model) -> Iterator[Model]:
 
 def _steps_end(model: Model, name: str, agent: Agent, step: Step) -> Iterator[Model]:
     done = agent._replace(running=None, done=agent.done | {step})
-    refused = model.with_agent(name, agent._replace(running=None, failed=step))
+    refused = model.with_agent(name, agent._replace(running=None, failed=step, why=REFUSED))
     if step is Step.DOWNLOAD:
         yield model.with_agent(name, done._replace(downloaded=True))
         yield refused
@@ -294,8 +325,10 @@ def _steps_end(model: Model, name: str, agent: Agent, step: Step) -> Iterator[Mo
         yield refused
     elif step is Step.APPLY:
         if not model.applied:
-            yield model._replace(applied=1)  # raft took it, and the agent may die before it says so
+            yield model._replace(applied=1, in_log=False)  # raft took it, and the agent may die before it says so
             yield refused
+            unanswered = agent._replace(running=None, failed=step, why=UNANSWERED)
+            yield model._replace(in_log=True).with_agent(name, unanswered)
         else:
             yield model.with_agent(name, done)  # it finds the collections there
     elif step is Step.RELEASE and model.besieged and not model.unseen:
@@ -304,7 +337,8 @@ def _steps_end(model: Model, name: str, agent: Agent, step: Step) -> Iterator[Mo
         yield model.with_agent(name, done._replace(downloaded=agent.placed and agent.downloaded))
     elif step is Step.RELEASE:
         applying = any(other.running is Step.APPLY for other in model.agents)
-        assert not (agent.placed and applying), "taken back while raft may be about to take it"
+        may_be_taken = applying or model.in_log
+        assert not (agent.placed and may_be_taken), "taken back while raft may be about to take it"
         yield model.with_agent(name, done._replace(downloaded=False, placed=False))
     else:
         yield model.with_agent(name, done)
@@ -317,7 +351,7 @@ def _time_passes(model: Model) -> Model:
         agent, node = model.agent(name), remembered.get(name)
         unasked = not agent.reachable or (node is not None and node.silent_since is not None)
         if agent.pod is AgentPhase.RUNNING and unasked and agent.running is not Step.APPLY:
-            model = model.with_agent(name, _ended(agent, AgentPhase.ENDED))  # at its end; what was done stays
+            model = _end(model, name, AgentPhase.ENDED)  # at its end; what was done stays
     nodes = tuple(
         replace(node, silent_since=LONG_AGO if node.silent_since else None, retry_at=None) for node in model.state.nodes
     )
@@ -333,6 +367,8 @@ def forget(model: Model) -> Model:
         agent._replace(
             done=agent.done & over,
             failed=agent.failed if agent.failed in over else None,
+            why=agent.why if agent.failed in over else REFUSED,
+            again=agent.again and phase is RestorePhase.APPLYING,
             keeping=agent.keeping and agent.placed,
         )
         for agent in model.agents
@@ -386,8 +422,9 @@ def check_model(model: Model) -> None:
     if model.blocked:
         assert not any(agent.downloaded or agent.placed for agent in model.agents)
         assert not model.applied
+        assert not model.in_log
     if phase is RestorePhase.CANCELED:
-        assert not model.applied, "from Applying on a restore cannot be canceled"
+        assert not model.applied and not model.in_log, "from Applying on a restore cannot be canceled"
     if phase in (RestorePhase.FAILED, RestorePhase.CANCELED) or model.state.cleaned_up:
         for node, agent in zip(model.state.nodes, model.agents, strict=False):
             held = agent.downloaded or agent.placed

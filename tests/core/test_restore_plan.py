@@ -234,6 +234,50 @@ def test_an_alias_that_stands_for_another_collection_stays_unless_it_may_be_move
 
 
 @pytest.mark.parametrize(
+    ("overwrite", "aliases", "replaced", "told"),
+    [
+        (
+            False,
+            (),
+            (),
+            "AliasKept: alias News, which the target spells NEWS, stays with Other; set overwriteAlias to move it",
+        ),
+        (
+            True,
+            ("News",),
+            ("NEWS",),
+            "AliasRespelled: alias News, which the target spells NEWS, moves from Other to Article and is then "
+            "spelled as in the backup",
+        ),
+    ],
+)
+def test_an_alias_in_another_spelling_is_the_same_alias(
+    overwrite: bool, aliases: tuple[str, ...], replaced: tuple[str, ...], told: str
+) -> None:
+    """The server takes no two that differ in case alone."""
+    target = replace(TARGET, aliases={"NEWS": "Other"})
+    verdict = plan_restore(RestoreWishes(overwrite_alias=overwrite), inspected(), target)
+    assert (verdict.aliases, verdict.aliases_replaced, verdict.refusals) == (aliases, replaced, ())
+    assert [f"{each.reason}: {each.message}" for each in verdict.warnings] == [told]
+
+
+@pytest.mark.parametrize("overwrite", [False, True])
+def test_weaviates_own_restore_would_fail_over_another_spelling(overwrite: bool) -> None:
+    wishes = RestoreWishes(by_server=True, overwrite_alias=overwrite)
+    verdict = plan_restore(wishes, inspected(), replace(TARGET, aliases={"NEWS": "Other"}))
+    (refusal,) = verdict.refusals
+    assert refusal.reason == "AliasInTheWay"
+    assert "delete NEWS or exclude Article" in refusal.message
+    assert reasons(wishes, inspected(), replace(TARGET, aliases={"News": "Other"})) == set()
+
+
+def test_aliases_of_the_backup_that_differ_in_case_alone_are_refused_unless_one_is_left_out() -> None:
+    found = inspected(CONTENTS.model_copy(update={"aliases": {"News": "Article", "NEWS": "Author"}}))
+    assert reasons(RestoreWishes(), found, TARGET) == {"NamesCollide"}
+    assert reasons(RestoreWishes(exclude=("Author",)), found, TARGET) == set()
+
+
+@pytest.mark.parametrize(
     ("mapping", "nodes", "reason"),
     [
         ({"gone-0": "weaviate-0"}, NODES, "NodeMappingUnknown"),

@@ -9,7 +9,8 @@ Rules that hold at every step, and that the exploration test tries to break:
 * nothing is downloaded before the plan has passed, nothing placed before every node has everything;
 * one agent applies, chosen and remembered before it is told, and never replaced by another;
 * from Applying on there is no way back: cancel is not heard, a failure names what was done;
-* an agent that may be applying is waited for beyond spec.timeout, but not for ever.
+* an agent that may be applying is waited for beyond spec.timeout, but not for ever;
+* what raft may still take is taken back nowhere.
 """
 
 from collections.abc import Callable, Mapping
@@ -19,6 +20,7 @@ from datetime import datetime
 from weaviate_backup.api.restore import RestorePhase
 from weaviate_backup.api.status import NodePhase
 from weaviate_backup.core.admission import Refused, Wait, admit
+from weaviate_backup.core.applying import may_be_applying, outcome_is_known, with_restart
 from weaviate_backup.core.ending import clean_up, given_up, let_go
 from weaviate_backup.core.orders import (
     WATCH_SECONDS,
@@ -34,7 +36,7 @@ from weaviate_backup.core.orders import (
 )
 from weaviate_backup.core.restore_plan import RestoreVerdict, RestoreWishes, TargetFacts, plan_restore
 from weaviate_backup.core.server_following import Recovered, ServerSight
-from weaviate_backup.core.session import Applied, Failure, NodeReport, Step, StepCommand, StepPhase
+from weaviate_backup.core.session import Applied, Failure, NodeReport, Step, StepCommand
 from weaviate_backup.core.stepping import Advance, Chain, advance, observe
 from weaviate_backup.core.world import Request, World, lost_lease, patience_of
 
@@ -53,7 +55,8 @@ class RestoreRequest(Request):
 
 @dataclass(frozen=True)
 class RestoreState:
-    """What a restore remembers. `applier`: the agent that may have been told to apply. `server`: of method Server.
+    """What a restore remembers. `applier`: the agent that may have been told to apply; once it aborts, only if raft may
+    still take what nobody saw it take. `server`: of method Server.
 
     `backup_sha256`: of the backup that the plan was made from; agents use no other.
     """
@@ -126,7 +129,7 @@ def decide_restore(  # noqa: PLR0911 (one return per phase)
         return _clean_up(request, state, world, now)
     why = _reason_to_stop(request, state, world, now, work)
     if why:
-        return stop(state, outcome=why[0], failure=why[1], now=now)
+        return stop(state, outcome=why[0], failure=why[1], now=now, world=world)
     if world.unseen is not None:
         return _unseen(request, state, world, world.unseen, now, work)
     if state.phase is RestorePhase.PENDING:
@@ -135,7 +138,7 @@ def decide_restore(  # noqa: PLR0911 (one return per phase)
         return work.aborting(request, state, world, now)
     if world.plan is None:
         lost = conflict("PlanLost", "the Secret with this operation's plan and keys was deleted or is not its own")
-        return stop(state, outcome=Outcome.FAILED, failure=lost, now=now)
+        return stop(state, outcome=Outcome.FAILED, failure=lost, now=now, world=world)
     at_work = {
         RestorePhase.VALIDATING: work.validating,
         RestorePhase.DOWNLOADING: work.downloading,
@@ -179,9 +182,13 @@ def enter(phase: RestorePhase, state: RestoreState, now: datetime) -> RestoreDec
     return RestoreDecision(replace(state, phase=phase, phase_since=now, nodes=nodes), (), 0.0)
 
 
-def stop(state: RestoreState, *, outcome: Outcome, failure: Failure, now: datetime) -> RestoreDecision:
-    """Aborts what has begun; what has not ends at once."""
+def stop(
+    state: RestoreState, *, outcome: Outcome, failure: Failure, now: datetime, world: RestoreWorld | None = None
+) -> RestoreDecision:
+    """Aborts what has begun; what has not ends at once. Only a `world` can tell that raft will take nothing more."""
     stopped = replace(state, outcome=outcome, reason=failure.reason, message=failure.message)
+    if world is not None and _is_known(state, world):
+        stopped = replace(stopped, applier=None)
     begun = state.phase is not RestorePhase.PENDING
     return enter(RestorePhase.ABORTING if begun else RestorePhase(outcome), stopped, now)
 
@@ -213,12 +220,16 @@ def _may_stop(state: RestoreState, world: RestoreWorld, wished: bool) -> bool:
 
 
 def _may_be_applying(state: RestoreState, world: RestoreWorld) -> bool:
-    """The applying agent was told, or may have been, and did not report an end."""
-    if state.phase is not RestorePhase.APPLYING or state.applier is None:
-        return False
-    report = world.agents.report(state.applier)
-    step = report.steps.get(Step.APPLY) if report else None
-    return step is None or step.phase is not StepPhase.FAILED
+    told = state.applier if state.phase is RestorePhase.APPLYING else None
+    return told is not None and may_be_applying(world.agents.report(told))
+
+
+def _is_known(state: RestoreState, world: RestoreWorld) -> bool:
+    """What raft was told is done or refused, all of it."""
+    if state.phase is RestorePhase.VERIFYING:
+        return True
+    applier = next((node for node in state.nodes if node.name == state.applier), None)
+    return applier is not None and outcome_is_known(applier, world.agents.report(applier.name))
 
 
 def _unseen(  # noqa: PLR0917 (all of one tick)
@@ -314,7 +325,7 @@ def _applying(
     step = advance_or_stop(state, world, {state.applier: (apply,)}, now, done_phase=NodePhase.PLACED)
     if isinstance(step, RestoreDecision):
         return step
-    state = replace(state, nodes=step.nodes)
+    state = replace(state, nodes=tuple(map(with_restart, state.nodes, step.nodes)))
     report = world.agents.report(state.applier or "")
     if step.done and report is not None:
         return enter(RestorePhase.VERIFYING, replace(state, applied=report.applied), now)
@@ -322,8 +333,8 @@ def _applying(
 
 
 def _aborting(request: RestoreRequest, state: RestoreState, world: RestoreWorld, now: datetime) -> RestoreDecision:
-    """Whoever may be applying lets go first. When nobody knows whether it did, the others take nothing back: raft may
-    be about to take what they placed, and would find an empty collection there."""
+    """Whoever may be applying lets go first. Then nobody knows what raft was told and still comes to, so no node takes
+    back what it placed: raft would find an empty collection there."""
     applier = next((node for node in state.nodes if node.name == state.applier), None)
     first = applier is not None and applier.phase not in (NodePhase.RELEASED, NodePhase.UNREACHABLE)
     going = let_go(
@@ -332,7 +343,7 @@ def _aborting(request: RestoreRequest, state: RestoreState, world: RestoreWorld,
         since=request.seen_since(state.phase_since, now),
         lease_seconds=request.lease_seconds,
         discard=False,
-        keep_placed=applier is not None and applier.phase is NodePhase.UNREACHABLE,
+        keep_placed=applier is not None,
         now=now,
     )
     after = {node.name: node for node in going.nodes}
@@ -375,7 +386,7 @@ def advance_or_stop(
     if step.failure and not (state.applier and _may_come_back(step.failure[0], world)):
         name, cause = step.failure
         failure = conflict(cause.reason, f"{name}: {cause.message}{_what_was_done(state)}")
-        return stop(state, outcome=Outcome.FAILED, failure=failure, now=now)
+        return stop(state, outcome=Outcome.FAILED, failure=failure, now=now, world=world)
     lost = lost_lease(world) if state.phase not in POINT_OF_NO_RETURN else None
     return stop(state, outcome=Outcome.FAILED, failure=lost, now=now) if lost else step
 

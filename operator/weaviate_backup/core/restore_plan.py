@@ -3,7 +3,7 @@
 Pure: what the agents read from store and disks, and what the target says of itself, come in; a verdict goes out.
 """
 
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field
 
 from weaviate_backup.api.bounds import all_or_none
@@ -47,7 +47,8 @@ class RestoreWishes:
 class RestoreVerdict:
     """`refusals` empty: it can start; transient ones may pass. `warnings`: what it will not do, what cannot be checked.
 
-    `aliases` will stand for collections of the backup; those of them that stand for others now are `aliases_replaced`.
+    `aliases` will stand for collections of the backup. `aliases_replaced`: those of the target that stand for others
+    now and go for them, as the target spells them.
     `addresses`, `roles`, `users`, `assignments`: the first of what the restore brings into the target beside data.
     `backup_sha256` tells the backup that this is about from any other.
     """
@@ -84,9 +85,9 @@ def plan_restore(
     except Permanent as refusal:
         refusals.append(conflict(refusal.reason, refusal.message))
     refusals += _refuse_collections(chosen, target)
-    wanted = {alias for alias, collection in contents.aliases.items() if collection in chosen}
-    there = wanted & target.aliases.keys()
-    alias_refusals, kept = _check_aliases(contents, chosen, wishes, target)
+    wanted = {alias: collection for alias, collection in contents.aliases.items() if collection in chosen}
+    same = _same_aliases(wanted, target)
+    alias_refusals, kept = _check_aliases(wanted, same, wishes, target)
     refusals += alias_refusals
     addresses = tuple(each for each in contents.addresses if set(each.collections) & set(chosen))
     refusals += _refuse_addresses(addresses, chosen, wishes)
@@ -99,8 +100,8 @@ def plan_restore(
         collections=chosen,
         bytes_required={node: found.bytes_required for node, found in sorted(inspected.items())},
         refusals=tuple(dict.fromkeys(refusals)),
-        aliases=tuple(sorted(wanted - {alias for alias in there if not wishes.overwrite_alias})),
-        aliases_replaced=tuple(sorted(there)) if wishes.overwrite_alias else (),
+        aliases=tuple(sorted(alias for alias in wanted if wishes.overwrite_alias or alias not in same)),
+        aliases_replaced=tuple(sorted(same.values())) if wishes.overwrite_alias else (),
         addresses=addresses,
         roles=contents.roles if wishes.roles else (),
         roles_count=contents.access.roles or 0 if wishes.roles else 0,
@@ -229,21 +230,40 @@ def _refuse_collections(chosen: tuple[str, ...], target: TargetFacts) -> list[Fa
     return refusals
 
 
+def _same_aliases(wanted: Iterable[str], target: TargetFacts) -> dict[str, str]:
+    """Alias of the backup -> how the target spells it, of those that it has. No server has two that differ in case."""
+    spelled = {alias.lower(): alias for alias in target.aliases}
+    return {alias: spelled[alias.lower()] for alias in wanted if alias.lower() in spelled}
+
+
 def _check_aliases(
-    contents: BackupContents, chosen: tuple[str, ...], wishes: RestoreWishes, target: TargetFacts
+    wanted: Mapping[str, str], same: Mapping[str, str], wishes: RestoreWishes, target: TargetFacts
 ) -> tuple[list[Failure], list[Failure]]:
-    refusals, kept = [], []
+    """What is refused, and what is told. `wanted`: alias -> collection. `same`: its spelling in the target."""
+    refusals, told = [], []
     existing = {name.lower() for name in target.collections}
-    for alias, collection in sorted(contents.aliases.items()):
-        if collection not in chosen:
-            continue
+    seen: dict[str, str] = {}
+    for alias, collection in sorted(wanted.items()):
+        if (other := seen.setdefault(alias.lower(), alias)) != alias:
+            message = f"the backup has aliases {other} and {alias}, and case does not tell them apart"
+            refusals.append(conflict("NamesCollide", f"{message}; exclude {wanted[other]} or {collection}"))
         if alias.lower() in existing:
             message = f"alias {alias} of {collection} has the name of a collection of the target"
             refusals.append(conflict("CollectionInTheWay", message))
-        elif alias in target.aliases and not wishes.overwrite_alias:
-            message = f"alias {alias} stays with {target.aliases[alias]}; set overwriteAlias to move it"
-            kept.append(conflict("AliasKept", message))
-    return refusals, kept
+        elif alias in same:
+            spelled = (
+                f"alias {alias}" if same[alias] == alias else f"alias {alias}, which the target spells {same[alias]},"
+            )
+            if wishes.by_server and same[alias] != alias:
+                message = f"{spelled} would make Weaviate's own restore fail when it has restored {collection}"
+                refusals.append(conflict("AliasInTheWay", f"{message}; delete {same[alias]} or exclude {collection}"))
+            elif not wishes.overwrite_alias:
+                message = f"{spelled} stays with {target.aliases[same[alias]]}; set overwriteAlias to move it"
+                told.append(conflict("AliasKept", message))
+            elif same[alias] != alias:
+                message = f"{spelled} moves from {target.aliases[same[alias]]} to {collection}"
+                told.append(conflict("AliasRespelled", f"{message} and is then spelled as in the backup"))
+    return refusals, told
 
 
 def _refuse_addresses(

@@ -25,6 +25,12 @@ def contradiction(one: Definition, other: Definition) -> str | None:
     return None
 
 
+def in_one_alone(one: Definition, other: Definition) -> str | None:
+    """What lasts and is in one of the two only, a property or a named vector, in words; None when there is none."""
+    alone = sorted(dict(_lasting(one)).keys() ^ dict(_lasting(other)).keys())
+    return excerpt(f"{alone[0]} is in one of them alone") if alone else None
+
+
 def other_shards(one: Mapping[str, Any], other: Mapping[str, Any]) -> str | None:
     """The same of two sharding states: only tenants come and go."""
     if one.get("partitioningEnabled") or other.get("partitioningEnabled"):

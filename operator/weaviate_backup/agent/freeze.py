@@ -55,7 +55,8 @@ async def freeze(workspace: Workspace, command: StepCommand, meter: Meter) -> Fr
         return done
     order, endpoint = workspace.backup, workspace.weaviate
     async with AsyncExitStack() as stack:
-        raft = await stack.enter_async_context(AccessClient(endpoint.host, endpoint.raft_port))
+        raft = workspace.watched(AccessClient(endpoint.host, endpoint.raft_port))
+        await stack.enter_async_context(raft)
         await together((in_thread(take_place, workspace), sweep(workspace, raft)))
         await in_thread(_thaw_unsynced, workspace)
         await keep_access(workspace, raft, meter)

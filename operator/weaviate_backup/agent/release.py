@@ -41,7 +41,7 @@ async def release(workspace: Workspace, command: StepCommand, meter: Meter) -> N
     if placed:
         endpoint = workspace.weaviate
         async with RaftClient(endpoint.host, endpoint.raft_port) as raft:
-            collections = frozenset(await raft.class_names())
+            collections = frozenset(await workspace.watched(raft).class_names())
     await in_thread(remove_operation, workspace.data_root, workspace.uid, placed, collections=collections)
 
 
@@ -56,7 +56,7 @@ async def end_of_lease(workspace: Workspace) -> None:
 async def sweep(workspace: Workspace, raft: RaftClient) -> None:
     """Clear the server and the volume of dead operations before a new one uses them. One whose replay cannot be
     completed, of a tenant that sleeps by now, stays for a later one: it harms nobody."""
-    collections = frozenset(await raft.class_names())
+    collections = frozenset(await workspace.watched(raft).class_names())
     for dead in await in_thread(find_dead, workspace.data_root, workspace.uid, datetime.now(UTC)):
         await let_go(workspace, dead.uid, dead.cuts)
         try:

@@ -140,7 +140,7 @@ async def _freeze_collection(
             version,
             multi_tenant=shards.multi_tenant,
         )
-        await freezer.freeze_brought_back(name, shards.of(TenantStatus.OFFLOADED))
+        await freezer.freeze_brought_back(name, shards.of(TenantStatus.OFFLOADED), version)
     except Permanent:
         await _refuse_made_anew(raft, name, class_json)  # what it misses may be of the old one
         raise

@@ -21,12 +21,13 @@ def free_port() -> int:
     return next(port for port in _CANDIDATES if _is_free(port))
 
 
-def free_pair() -> int:
-    """The first of two neighbours that nobody listens on."""
-    before = free_port()
-    while (port := free_port()) != before + 1:
-        before = port
-    return before
+def free_run(length: int) -> int:
+    """The first of so many neighbours that nobody listens on."""
+    first = last = free_port()
+    while last != first + length - 1:
+        port = free_port()
+        first, last = (first if port == last + 1 else port), port
+    return first
 
 
 def _is_free(port: int) -> bool:

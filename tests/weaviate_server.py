@@ -15,7 +15,7 @@ from pathlib import Path
 from typing import Any
 
 import aiohttp
-from tests.ports import HOST, free_pair, free_port
+from tests.ports import HOST, free_port, free_run
 
 START_SECONDS = 180
 STOP_SECONDS = 30
@@ -34,14 +34,14 @@ def server_binary(version: str | None = None) -> Path:
 
 @dataclass
 class WeaviateNode:
-    """One server process: where its ports and its data are."""
+    """One server process: where its ports and its data are. Each port of the cluster is as far from the node's others
+    as on any other node, as where all nodes have the same ports."""
 
     name: str
     data_path: Path
     rest_port: int
     grpc_port: int
     gossip_port: int
-    raft_port: int
     process: subprocess.Popen[bytes] | None = field(default=None, repr=False)
 
     @property
@@ -51,6 +51,10 @@ class WeaviateNode:
     @property
     def data_port(self) -> int:
         return self.gossip_port + 1
+
+    @property
+    def raft_port(self) -> int:
+        return self.gossip_port + 2
 
     @property
     def raft_rpc_port(self) -> int:
@@ -71,8 +75,7 @@ def _node(directory: Path, name: str) -> WeaviateNode:
         directory / name,
         rest_port=free_port(),
         grpc_port=free_port(),
-        gossip_port=free_pair(),
-        raft_port=free_pair(),
+        gossip_port=free_run(4),
     )
 
 

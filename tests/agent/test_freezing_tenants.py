@@ -36,6 +36,7 @@ class Server:
         self.awake: set[str] = set()
         self.busy: set[str] = set()
         self.is_there = True
+        self.versions: list[int] = []
 
     async def tenant_statuses(self, _: str, tenants: Sequence[str]) -> dict[str, str]:
         self.asked["statuses"] += 1
@@ -55,6 +56,7 @@ class Server:
         return shard in self.awake
 
     async def cut(self, collection: str, shard: str, *, schema_version: int) -> ShardCut:
+        self.versions.append(schema_version)
         if shard in self.busy:
             raise Transient("ShardBusy", f"{shard} is busy")
         return ShardCut(collection, shard, driver=DRIVER, files=(), halt_seconds=0.0)
@@ -81,7 +83,7 @@ def frozen(
     async def freeze(freezer: ShardFreezer) -> None:
         async with asyncio.timeout(SECONDS):
             await freezer.freeze(COLLECTION, statuses, 1, multi_tenant=True)
-            await freezer.freeze_brought_back(COLLECTION, offloaded)
+            await freezer.freeze_brought_back(COLLECTION, offloaded, 1)
 
     workspace = node.workspace()
     with workspace.journal:
@@ -189,3 +191,52 @@ def test_of_a_collection_that_is_gone_after_its_cuts_offloaded_tenants_stay(node
     server = Server({})
     server.is_there = False
     assert frozen(node, server, {}, ("away",)) == {}
+
+
+def test_one_that_woke_for_a_moment_and_was_written_to_is_not_whole_without_files(
+    node: Node, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """While the sharding state that says it sleeps was on its way."""
+    server, statuses = Server({"a": "COLD"}), iter(["HOT"])
+    ask = server.sharding_state
+
+    async def awake(_: str, tenants: Sequence[str]) -> dict[str, str]:
+        return dict.fromkeys(tenants, next(statuses, "COLD"))
+
+    async def then_write(collection: str) -> tuple[dict[str, Any], int]:
+        answer = await ask(collection)
+        lay(node, "a")
+        return answer
+
+    monkeypatch.setattr(server, "tenant_statuses", awake)
+    monkeypatch.setattr(server, "sharding_state", then_write)
+    assert frozen(node, server, {"a": AN_INACTIVE})["a"].files == len(shard_of("x"))
+
+
+def test_one_that_sleeps_without_a_directory_is_whole_without_files(
+    node: Node, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """As long as it is not there after its status was asked for."""
+    server, statuses = Server({"a": "COLD"}), iter(["HOT"])
+
+    async def awake(_: str, tenants: Sequence[str]) -> dict[str, str]:
+        return dict.fromkeys(tenants, next(statuses, "COLD"))
+
+    monkeypatch.setattr(server, "tenant_statuses", awake)
+    found = frozen(node, server, {"a": AN_INACTIVE})["a"]
+    assert (found.kind, found.files) == (SHARD, 0)
+
+
+def test_a_server_waits_for_the_schema_at_every_try(node: Node, monkeypatch: pytest.MonkeyPatch) -> None:
+    """One that started again in between may know less of it than at the first."""
+    server = Server({"a": "HOT", "back": "HOT"})
+    server.busy = {"a"}
+    ask = server.tenant_statuses
+
+    async def then_free(collection: str, tenants: Sequence[str]) -> dict[str, str]:
+        server.busy.clear()
+        return await ask(collection, tenants)
+
+    monkeypatch.setattr(server, "tenant_statuses", then_free)
+    frozen(node, server, {"a": AN_ACTIVE}, ("back",))
+    assert server.versions == [1, 1, 1]

@@ -2,6 +2,7 @@
 
 import asyncio
 import hashlib
+from collections.abc import Awaitable, Callable
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any, cast
@@ -34,6 +35,7 @@ class Raft:
 
     collections: dict[str, int] = field(default_factory=lambda: {COLLECTION: 0})
     readings: int = 0
+    watch: Any = None
 
     async def aliases(self) -> dict[str, str]:
         return {"News": COLLECTION, "Other": "Another"}
@@ -165,6 +167,20 @@ def test_what_is_kept_of_it_is_whole_wherever_its_name_is(leader: Agent, recorde
         recorder.all("rename_to", f"{COLLECTION}.json.partial"),
         recorder.all("journal", "schema"),
     )
+
+
+class AskedAnew:
+    """Raft's leader starts again during the first reading: it had not replayed its log."""
+
+    async def settled(self, ask: Callable[[], Awaitable[list[bytes]]]) -> list[bytes]:
+        await ask()
+        return await ask()
+
+
+def test_it_is_read_as_a_whole_from_one_leader(leader: Agent) -> None:
+    leader.raft.watch = AskedAnew()
+    leader.take()
+    assert leader.tenants == {"t0", "t1"}, "the second reading, and nothing of the first"
 
 
 def test_a_collection_that_was_not_taken_has_no_schema(leader: Agent) -> None:

@@ -66,7 +66,7 @@ def target(api_server: ApiServer, tmp_path: Path, monkeypatch: pytest.MonkeyPatc
     with listening() as pod:
         pod.status, pod.body = 200, b'{"version": "1.39.1"}'
         port = int(pod.url.rpartition(":")[2])
-        show_weaviate(api_server, namespace, WeaviateNode("weaviate-0", tmp_path, port, 1, 1, 1))
+        show_weaviate(api_server, namespace, WeaviateNode("weaviate-0", tmp_path, port, 1, 1))
         yield Target(api_server, namespace, pod)
 
 

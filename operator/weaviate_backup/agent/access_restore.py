@@ -56,7 +56,7 @@ async def apply_access(workspace: Workspace, wanted: WantedAccess, meter: Meter)
         return AccessCounts()
     if workspace.journal.last("access-applied") is None:
         endpoint = workspace.weaviate
-        async with AccessClient(endpoint.host, endpoint.raft_port) as client:
+        async with workspace.watched(AccessClient(endpoint.host, endpoint.raft_port)) as client:
             await _replace(workspace, client, wanted, meter)
         workspace.journal.append("access-applied")
         log.info("roles and users are those of the backup (%s)", wanted.counts)
@@ -72,7 +72,7 @@ async def confirm_access(workspace: Workspace, command: StepCommand, meter: Mete
         return
     endpoint = workspace.weaviate
     deadline = asyncio.get_running_loop().time() + TAKEN_SECONDS
-    async with AccessClient(endpoint.host, endpoint.raft_port) as client:
+    async with workspace.watched(AccessClient(endpoint.host, endpoint.raft_port)) as client:
         while missing := await _missing(workspace.data_root, client, wanted):
             meter.check()
             if asyncio.get_running_loop().time() > deadline:

@@ -33,7 +33,7 @@ async def apply(workspace: Workspace, command: StepCommand, meter: Meter) -> App
     """The step."""
     classes, access = await in_thread(_read, workspace, command)
     endpoint = workspace.weaviate
-    async with RaftClient(endpoint.host, endpoint.raft_port) as raft:
+    async with workspace.watched(RaftClient(endpoint.host, endpoint.raft_port)) as raft:
         index, so_far = 0, SoFar.told_by(workspace.journal)
         in_use = await NamesInUse.told_by(raft)
         for restored in classes:  # none is made known when one of them cannot be

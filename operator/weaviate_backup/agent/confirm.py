@@ -49,7 +49,7 @@ async def confirm(workspace: Workspace, command: StepCommand, meter: Meter) -> C
     shards, counts, outcome = 0, list[int | None](), Outcome()
     late = LateWrites(workspace, workspace.uid, workspace.journal)
     async with (
-        RaftClient(endpoint.host, endpoint.raft_port) as raft,
+        workspace.watched(RaftClient(endpoint.host, endpoint.raft_port)) as raft,
         NodeClient(endpoint.host, endpoint.data_port, workspace.cluster_credentials()) as node,
     ):
         proof = Proof(workspace, raft, node, meter)

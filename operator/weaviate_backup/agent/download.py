@@ -35,7 +35,7 @@ async def download(workspace: Workspace, command: StepCommand, meter: Meter) -> 
         return
     await in_thread(not_swept, workspace, command.collections)  # raises, when there is something to wait for
     endpoint = workspace.weaviate
-    async with RaftClient(endpoint.host, endpoint.raft_port) as raft:
+    async with workspace.watched(RaftClient(endpoint.host, endpoint.raft_port)) as raft:
         await sweep(workspace, raft)
     await in_thread(_download, workspace, command, meter)
 

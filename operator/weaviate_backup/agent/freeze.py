@@ -55,7 +55,8 @@ async def freeze(workspace: Workspace, command: StepCommand, meter: Meter) -> Fr
         return done
     order, endpoint = workspace.backup, workspace.weaviate
     async with AsyncExitStack() as stack:
-        raft = await stack.enter_async_context(AccessClient(endpoint.host, endpoint.raft_port))
+        raft = workspace.watched(AccessClient(endpoint.host, endpoint.raft_port))
+        await stack.enter_async_context(raft)
         await together((in_thread(take_place, workspace), sweep(workspace, raft)))
         await in_thread(_thaw_unsynced, workspace)
         await keep_access(workspace, raft, meter)
@@ -139,7 +140,7 @@ async def _freeze_collection(
             version,
             multi_tenant=shards.multi_tenant,
         )
-        await freezer.freeze_brought_back(name, shards.of(TenantStatus.OFFLOADED))
+        await freezer.freeze_brought_back(name, shards.of(TenantStatus.OFFLOADED), version)
     except Permanent:
         await _refuse_made_anew(raft, name, class_json)  # what it misses may be of the old one
         raise

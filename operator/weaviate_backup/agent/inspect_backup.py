@@ -53,13 +53,13 @@ async def inspect(workspace: Workspace, _: StepCommand, meter: Meter) -> Inspect
         inspected = await _with_space_of_others(workspace, inspected)
     if not isinstance(work, RestoreOrder) or not work.roles:
         return inspected
-    async with AccessClient(workspace.weaviate.host, workspace.weaviate.raft_port) as client:
+    async with workspace.watched(AccessClient(workspace.weaviate.host, workspace.weaviate.raft_port)) as client:
         return inspected.model_copy(update={"roles_enabled": await client.role_names() is not None})
 
 
 async def _with_space_of_others(workspace: Workspace, inspected: Inspected) -> Inspected:
     """What dead operations take is free once DOWNLOAD has swept."""
-    async with RaftClient(workspace.weaviate.host, workspace.weaviate.raft_port) as raft:
+    async with workspace.watched(RaftClient(workspace.weaviate.host, workspace.weaviate.raft_port)) as raft:
         collections = await raft.class_names()
     missing_bytes = inspected.bytes_required - inspected.bytes_free
     freed_bytes = await in_thread(space_of_others, workspace, missing_bytes, collections)

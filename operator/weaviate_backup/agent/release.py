@@ -47,7 +47,7 @@ async def release(workspace: Workspace, command: StepCommand, meter: Meter) -> N
         await in_thread(remove_operation, workspace.data_root, workspace.uid, placed, collections=())
         return
     endpoint = workspace.weaviate
-    async with RaftClient(endpoint.host, endpoint.raft_port) as raft:
+    async with workspace.watched(RaftClient(endpoint.host, endpoint.raft_port)) as raft:
         await take_back_and_remove(workspace, raft, workspace.uid, placed)
 
 
@@ -95,7 +95,7 @@ async def _complete_own(workspace: Workspace, placed: list[Record], meter: Meter
     if not placed:
         return
     endpoint, journal = workspace.weaviate, workspace.journal
-    async with RaftClient(endpoint.host, endpoint.raft_port) as raft:
+    async with workspace.watched(RaftClient(endpoint.host, endpoint.raft_port)) as raft:
         try:
             await complete_replays(workspace, raft, workspace.uid, journal, placed, meter=meter, ends_at=_ends_at())
         except BackupError as error:

@@ -110,7 +110,7 @@ class ShardFreezer:
             for finished in asyncio.as_completed(busy):
                 await finished
 
-    async def freeze_brought_back(self, collection: str, offloaded: Sequence[str]) -> None:
+    async def freeze_brought_back(self, collection: str, offloaded: Sequence[str], version: int) -> None:
         """Those of the offloaded tenants that are here by now: what was offloaded of them is deleted. Of a collection
         that is gone as a whole by now what was read stays."""
         back: dict[str, TenantStatus] = {}
@@ -124,7 +124,7 @@ class ShardFreezer:
                 await self._forget(collection, name, GONE)
             now = {name: status_of({"status": status}) for name, status in statuses.items()}
             back |= {name: status for name, status in now.items() if status is not TenantStatus.OFFLOADED}
-        await self.freeze(collection, back, 0, multi_tenant=True)
+        await self.freeze(collection, back, version, multi_tenant=True)
 
     def _pending(self, collection: str, statuses: Mapping[str, TenantStatus]) -> dict[str, TenantStatus]:
         pending = {}
@@ -180,13 +180,15 @@ class ShardFreezer:
         if found is None or found is TenantStatus.OFFLOADED:
             await self._forget(turn.collection, turn.shard, GONE if found is None else OFFLOADED)
             return True
-        if contradiction is not None and found is TenantStatus.INACTIVE is turn.status:
+        sleeps = contradiction is not None and found is TenantStatus.INACTIVE is turn.status
+        # Once more, as it may have been awake for a moment while its status was on its way.
+        if sleeps and await self._without_directory(turn.collection, (turn.shard,)):
             await self._note_empty(turn.collection, turn.shard)
             return True
         turn.contradictions = turn.contradictions + 1 if contradiction is not None and found is turn.status else 0
         if contradiction is not None and turn.contradictions > CONTRADICTIONS:
             raise contradiction
-        turn.status, turn.version = found, 0
+        turn.status = found
         return False
 
     async def _attempt(self, turn: _Turn) -> None:
@@ -220,18 +222,21 @@ class ShardFreezer:
 
         The directory is looked for before and after their statuses were asked: one that woke in between has one.
         """
-        directory = self._workspace.data_root / collection.lower()
         noted: list[str] = []
-        absent = await in_thread(_without_directory, directory, tenants)
+        absent = await self._without_directory(collection, tenants)
         for start in range(0, len(absent), TENANTS_AT_ONCE):
             some = absent[start : start + TENANTS_AT_ONCE]
             statuses = await self._raft.tenant_statuses(collection, some)
             asleep = [name for name in some if statuses.get(name) == TenantStatus.INACTIVE]
-            for shard in await in_thread(_without_directory, directory, asleep):
+            for shard in await self._without_directory(collection, asleep):
                 self._meter.check()
                 await self._note_empty(collection, shard)
                 noted.append(shard)
         return noted
+
+    async def _without_directory(self, collection: str, tenants: Iterable[str]) -> list[str]:
+        """Those of the tenants of which there is nothing on the volume."""
+        return await in_thread(_not_in, self._workspace.data_root / collection.lower(), tenants)
 
     async def _note_empty(self, collection: str, shard: str) -> None:
         """An inactive tenant without a directory was never active: it is whole without a file."""
@@ -306,8 +311,7 @@ def _raise_first(tasks: Iterable[asyncio.Task[None]]) -> None:
             task.result()
 
 
-def _without_directory(directory: Place, tenants: Iterable[str]) -> list[str]:
-    """Those of the tenants of which there is nothing on the volume."""
+def _not_in(directory: Place, tenants: Iterable[str]) -> list[str]:
     there = set(directory.names()) if directory.is_directory() else set()
     return [tenant for tenant in tenants if tenant not in there]
 

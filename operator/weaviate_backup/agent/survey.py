@@ -26,7 +26,7 @@ from weaviate_backup.stored.claiming import ClaimedPlace
 from weaviate_backup.stored.meter import Meter
 from weaviate_backup.stored.storing import Document, read_small
 from weaviate_backup.tasks import in_thread, together
-from weaviate_backup.weaviate.raft import RaftClient
+from weaviate_backup.weaviate.raft import RaftClient, by_one_leader
 
 COLLECTIONS_AT_ONCE = 4
 SURVEY = "survey.jsonl.zst"
@@ -55,7 +55,8 @@ async def take_schema(workspace: Workspace, command: StepCommand, raft: RaftClie
         return await in_thread(_take, workspace, command.schema_sha256, _stored)
     surveyed = workspace.journal.result("surveyed", Surveyed)
     if surveyed is None:
-        content = b"".join(await _read_all(raft, workspace.backup.collections))
+        lines = await by_one_leader(raft, lambda: _read_all(raft, workspace.backup.collections))
+        content = b"".join(lines)
         surveyed = Surveyed(sha256=hashlib.sha256(content).hexdigest())
         await in_thread(_keep_reading, workspace, content)
         workspace.journal.append("surveyed", result=surveyed.model_dump(mode="json"))

@@ -6,6 +6,7 @@ that a rotated Secret is used; a store lasts as long as they do.
 
 from dataclasses import dataclass, field
 from functools import cached_property
+from typing import TypeVar
 
 from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
 
@@ -34,6 +35,8 @@ from weaviate_backup.storage.patience import USUAL, Patience
 from weaviate_backup.storage.retry import Retrying
 from weaviate_backup.stored.claiming import ClaimedPlace
 from weaviate_backup.weaviate.probing import choose_driver
+from weaviate_backup.weaviate.raft import RaftClient
+from weaviate_backup.weaviate.replayed_log import LogWatch
 from weaviate_backup.weaviate.rpc import ClusterCredentials
 from weaviate_backup.weaviate.shard_source import ShardSource
 
@@ -44,6 +47,8 @@ DOCUMENTS = "documents"
 SCHEMA = "schema"
 RESTORE = "restore"
 LATE = "late"
+
+Raft = TypeVar("Raft", bound=RaftClient)
 
 
 @dataclass(frozen=True)
@@ -180,6 +185,11 @@ class Workspace:
             server_version=self.order.server_version,
             credentials=self.cluster_credentials(),
         )
+
+    def watched(self, raft: Raft) -> Raft:
+        """The same client of this node's raft, which from here on believes no server that has not replayed its log."""
+        raft.watch = LogWatch(self.weaviate.host, self.weaviate.data_port, self.cluster_credentials())
+        return raft
 
     def cluster_credentials(self) -> ClusterCredentials | None:
         """Of Weaviate's data port, when it asks for some."""

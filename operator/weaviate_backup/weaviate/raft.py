@@ -6,11 +6,14 @@ bring down every node. This client never retries; the caller judges `Transient` 
 
 An agent takes answers that are a share of its memory. The operator, which asks many clusters at once, takes small ones
 at any time and larger ones in turn. What a call gives is made of the answer in that turn.
+
+A server that starts answers before it knows all of its schema. With a `watch` no such answer is believed, whatever is
+asked: `replayed_log` says how.
 """
 
 import asyncio
 import json
-from collections.abc import Callable, Collection
+from collections.abc import Awaitable, Callable, Collection
 from types import TracebackType
 from typing import Any, Self, TypeVar
 
@@ -19,6 +22,7 @@ import grpc
 from weaviate_backup.answers import FOREIGN, FREE_BYTES, MANY, WAIT_SECONDS, document_bounds, parse, turn, understood
 from weaviate_backup.errors import BackupError, Permanent, Transient
 from weaviate_backup.weaviate.protocol import cluster_pb2, cluster_pb2_grpc
+from weaviate_backup.weaviate.replayed_log import LogWatch
 from weaviate_backup.weaviate.rpc import failure_of, is_too_large, open_channel, text_of
 
 QUERY_TIMEOUT_SECONDS = 30.0
@@ -36,7 +40,10 @@ class RaftClient:
     """One connection to one node. Use as an asynchronous context manager, or call `close`.
 
     With `whose`, the node's owner, large answers are waited for, so that few of them are in this process at once.
+    `watch`: of the same node's data port.
     """
+
+    watch: LogWatch | None = None
 
     def __init__(self, host: str, port: int = 8301, *, whose: str = "") -> None:
         self.address = f"{host}:{port}"
@@ -192,6 +199,11 @@ class RaftClient:
         self, kind: cluster_pb2.QueryKind.ValueType, arguments: Json, take: Callable[[Json | None], T]
     ) -> T:
         """What is taken of the answer's JSON; of None for an empty one: so the server says that nothing was found."""
+        return await by_one_leader(self, lambda: self._query_once(kind, arguments, take))
+
+    async def _query_once(
+        self, kind: cluster_pb2.QueryKind.ValueType, arguments: Json, take: Callable[[Json | None], T]
+    ) -> T:
         what = f"raft query {cluster_pb2.QueryKind.Name(kind)[11:]} at {self.address}"
         request = cluster_pb2.QueryRequest(kind=kind, arguments_json=json.dumps(arguments).encode())
 
@@ -240,6 +252,12 @@ class RaftClient:
         if response is None:  # as in `_answer`
             raise Transient("RaftOutcomeUnknown", f"{what} at {self.address}: the answer is no message of raft's")
         return int(response.raft_index)
+
+
+async def by_one_leader(raft: RaftClient, ask: Callable[[], Awaitable[T]]) -> T:
+    """What `ask` comes to, whose questions to raft are answered by one leader, who had replayed its log: two looks for
+    all of them, where each question alone takes one. `SchemaCatchingUp` when there is no such leader now."""
+    return await ask() if raft.watch is None else await raft.watch.settled(ask)
 
 
 async def class_if_there(raft: RaftClient, name: str) -> Json | None:

@@ -1,0 +1,70 @@
+"""What two nodes of a Weaviate tell of their positions in raft: real data ports, made-up positions."""
+
+from collections import Counter
+from collections.abc import AsyncIterator, Callable
+from functools import partial
+from typing import Any
+
+import pytest
+import pytest_asyncio
+from aiohttp import web
+from tests.ports import HOST
+
+from weaviate_backup.weaviate import replayed_log
+from weaviate_backup.weaviate.protocol import cluster_pb2
+from weaviate_backup.weaviate.replayed_log import LogWatch
+
+RAFT_PORT = 8300
+NOTHING = cluster_pb2.QueryResponse().SerializeToString()
+"""What raft answers to any question about what it does not know."""
+
+
+class Nodes:
+    """The data ports of two nodes of one address: `a` leads, `b` follows. What each tells, and how often it did."""
+
+    def __init__(self) -> None:
+        self.ports: dict[str, int] = {}
+        self.told: Counter[str] = Counter()
+        self.says: dict[str, dict[str, Any]] = {name: {"ready": True, "leaderId": "a", "name": name} for name in "ab"}
+        self.raft: dict[str, dict[str, Any]] = {
+            name: {"state": state, "term": "3", "appliedIndex": "7", "lastLogIndex": "7", "fsmPending": "0"}
+            for name, state in (("a", "Leader"), ("b", "Follower"))
+        }
+        self.at_look: Callable[[], None] = lambda: None
+
+    def lead_from(self, term: int) -> None:
+        for each in self.raft.values():
+            each["term"] = str(term)
+
+    def watch(self, name: str = "a") -> LogWatch:
+        return LogWatch(HOST, self.ports[name])
+
+    async def statistics(self, name: str, _: web.Request) -> web.Response:
+        self.told[name] += 1
+        self.at_look()
+        servers = [{"id": each, "address": f"{HOST}:{self._raft_port(each)}"} for each in "ab"]
+        raft = self.raft[name] | {"latestConfiguration": servers}
+        return web.json_response({"leaderAddress": f"{HOST}:{self._raft_port('a')}", "raft": raft} | self.says[name])
+
+    def _raft_port(self, name: str) -> int:
+        return RAFT_PORT + self.ports[name] - self.ports["a"]
+
+    async def listen(self, name: str) -> web.AppRunner:
+        application = web.Application()
+        application.router.add_get("/nodes/statistics", partial(self.statistics, name))
+        runner = web.AppRunner(application)
+        await runner.setup()
+        await web.TCPSite(runner, HOST, 0).start()
+        self.ports[name] = runner.addresses[0][1]
+        return runner
+
+
+@pytest_asyncio.fixture
+async def nodes(monkeypatch: pytest.MonkeyPatch) -> AsyncIterator[Nodes]:
+    monkeypatch.setattr(replayed_log, "CATCH_UP_SECONDS", 0.3)
+    monkeypatch.setattr(replayed_log, "PAUSE_SECONDS", 0.01)
+    nodes = Nodes()
+    runners = [await nodes.listen(name) for name in "ab"]
+    yield nodes
+    for runner in runners:
+        await runner.cleanup()

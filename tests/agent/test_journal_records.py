@@ -82,6 +82,20 @@ def test_a_name_that_would_lead_elsewhere_is_not_believed(tmp_path: Path, field:
     assert records_of(tmp_path / JOURNAL, {"kind": "cutting", **SHARD, field: "../x"}) == []
 
 
+HALF = "\ud800"
+"""Of a character: JSON can spell it, no file name and no document can hold it."""
+
+
+def test_what_is_no_text_is_neither_believed_nor_written(tmp_path: Path) -> None:
+    record = {"kind": "shard", **RIGHT["shard"], "driver": f"d{HALF}"}
+    assert records_of(tmp_path / JOURNAL, record) == []
+    with pytest.raises(Permanent, match="RecordUnreadable: the journal's record 'shard' could not be read back"):
+        Journal(None).append(**record)
+    whole = record | {"driver": "\U0001f600"}
+    assert records_of(tmp_path / JOURNAL, whole)[:-1] == [whole]
+    Journal(None).append(**whole)
+
+
 def of(*kinds_and_shards: tuple[str, str]) -> list[Record]:
     return [{"kind": kind, "collection": "Article", "shard": shard} for kind, shard in kinds_and_shards]
 

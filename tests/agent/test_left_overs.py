@@ -9,6 +9,7 @@ from tests.agent.sweeping import removed, swept
 from tests.places import path_of, place_of
 
 from weaviate_backup.agent.journal import JOURNAL, Journal
+from weaviate_backup.agent.sweep import DEFAULT_LEASE_SECONDS
 from weaviate_backup.agent.taking_back import remove_operation
 from weaviate_backup.core.session import DATA_DIRECTORY
 from weaviate_backup.errors import Permanent, Transient
@@ -22,7 +23,7 @@ def dead_operation(data_path: Path, uid: str, *, lease_seconds: int = 300, silen
     directory = data_path / DATA_DIRECTORY / uid
     with Journal(place_of(directory.parent.parent) / DATA_DIRECTORY / directory.name / JOURNAL) as journal:
         journal.append("session", order={"lease_seconds": lease_seconds})
-    (directory / "frozen" / "article").mkdir(parents=True)
+    (directory / "frozen" / "article").mkdir(parents=True, exist_ok=True)
     last = (NOW - timedelta(seconds=silent_seconds)).timestamp()
     os.utime(directory / JOURNAL, (last, last))
     return directory
@@ -43,6 +44,24 @@ def test_one_that_was_silent_for_less_than_its_lease_is_left(tmp_path: Path) -> 
     directory = dead_operation(tmp_path, "theirs", lease_seconds=900)
     assert swept(place_of(tmp_path), "ours", NOW) == ()
     assert directory.exists()
+
+
+@pytest.mark.parametrize(
+    ("ahead_seconds", "goes"), [(60, False), (300, False), (301, True), (30 * 86400, True)], ids=str
+)
+def test_a_time_to_come_is_no_sign_of_life(tmp_path: Path, ahead_seconds: float, goes: bool) -> None:
+    """The clock that gave it was ahead, and was put back since."""
+    directory = dead_operation(tmp_path, "theirs", lease_seconds=300, silent_seconds=-ahead_seconds)
+    assert swept(place_of(tmp_path), "ours", NOW) == (("theirs",) if goes else ())
+    assert directory.exists() is not goes
+
+
+@pytest.mark.parametrize("lease_seconds", [0, -1])
+def test_a_lease_that_is_none_is_the_usual_one(tmp_path: Path, lease_seconds: int) -> None:
+    dead_operation(tmp_path, "theirs", lease_seconds=lease_seconds, silent_seconds=DEFAULT_LEASE_SECONDS - 1)
+    assert swept(place_of(tmp_path), "ours", NOW) == ()
+    dead_operation(tmp_path, "theirs", lease_seconds=lease_seconds, silent_seconds=DEFAULT_LEASE_SECONDS + 1)
+    assert swept(place_of(tmp_path), "ours", NOW) == ("theirs",)
 
 
 def test_a_living_one_is_waited_for_however_old_it_is(tmp_path: Path) -> None:

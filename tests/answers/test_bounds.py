@@ -56,6 +56,15 @@ def test_what_is_not_is_refused_without_making_it(content: bytes) -> None:
     assert peak.mib < 48
 
 
+@pytest.mark.parametrize("half", [rb'"\ud800"', rb'{"a":["\uDFFF"]}', rb'{"\udc00\ud83d":1}'])
+def test_half_a_character_is_no_text(half: bytes) -> None:
+    """Who wrote it out again would fail, wherever that is."""
+    with pytest.raises(ValueError, match="half a character"):
+        ROOM.parse(half)
+    assert ROOM.parse(rb'"\ud83d\ude00"') == "\U0001f600"
+    assert ROOM.parse(rb'"\\ud800"') == r"\ud800"
+
+
 def test_a_wide_document_within_bytes_is_beyond_values() -> None:
     with pytest.raises(BeyondBounds, match="values"):
         answers.MANY.refuse_beyond(wide(15 << 20))

@@ -15,6 +15,7 @@ from weaviate_backup.agent.aliases import apply_aliases
 from weaviate_backup.agent.identity import born_of, is_same
 from weaviate_backup.agent.journal import Journal
 from weaviate_backup.agent.judged import judged_backup
+from weaviate_backup.agent.placed_records import placed_of
 from weaviate_backup.agent.sweep import BACKUP_TEMPORARY
 from weaviate_backup.agent.workspace import Workspace
 from weaviate_backup.core.session import Applied, StepCommand
@@ -141,7 +142,7 @@ async def _is_there(workspace: Workspace, raft: RaftClient, restored: RestoredCl
 def _is_taken(workspace: Workspace, name: str) -> bool | None:
     """Whether this node's Weaviate uses what was placed here for the collection; None when it cannot be told: nothing
     was, or the node has not come to it yet."""
-    record = next((each for each in workspace.journal.of("placed") if each["collection"] == name), None)
+    record = placed_of(workspace.journal).get(name)
     if record is None:
         return None
     used = workspace.data_root / name.lower()

@@ -21,6 +21,7 @@ from pydantic import BaseModel, ValidationError
 
 from weaviate_backup.beneath import Place, write_all
 from weaviate_backup.errors import Permanent, Transient
+from weaviate_backup.layout.json_bounds import holds_half
 from weaviate_backup.layout.plain_names import checked_name
 
 JOURNAL = "journal.jsonl"
@@ -121,8 +122,9 @@ class Journal:
         """
         record = {"kind": kind, **fields}
         line = json.dumps(record, separators=(",", ":")).encode() + b"\n"
-        if not _is_ours(record) or len(line) > LINE_LIMIT_BYTES:
-            raise _unreadable(kind, f"its {len(line)} bytes are more than {LINE_LIMIT_BYTES}, or it lacks a field")
+        if not _is_ours(record) or holds_half(line, record) or len(line) > LINE_LIMIT_BYTES:
+            why = f"its {len(line)} bytes are more than {LINE_LIMIT_BYTES}, it lacks a field, or is no text"
+            raise _unreadable(kind, why)
         with self._lock:
             if self._whole_bytes + len(line) > LIMIT_BYTES:
                 raise _unreadable(kind, f"the journal would have more than {LIMIT_BYTES} bytes")
@@ -282,7 +284,7 @@ def _record(line: bytes) -> Record | None:
         return None
     if not line.endswith(b"\n") or not isinstance(record, dict) or not isinstance(record.get("kind"), str):
         return None
-    return record if _is_ours(record) else None
+    return record if _is_ours(record) and not holds_half(line, record) else None
 
 
 def _is_ours(record: Record) -> bool:

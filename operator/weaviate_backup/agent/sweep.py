@@ -95,15 +95,20 @@ def _told(directory: Place, now: datetime) -> OtherOperation:
     held, there = is_held(journal), journal.is_file()
     told = OtherOperation.told_by(directory.name, journal) if there else OtherOperation(directory.name)
     last_sign = (journal if there else directory).stat().st_mtime
+    silent_seconds = now.timestamp() - last_sign
+    is_a_sign = silent_seconds >= -told.lease_seconds  # not a time to come, that a clock gave which was ahead
     told.is_at_work = held
-    told.wait_seconds = told.lease_seconds if held else max(0.0, told.lease_seconds - (now.timestamp() - last_sign))
+    if held:
+        told.wait_seconds = told.lease_seconds
+    elif is_a_sign:
+        told.wait_seconds = max(0.0, told.lease_seconds - silent_seconds)
     return told
 
 
 def _lease_in(session: Record) -> float:
     order = session.get("order")
     lease = order.get("lease_seconds") if isinstance(order, dict) else None
-    return min(lease, LONGEST_LEASE_SECONDS) if isinstance(lease, int) else DEFAULT_LEASE_SECONDS
+    return min(lease, LONGEST_LEASE_SECONDS) if isinstance(lease, int) and lease > 0 else DEFAULT_LEASE_SECONDS
 
 
 def _look_at_all(data_root: Place, operation_uid: str, placed: Iterable[Record]) -> None:

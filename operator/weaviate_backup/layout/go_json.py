@@ -9,13 +9,12 @@ usecases/sharding, usecases/auth), whose newest fields are a superset.
 
 import json
 import math
-import re
 from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any
 
 from weaviate_backup.errors import Permanent, excerpt
-from weaviate_backup.layout.json_bounds import JsonBounds
+from weaviate_backup.layout.json_bounds import JsonBounds, holds_half
 
 
 @dataclass(frozen=True)
@@ -129,9 +128,6 @@ _USER_DATA = _struct(
 USERS = _struct("Version", Data=_USER_DATA)
 
 
-_ESCAPED_HALF = re.compile(rb"\\u[dD][89a-fA-F]")
-
-
 class _OtherInGo(ValueError):
     """Two parsers read the document as two documents. Its text names the key."""
 
@@ -147,8 +143,8 @@ def parse_for_go(content: bytes, shape: Shape, *, bounds: JsonBounds, what: str)
         bounds.refuse_beyond(content)
         value = json.loads(content.decode(), object_pairs_hook=_object, parse_float=_number, parse_constant=_number)
         _refuse_other_spellings(value, shape)
-        if _ESCAPED_HALF.search(content):
-            _refuse_halves(value)
+        if holds_half(content, value):  # all halves are one and the same to Go
+            raise _OtherInGo("it holds half a character, which is no text")
     except _OtherInGo as error:
         raise Permanent("HostileBackup", f"{what} would be read otherwise by a server: {error}") from None
     except ValueError:  # its own text may quote a secret
@@ -171,14 +167,6 @@ def _object(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
             raise _OtherInGo(f"key {_shown(key)} comes twice")
         found[key] = value
     return found
-
-
-def _refuse_halves(value: object) -> None:
-    """Of characters, which JSON can spell alone: all of them are one and the same to Go, and no text can hold any."""
-    try:
-        json.dumps(value, ensure_ascii=False).encode()
-    except UnicodeEncodeError:  # it quotes the document
-        raise _OtherInGo("it holds half a character, which is no text") from None
 
 
 def _refuse_other_spellings(value: object, shape: Shape) -> None:

@@ -5,6 +5,7 @@ is a few kilobytes of `[`. So the values are counted first, and how deep they li
 """
 
 import json
+import re
 import sys
 from dataclasses import dataclass
 from typing import Any
@@ -17,6 +18,7 @@ DEPTH = 128
 _BEGIN = (b"[", b"{", b",", b":")
 _ONLY_LISTS = bytes.maketrans(b"{}", b"[]")
 _NO_BRACKETS = bytes(sorted(set(range(256)) - set(b"[]{}")))
+_ESCAPED_HALF = re.compile(rb"\\u[dD][89a-fA-F]")
 
 
 class BeyondBounds(ValueError):
@@ -46,14 +48,29 @@ class JsonBounds:
             raise TooDeep(f"more than {self.depth} levels of values in values, or brackets that do not match")
 
     def parse(self, content: bytes) -> Any:
-        """Raises `ValueError` for what is no JSON, `BeyondBounds` for too much of it."""
+        """Raises `ValueError` for what is no JSON, or no text, `BeyondBounds` for too much of it."""
         self.refuse_beyond(content)
-        return json.loads(content.decode())  # not json.loads(bytes), which takes UTF-16, too
+        value = json.loads(content.decode())  # not json.loads(bytes), which takes UTF-16, too
+        if holds_half(content, value):
+            raise ValueError("it holds half a character, which is no text")
+        return value
 
 
 def values_in(content: bytes) -> int:
     """At least as many as a parser makes of it: each follows a bracket, a comma or a colon."""
     return 1 + sum(content.count(mark) for mark in _BEGIN)
+
+
+def holds_half(content: bytes, value: Any) -> bool:
+    """Whether a text in it has half a character, which JSON can spell alone: it could be encoded nowhere. `value`: what
+    a parser made of the content."""
+    if not _ESCAPED_HALF.search(content):
+        return False
+    try:
+        json.dumps(value, ensure_ascii=False).encode()
+    except UnicodeEncodeError:
+        return True
+    return False
 
 
 def memory_of(value: Any) -> int:

@@ -210,11 +210,19 @@ def test_the_leaders_data_port(leader: str, own: str, expected: tuple[str, int])
     assert data_address(position(leader, own), 7001) == expected
 
 
-@pytest.mark.parametrize("leader", ["", "a.example.org:8300", "10.0.0.7", "10.0.0.7:x", "x@10.0.0.7:8300"])
-def test_credentials_go_to_addresses_only(leader: str) -> None:
-    with pytest.raises(Permanent) as refused:
+@pytest.mark.parametrize(
+    "leader",
+    ["", "a.example.org:8300", "10.0.0.7", "x@10.0.0.7:8300", "169.254.169.254:80", "[fe80::1%eth0]:8300", "0.0.0.0:1"],
+)
+def test_credentials_go_to_addresses_of_pods_only(leader: str) -> None:
+    with pytest.raises(Permanent, match="PodAddressInvalid: raft's leader has "):
         data_address(position(leader, ""), 7001)
-    assert refused.value.reason == "UnexpectedAnswer"
+
+
+@pytest.mark.parametrize("leader", ["10.0.0.7:x", "10.0.0.7:0", "10.0.0.7:70000", "10.0.0.7:65535"])
+def test_a_port_is_one(leader: str) -> None:
+    with pytest.raises(Permanent, match="PortInvalid: raft's leader's "):
+        data_address(position(leader, "10.0.0.8:8300"), 8301)
 
 
 @pytest.mark.parametrize(

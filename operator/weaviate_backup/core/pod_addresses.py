@@ -31,12 +31,16 @@ def port_of(value: str | int, name: str) -> int:
 
 
 def pod_address(pod: Mapping[str, Any]) -> str:
-    """The pod's own, as the API server has it: an IP address, and one that a pod can have."""
-    found, name = str((pod.get("status") or {}).get("podIP")), pod["metadata"]["name"]
+    """The pod's own, as the API server has it."""
+    return address_of(str((pod.get("status") or {}).get("podIP")), f"pod {pod['metadata']['name']}")
+
+
+def address_of(found: str, whose: str) -> str:
+    """An IP address, and one that a pod can have. `whose`: who is said to have it."""
     try:
         address = ipaddress.ip_address(found)
     except ValueError as error:
-        raise Permanent("PodAddressInvalid", f"pod {name} has {excerpt(found, 40)!r} for its IP address") from error
+        raise Permanent("PodAddressInvalid", f"{whose} has {excerpt(found, 40)!r} for its IP address") from error
     if address.is_link_local or address.is_multicast or address.is_unspecified or "%" in found:
-        raise Permanent("PodAddressInvalid", f"pod {name} has {address} for its IP address, which is no pod's")
+        raise Permanent("PodAddressInvalid", f"{whose} has {address} for its IP address, which is no pod's")
     return address.compressed

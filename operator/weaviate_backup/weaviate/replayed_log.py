@@ -8,13 +8,13 @@ starts again leads in a later term only. What is decided in a term is applied by
 """
 
 import asyncio
-import ipaddress
 from collections.abc import Awaitable, Callable
 from contextvars import ContextVar
 from dataclasses import dataclass
 from typing import Any, NamedTuple, TypeVar
 
 from weaviate_backup.answers import understood
+from weaviate_backup.core.pod_addresses import address_of, port_of
 from weaviate_backup.errors import Permanent, Transient, excerpt
 from weaviate_backup.weaviate.rest import Json, NodeClient
 from weaviate_backup.weaviate.rpc import ClusterCredentials
@@ -111,7 +111,7 @@ class LogWatch:
     async def _look(self) -> tuple[Standing | None, Position]:
         """Who leads, when the node and the leader say the same of it; and the leader's position."""
         own = await self._position(self._host, self._data_port)
-        if not own.leader:
+        if not own.leader or not (own.leads or own.leader_address):
             return None, own
         leading = own if own.leader == own.node else await self._position(*data_address(own, self._data_port))
         same = leading.leads and leading.node == own.leader and leading.term == own.term
@@ -145,17 +145,16 @@ def read_position(answer: Json) -> Position:
 def data_address(own: Position, own_data_port: int) -> tuple[str, int]:
     """Host and data port of the leader that a node knows. All nodes of a StatefulSet have the same ports; of nodes that
     share an address, each port is as far from the node's raft port as another's is from its own."""
-    with understood("GET /nodes/statistics"):
-        host, raft_port = _host_and_port(own.leader_address)
-        if not own.own_address:
-            return host, own_data_port
-        return host, own_data_port + raft_port - _host_and_port(own.own_address)[1]
+    host, raft_port = _host_and_port(own.leader_address)
+    if not own.own_address:
+        return host, own_data_port
+    return host, port_of(own_data_port + raft_port - _host_and_port(own.own_address)[1], "raft's leader's data port")
 
 
 def _host_and_port(address: str) -> tuple[str, int]:
-    """Raft names addresses, no names: what is none is nobody whom we would tell the cluster's credentials."""
+    """Raft names addresses, no names: whoever has none that a pod can have is not told the cluster's credentials."""
     host, _, port = address.rpartition(":")
-    return str(ipaddress.ip_address(host.removeprefix("[").removesuffix("]"))), int(port)
+    return address_of(host.removeprefix("[").removesuffix("]"), "raft's leader"), port_of(port, "raft's leader's port")
 
 
 def _number(value: Any) -> int:

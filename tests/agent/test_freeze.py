@@ -51,6 +51,8 @@ GONE = Permanent("CollectionNotFound", "gone")
 class Raft:
     """`failures`: instead of an answer, by collection; `afterwards`: what a class is after the cut."""
 
+    watch = None
+
     def __init__(self, failures: Mapping[str, BackupError] | None = None) -> None:
         self.failures = failures or {}
         self.afterwards: dict[str, Any] | BackupError = dict(CLASS)
@@ -72,7 +74,7 @@ class Raft:
 class Freezer:
     def __init__(self) -> None:
         self.asked: list[tuple[str, dict[str, TenantStatus], int, bool]] = []
-        self.looked_at: list[tuple[str, tuple[str, ...]]] = []
+        self.looked_at: list[tuple[str, tuple[str, ...], int]] = []
         self.now = self.most = 0
         self.enough = asyncio.Event()
         self.wait = False
@@ -89,8 +91,8 @@ class Freezer:
             await asyncio.wait_for(self.enough.wait(), 10)
         self.now -= 1
 
-    async def freeze_brought_back(self, name: str, offloaded: Sequence[str]) -> None:
-        self.looked_at.append((name, tuple(offloaded)))
+    async def freeze_brought_back(self, name: str, offloaded: Sequence[str], version: int) -> None:
+        self.looked_at.append((name, tuple(offloaded), version))
 
 
 @pytest.fixture
@@ -122,7 +124,7 @@ def test_all_but_offloaded_shards_of_this_node_are_frozen_and_the_schema_is_kept
     frozen, freezer = freeze_all(workspace, Raft(), "Article")
     statuses = {"asleep": TenantStatus.INACTIVE, "awake": TenantStatus.ACTIVE, "moving": TenantStatus.MOVING}
     assert freezer.asked == [("Article", statuses, 7, True)]
-    assert freezer.looked_at == [("Article", ("away",))]
+    assert freezer.looked_at == [("Article", ("away",), 7)]
     assert list(frozen["Article"].shards.statuses) == ["awake", "asleep", "away", "moving"]
     assert read_schema(workspace, "Article") == {
         "class": CLASS,

@@ -324,13 +324,21 @@ def test_what_is_said_to_be_placed_outlasts_a_process_that_was_killed_before(
 
 @pytest.mark.parametrize("early", [False, True], ids=["waits", "moved too early"])
 @pytest.mark.parametrize("power", ["stays", "lost, but removals last"])
-@pytest.mark.parametrize("by_then", [None, (COLLECTION,)], ids=["never in the schema", "in the schema by then"])
+@pytest.mark.parametrize(
+    "schema",
+    [((), ()), ((), (COLLECTION,)), ((COLLECTION,), (COLLECTION,))],
+    ids=["never in the schema", "in the schema later", "in the schema when asked again"],
+)
 def test_half_a_collection_is_never_where_weaviate_finds_it(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, early: bool, power: str, by_then: tuple[str, ...] | None
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    early: bool,
+    power: str,
+    schema: tuple[tuple[str, ...], tuple[str, ...]],
 ) -> None:
-    """Taking back ends at any call. Whoever goes on takes the rest back, or puts back the whole of it, or has deleted
-    it before."""
-    put_back = []
+    """Taking back ends at any call. Whoever goes on takes the rest back, or puts back the whole of it, or finds that it
+    was deleted before."""
+    (by_then, later), there = schema, []
 
     def run(base: Path, fails_at: int | None) -> int:
         placing = Placing(base)
@@ -338,24 +346,24 @@ def test_half_a_collection_is_never_where_weaviate_finds_it(
         if early:
             placing.move_early()
         disk = FailingDisk(placing.data, fails_at=fails_at)
+
+        def refuse_half() -> None:
+            if power != "stays":
+                disk.after_power_loss(removals_last="removals" in power)
+            assert (placing.taken if early else placing.placed) in ({}, placing.wanted), fails_at
+            assert (placing.placed if early else placing.taken) == {}
+
         with disk.below(monkeypatch):
             try:
                 placing.take_back(by_then=by_then)
             except PowerLost:
                 assert fails_at is not None
             disk.heal()
-            if power != "stays":
-                disk.after_power_loss(removals_last="removals" in power)
-            assert placing.placed in ({}, placing.wanted), fails_at
-            assert placing.taken in ({}, placing.wanted), fails_at
-            placing.take_back(*(by_then or ()))
-            if power != "stays":
-                disk.after_power_loss(removals_last="removals" in power)
-        assert placing.placed in ({}, placing.wanted if by_then and not early else {})
-        assert placing.taken in ({}, placing.wanted if by_then and early else {})
-        put_back.append(bool(placing.placed or placing.taken))
+            refuse_half()
+            placing.take_back(*later)
+            refuse_half()
+        there.append(bool(placing.placed or placing.taken))
         return disk.calls
 
     at_each_call(tmp_path, run)
-    assert any(put_back) is (by_then is not None)
-    assert not put_back[0] or all(put_back), "put back, wherever it was killed"
+    assert (any(there), all(there)) == (bool(later), bool(by_then)), "whoever may, puts it back"

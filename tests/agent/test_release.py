@@ -204,6 +204,7 @@ def test_what_was_moved_too_early_is_taken_back_unless_it_is_in_the_schema(
     server.collections = (in_schema,) if in_schema else ()
     released(workspace)
     assert data.exists() is bool(in_schema)
+    assert server.asked == (1 if in_schema else 2), "what a server works with is not even moved"
     assert not (data_of(workspace) / DATA_DIRECTORY).exists()
 
 

@@ -88,13 +88,10 @@ def _put_back(data_root: Place, directory: Place, records: Iterable[Record], in_
 
 def _condemn(data_root: Place, directory: Place) -> None:
     """From here on it is not put back: whoever is killed in deleting leaves half of it."""
-    taken = _names(directory, TAKEN)
-    if not taken:
-        return
-    _sync(data_root, directory)
-    for name in taken:
+    for name in _names(directory, TAKEN):
         (directory / name).rename_to(directory / (CONDEMNED + name.removeprefix(TAKEN)))
-    directory.sync()
+    if _names(directory, CONDEMNED):
+        _sync(data_root, directory)
 
 
 def _sync(data_root: Place, directory: Place) -> None:

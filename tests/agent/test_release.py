@@ -3,6 +3,7 @@
 import asyncio
 import json
 import os
+import sys
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
@@ -33,6 +34,7 @@ class Server:
         self.opened: list[str] = []
         self.released: list[tuple[str, str]] = []
         self.replayed: list[tuple[str, str, bytes]] = []
+        self.begun: list[Begun | None] = []
         self.failures: dict[tuple[str, str], BackupError] = {}
         self.missing: BackupError | None = None
         self.refuses: BackupError | None = None
@@ -57,8 +59,9 @@ class Server:
     async def close(self) -> None:
         self.closed += 1
 
-    async def replay(self, *_: object, collection: str, shard: str, captured: Any, tell: Any, **__: object) -> int:
+    async def replay(self, *_: object, collection: str, shard: str, captured: Any, tell: Any, **more: Any) -> int:
         self.replayed.append((collection, shard, captured.read_bytes(limit_bytes=100)))
+        self.begun.append(more["begun"])
         tell(Begun(8, 8))
         if self.refuses:
             raise self.refuses
@@ -372,6 +375,7 @@ def test_a_replay_that_was_cut_short_is_completed(workspace: Workspace, server: 
     dead = died_in_a_replay(data_of(workspace))
     swept(workspace, server)
     assert server.replayed == [("Article", "s0", MAGIC + b"s0")]
+    assert server.begun == [Begun(0, sys.maxsize)], "its journal does not say how far it came"
     assert not dead.exists()
 
 

@@ -117,6 +117,14 @@ def test_what_cannot_be_read_is_never_begun(taken: Taken) -> None:
     assert not Path(str(taken.workspace.directory)).exists(), "it would lie there for ever"
 
 
+def test_what_was_begun_comes_first(taken: Taken) -> None:
+    taken.physical["s0"]["status"] = "COLD"
+    half_replayed(taken, "s1", then="HOT")
+    taken.physical["s0"]["status"] = "HOT"
+    taken.confirm()
+    assert taken.replayed == ["s1", "s0"]
+
+
 # When it ends before
 
 

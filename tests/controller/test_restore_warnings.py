@@ -58,7 +58,7 @@ def test_the_last_look_of_all_nodes_counts() -> None:
     ]
 
 
-@pytest.mark.parametrize("gone", [(), (None,), (confirmed("Article/t1"), None)])
+@pytest.mark.parametrize("gone", [(), (None,), (None, confirmed())])
 def test_what_was_warned_of_stays_when_agents_are_gone(gone: tuple[Confirmed | None, ...]) -> None:
     told = warnings(confirmed("Article/t1"), confirmed())
     assert warnings(*gone, before=told) == told

@@ -12,7 +12,7 @@ from weaviate_backup.agent import confirm as confirming
 from weaviate_backup.agent import release as releasing
 from weaviate_backup.agent import replays
 from weaviate_backup.agent.confirm import confirm
-from weaviate_backup.agent.journal import Journal
+from weaviate_backup.agent.journal import JOURNAL, Journal
 from weaviate_backup.agent.place import _place_all
 from weaviate_backup.agent.release import release
 from weaviate_backup.agent.workspace import RESTORE, Workspace
@@ -72,7 +72,7 @@ class Taken:
     def reopen(self) -> None:
         """Another process goes on."""
         self.workspace.journal.close()
-        journal = Journal(Root(self.data).place / ".weaviate-backup" / UID / "journal")
+        journal = Journal(Root(self.data).place / ".weaviate-backup" / UID / JOURNAL)
         self.workspace = Workspace(self.workspace.settings, self.workspace.order, journal)
 
     def confirm(self) -> Confirmed:

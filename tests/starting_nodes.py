@@ -13,6 +13,7 @@ from tests.ports import HOST
 from weaviate_backup.weaviate import replayed_log
 from weaviate_backup.weaviate.protocol import cluster_pb2
 from weaviate_backup.weaviate.replayed_log import LogWatch
+from weaviate_backup.weaviate.rpc import ClusterCredentials
 
 RAFT_PORT = 8300
 NOTHING = cluster_pb2.QueryResponse().SerializeToString()
@@ -30,16 +31,20 @@ class Nodes:
             name: {"state": state, "term": "3", "appliedIndex": "7", "lastLogIndex": "7", "fsmPending": "0"}
             for name, state in (("a", "Leader"), ("b", "Follower"))
         }
+        self.credentials: ClusterCredentials | None = None
+        """What they ask for."""
         self.at_look: Callable[[], None] = lambda: None
 
     def lead_from(self, term: int) -> None:
         for each in self.raft.values():
             each["term"] = str(term)
 
-    def watch(self, name: str = "a") -> LogWatch:
-        return LogWatch(HOST, self.ports[name])
+    def watch(self, name: str = "a", credentials: ClusterCredentials | None = None) -> LogWatch:
+        return LogWatch(HOST, self.ports[name], credentials)
 
-    async def statistics(self, name: str, _: web.Request) -> web.Response:
+    async def statistics(self, name: str, request: web.Request) -> web.Response:
+        if self.credentials and request.headers.get("Authorization") != self.credentials.header():
+            return web.Response(status=401)
         self.told[name] += 1
         self.at_look()
         servers = [{"id": each, "address": f"{HOST}:{self._raft_port(each)}"} for each in "ab"]

@@ -14,6 +14,7 @@ from weaviate_backup.errors import BackupError, Permanent, Transient
 from weaviate_backup.weaviate.raft import RaftClient, by_one_leader
 from weaviate_backup.weaviate.raft_access import AccessClient
 from weaviate_backup.weaviate.replayed_log import LogWatch, Position, data_address, read_position
+from weaviate_backup.weaviate.rpc import ClusterCredentials
 
 __all__ = ["nodes"]
 TENANTS = 600
@@ -191,6 +192,14 @@ async def test_many_questions_together_are_looked_after_once(nodes: Nodes) -> No
         assert (len(raft_port.asked), nodes.told) == (5, {"a": 2})
         await raft.class_names()
         assert nodes.told == {"a": 3}
+
+
+async def test_both_ports_are_shown_the_clusters_credentials(nodes: Nodes) -> None:
+    nodes.credentials = ClusterCredentials("cluster", "secret")
+    assert await nodes.watch("b", nodes.credentials).settled(answer) == "whole"
+    with pytest.raises(Permanent, match="CLUSTER_BASIC_AUTH_USERNAME") as refused:
+        await nodes.watch("b").settled(never)
+    assert refused.value.reason == "ClusterAuthenticationFailed", "as every other call to that port says it"
 
 
 def position(leader: str, own: str) -> Position:

@@ -17,7 +17,7 @@ from weaviate_backup.answers import understood
 from weaviate_backup.core.pod_addresses import address_of, port_of
 from weaviate_backup.errors import Permanent, Transient, excerpt
 from weaviate_backup.weaviate.rest import Json, NodeClient
-from weaviate_backup.weaviate.rpc import ClusterCredentials
+from weaviate_backup.weaviate.rpc import ClusterCredentials, url_host, wrong_credentials
 
 CATCH_UP_SECONDS = 30.0
 """A step waits so long by itself; the operator takes it again."""
@@ -119,7 +119,12 @@ class LogWatch:
 
     async def _position(self, host: str, port: int) -> Position:
         async with NodeClient(host, port, self._credentials) as node:
-            return read_position(await node.statistics())
+            try:
+                return read_position(await node.statistics())
+            except Permanent as error:
+                if error.reason != "AuthenticationFailed":
+                    raise
+                raise wrong_credentials(f"position in raft of {url_host(host)}:{port}") from error
 
 
 def read_position(answer: Json) -> Position:

@@ -80,6 +80,12 @@ def failure_of(error: grpc.aio.AioRpcError, *, what: str) -> BackupError:
     return Permanent(reason, f"{what}: {explanation}")
 
 
+def wrong_credentials(what: str) -> Permanent:
+    """What the data port's 401 means, over HTTP as over gRPC."""
+    reason, explanation = EXPLAINED[grpc.StatusCode.UNAUTHENTICATED]
+    return Permanent(reason, f"{what}: {explanation}")
+
+
 NO_ANSWER = (grpc.StatusCode.UNAVAILABLE, grpc.StatusCode.CANCELLED, grpc.StatusCode.UNKNOWN)
 LOST_LEADER = ("code = Unavailable", "code = Canceled", "code = DeadlineExceeded")
 """What a server says, as an internal error, when it asked the leader for us and lost it (`cluster/rpc/client.go`)."""

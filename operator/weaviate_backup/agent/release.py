@@ -78,7 +78,7 @@ async def end_of_lease(workspace: Workspace) -> None:
 async def sweep(workspace: Workspace, raft: RaftClient) -> None:
     """Clear the server and the volume of dead operations before a new one uses them. One whose replay cannot be
     completed, of a tenant that sleeps by now, stays for a later one: it harms nobody."""
-    ends_at = _ends_at()
+    ends_at, raft = _ends_at(), workspace.watched(raft)
     for dead in await in_thread(find_dead, workspace.data_root, workspace.uid, datetime.now(UTC)):
         await let_go(workspace, dead.uid, dead.cuts)
         try:

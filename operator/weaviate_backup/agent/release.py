@@ -115,13 +115,13 @@ async def _complete_dead(workspace: Workspace, raft: RaftClient, dead: OtherOper
         try:
             await complete_replays(workspace, raft, dead.uid, journal, dead.placed, meter=Meter(), ends_at=ends_at)
         finally:
-            _set_times(place, last_sign)
+            _set_times(place, (last_sign.st_atime_ns, last_sign.st_mtime_ns))
 
 
-def _set_times(place: Place, status: os.stat_result) -> None:
+def _set_times(place: Place, times_nanoseconds: tuple[int, int]) -> None:
     file = place.descriptor(os.O_RDWR)
     try:
-        os.utime(file, ns=(status.st_atime_ns, status.st_mtime_ns))
+        os.utime(file, ns=times_nanoseconds)
     finally:
         os.close(file)
 

@@ -8,7 +8,7 @@ from typing import Any
 import pytest
 import pytest_asyncio
 from aiohttp import web
-from tests.ports import HOST
+from tests.ports import HOST, free_run
 
 from weaviate_backup.weaviate import replayed_log
 from weaviate_backup.weaviate.protocol import cluster_pb2
@@ -54,13 +54,13 @@ class Nodes:
     def _raft_port(self, name: str) -> int:
         return RAFT_PORT + self.ports[name] - self.ports["a"]
 
-    async def listen(self, name: str) -> web.AppRunner:
+    async def listen(self, name: str, port: int) -> web.AppRunner:
         application = web.Application()
         application.router.add_get("/nodes/statistics", partial(self.statistics, name))
         runner = web.AppRunner(application)
         await runner.setup()
-        await web.TCPSite(runner, HOST, 0).start()
-        self.ports[name] = runner.addresses[0][1]
+        await web.TCPSite(runner, HOST, port).start()
+        self.ports[name] = port
         return runner
 
 
@@ -69,7 +69,8 @@ async def nodes(monkeypatch: pytest.MonkeyPatch) -> AsyncIterator[Nodes]:
     monkeypatch.setattr(replayed_log, "CATCH_UP_SECONDS", 0.3)
     monkeypatch.setattr(replayed_log, "PAUSE_SECONDS", 0.01)
     nodes = Nodes()
-    runners = [await nodes.listen(name) for name in "ab"]
+    first = free_run(2)  # so that their raft ports are ports, too
+    runners = [await nodes.listen(name, first + number) for number, name in enumerate("ab")]
     yield nodes
     for runner in runners:
         await runner.cleanup()

@@ -11,6 +11,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from tests.agent.failing_disk import FailingDisk
 from tests.places import path_of, place_of
 
 from weaviate_backup.agent import journal as journaling
@@ -33,6 +34,18 @@ def test_records_are_found_again_by_the_next_process(tmp_path: Path) -> None:
         assert [record["collection"] for record in journal.of("applying")] == ["A", "B"]
         assert journal.last("replayed") == {"kind": "replayed", "collection": "A", "shard": "s"}
         assert journal.last("frozen") is None
+
+
+def test_a_synced_record_outlasts_a_loss_of_power_with_its_file(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """However new the directories are in which it lies."""
+    (tmp_path / "data").mkdir()
+    disk, place = FailingDisk(tmp_path / "data"), place_of(tmp_path / "data") / "ours" / "operation" / JOURNAL
+    with disk.below(monkeypatch), Journal(place) as journal:
+        journal.append("applying", collection="A")
+    disk.after_power_loss()
+    assert [record["collection"] for record in read_records(place)] == ["A"]
 
 
 @pytest.mark.parametrize(

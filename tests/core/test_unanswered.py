@@ -9,6 +9,7 @@ from tests.core.test_exploration_restore import APPLIED, PLAN
 
 from weaviate_backup.api.restore import RestorePhase
 from weaviate_backup.api.status import NodePhase
+from weaviate_backup.core.applying import outcome_is_known
 from weaviate_backup.core.orders import AgentPhase, AgentPod, Lease, NodeState, Outcome, TakeStep
 from weaviate_backup.core.restore_machine import (
     RestoreDecision,
@@ -85,6 +86,27 @@ def test_what_is_in_the_schema_is_nothing_that_raft_may_still_take(phase: StepPh
     """CONFIRM fails for another reason, whatever the one who applied remembers by now."""
     stopped = decide(state_of(RestorePhase.VERIFYING), apply=StepReport(phase=phase), late=True)
     assert released_after(stopped) == TAKEN_BACK
+
+
+@pytest.mark.parametrize(
+    ("apply", "attempts", "known"),
+    [
+        (None, 0, False),
+        (StepReport(phase=StepPhase.RUNNING), 0, False),
+        (StepReport(phase=StepPhase.RUNNING, failure=REFUSED), 0, False),
+        (StepReport(phase=StepPhase.DONE), 1, True),
+        (failed(REFUSED), 0, True),
+        (failed(REFUSED), 1, False),
+        (failed(UNANSWERED), 0, False),
+        (StepReport(phase=StepPhase.FAILED), 0, False),
+    ],
+)
+def test_only_an_end_that_was_told_is_known(apply: StepReport | None, attempts: int, known: bool) -> None:
+    """One that is at work again may tell of its last failure."""
+    steps = {} if apply is None else {Step.APPLY: apply}
+    report = NodeReport(operation_uid=UID, session_id="s", node=APPLIER, revision=1, steps=steps)
+    assert outcome_is_known(NodeState(APPLIER, attempts=attempts), report) is known
+    assert not outcome_is_known(NodeState(APPLIER), None)
 
 
 def test_a_refusal_says_nothing_of_an_attempt_before() -> None:

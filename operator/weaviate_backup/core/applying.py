@@ -19,10 +19,9 @@ def may_be_applying(report: NodeReport | None) -> bool:
 def outcome_is_known(applier: NodeState, report: NodeReport | None) -> bool:
     """All is applied, or was refused, and there was no attempt before, which may have gone without an answer."""
     step = report.steps.get(Step.APPLY) if report else None
-    if step is None or step.phase is StepPhase.RUNNING:
-        return False
-    refused = step.failure is not None and not step.failure.transient
-    return step.phase is StepPhase.DONE or (refused and applier.attempts == 0)
+    if step is None or step.phase is not StepPhase.FAILED:
+        return step is not None and step.phase is StepPhase.DONE
+    return applier.attempts == 0 and step.failure is not None and not step.failure.transient
 
 
 def with_restart(before: NodeState, applier: NodeState) -> NodeState:

@@ -2,7 +2,7 @@
 them in records of their own. A line has a bound, a collection may have half a million tenants."""
 
 from collections import defaultdict
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from typing import Any
 
 from weaviate_backup.agent.journal import Journal, Record, journal_damaged
@@ -73,4 +73,9 @@ def placed_of(journal: Journal) -> dict[str, Record]:
     """Collection -> what was placed of it, whole; the last word counts."""
     joining = Joining()
     joined = (joining.see(record) for record in journal.of(PLACED, SHARDS))
-    return {record["collection"]: record for record in joined if record is not None}
+    return last_of(record for record in joined if record is not None)
+
+
+def last_of(placed: Iterable[Record]) -> dict[str, Record]:
+    """By collection: an agent that was killed before it renamed is followed by one that says it again."""
+    return {record["collection"]: record for record in placed}

@@ -11,7 +11,7 @@ from collections.abc import Iterable, Sequence
 from datetime import UTC, datetime
 
 from weaviate_backup.agent.journal import CUTS, JOURNAL, Journal, Record, cuts_left_over
-from weaviate_backup.agent.placed_records import placed_of
+from weaviate_backup.agent.placed_records import last_of, placed_of
 from weaviate_backup.agent.probe import remove_marks
 from weaviate_backup.agent.replays import LateWrites, Outcome
 from weaviate_backup.agent.sweep import OtherOperation, find_dead
@@ -38,17 +38,16 @@ async def release(workspace: Workspace, command: StepCommand, meter: Meter) -> N
         return
     journal = workspace.journal
     await let_go(workspace, workspace.uid, cuts_left_over(journal.of(*CUTS)))
-    placed = [*placed_of(journal).values()]
-    await _complete_own(workspace, placed, meter, keep_placed=command.keep_placed)
-    if command.keep_placed and placed:
-        log.warning("what was placed stays until the next operation: whoever applies it may still be at work")
-        return
+    placed, endpoint = [*placed_of(journal).values()], workspace.weaviate
     if not placed:
         await in_thread(remove_operation, workspace.data_root, workspace.uid, placed, collections=())
         return
-    endpoint = workspace.weaviate
     async with workspace.watched(RaftClient(endpoint.host, endpoint.raft_port)) as raft:
-        await take_back_and_remove(workspace, raft, workspace.uid, placed)
+        await _complete_own(workspace, raft, placed, meter, keep_placed=command.keep_placed)
+        if command.keep_placed:
+            log.warning("what was placed stays until the next operation: whoever applies it may still be at work")
+        else:
+            await take_back_and_remove(workspace, raft, workspace.uid, placed)
 
 
 async def take_back_and_remove(
@@ -90,18 +89,17 @@ async def sweep(workspace: Workspace, raft: RaftClient) -> None:
         log.info("swept what operation %s left behind", dead.uid)
 
 
-async def _complete_own(workspace: Workspace, placed: list[Record], meter: Meter, *, keep_placed: bool) -> None:
+async def _complete_own(
+    workspace: Workspace, raft: RaftClient, placed: Sequence[Record], meter: Meter, *, keep_placed: bool
+) -> None:
     """What stays on the volume with its journal can be completed by the next operation, too."""
-    if not placed:
-        return
-    endpoint, journal = workspace.weaviate, workspace.journal
-    async with workspace.watched(RaftClient(endpoint.host, endpoint.raft_port)) as raft:
-        try:
-            await complete_replays(workspace, raft, workspace.uid, journal, placed, meter=meter, ends_at=_ends_at())
-        except BackupError as error:
-            if not keep_placed:
-                raise
-            log.warning("late writes are left for the next operation: %s", error)
+    uid, journal = workspace.uid, workspace.journal
+    try:
+        await complete_replays(workspace, raft, uid, journal, placed, meter=meter, ends_at=_ends_at())
+    except BackupError as error:
+        if not keep_placed:
+            raise
+        log.warning("late writes are left for the next operation: %s", error)
 
 
 async def _complete_dead(workspace: Workspace, raft: RaftClient, dead: OtherOperation, ends_at: float) -> None:
@@ -172,6 +170,6 @@ async def complete_replays(
     What sleeps, and what cannot be read, is left with a word when it was never begun.
     """
     late, outcome = LateWrites(workspace, operation_uid, journal), Outcome()
-    for record in {record["collection"]: record for record in placed}.values():
+    for record in last_of(placed).values():
         await late.replay(raft, record, outcome, meter=meter, ends_at=ends_at)
     outcome.refuse_unfinished()

@@ -10,6 +10,7 @@ import stat as modes
 from collections.abc import Collection, Iterable
 
 from weaviate_backup.agent.journal import JOURNAL, Record
+from weaviate_backup.agent.placed_records import last_of
 from weaviate_backup.agent.sweep import BACKUP_TEMPORARY, lies_at
 from weaviate_backup.agent.workspace import LATE, operation_directory
 from weaviate_backup.beneath import Place
@@ -29,7 +30,7 @@ def take_back(data_root: Place, operation_uid: str, placed: Iterable[Record], *,
     in its place.
     """
     directory, in_schema = operation_directory(data_root, operation_uid), _folded(collections)
-    for record in _last_of(placed):
+    for record in last_of(placed).values():
         waits, taken = lies_at(data_root, record)
         if record["collection"].lower() not in in_schema:
             going = [waits, taken]
@@ -53,7 +54,7 @@ def remove_operation(
     """
     for staging in snapshot_staging.staging_left_over(data_root, operation_uid):
         staging.remove_tree()
-    directory, records = operation_directory(data_root, operation_uid), _last_of(placed)
+    directory, records = operation_directory(data_root, operation_uid), last_of(placed).values()
     stays: tuple[str, ...] = ()
     if directory.is_directory():
         _put_back(data_root, directory, records, _folded(collections))
@@ -116,11 +117,6 @@ def _remove_all_but(directory: Place, kept: Collection[str]) -> None:
 
 def _names(directory: Place, prefix: str) -> list[str]:
     return [name for name in directory.names() if name.startswith(prefix)] if directory.is_directory() else []
-
-
-def _last_of(placed: Iterable[Record]) -> list[Record]:
-    """One of each collection: an agent that was killed before it renamed is followed by one that says it again."""
-    return list({record["collection"]: record for record in placed}.values())
 
 
 def _folded(collections: Collection[str]) -> frozenset[str]:

@@ -12,11 +12,10 @@ from typing import Any, Self
 
 from weaviate_backup.agent.access_restore import WantedAccess, apply_access, read_wanted
 from weaviate_backup.agent.aliases import apply_aliases
-from weaviate_backup.agent.identity import born_of, is_same
 from weaviate_backup.agent.journal import Journal
 from weaviate_backup.agent.judged import judged_backup
 from weaviate_backup.agent.placed_records import placed_of
-from weaviate_backup.agent.sweep import BACKUP_TEMPORARY
+from weaviate_backup.agent.sweep import lies_at
 from weaviate_backup.agent.workspace import Workspace
 from weaviate_backup.core.session import Applied, StepCommand
 from weaviate_backup.errors import BackupError, Permanent, Transient
@@ -25,7 +24,7 @@ from weaviate_backup.layout.sharding_state import nodes_of
 from weaviate_backup.stored.backup_reading import RestoredClass
 from weaviate_backup.stored.meter import Meter
 from weaviate_backup.tasks import in_thread, to_its_end
-from weaviate_backup.weaviate.raft import RaftClient
+from weaviate_backup.weaviate.raft import RaftClient, if_there
 
 log = logging.getLogger(__name__)
 
@@ -116,14 +115,10 @@ async def _apply_class(workspace: Workspace, raft: RaftClient, restored: Restore
 async def _is_there(workspace: Workspace, raft: RaftClient, restored: RestoredClass, state: Mapping[str, Any]) -> bool:
     """Whether raft has what it was asked for. `CollectionExists` when it has another of that name."""
     name = restored.name
-    if name not in await raft.class_names():
+    picture = await if_there(raft.snapshot(name))
+    if picture is None:
         return False
-    try:
-        class_there, state_there, _ = await raft.snapshot(name)
-    except Permanent as error:
-        if error.reason != "CollectionNotFound":
-            raise
-        return False  # deleted since
+    class_there, state_there, _ = picture
     # Shards of a collection without tenants say more than a disk, which lacks the files when a node caught up.
     tenants = bool(state.get("partitioningEnabled"))
     taken = await in_thread(_is_taken, workspace, name) if tenants else None
@@ -145,11 +140,10 @@ def _is_taken(workspace: Workspace, name: str) -> bool | None:
     record = placed_of(workspace.journal).get(name)
     if record is None:
         return None
-    used = workspace.data_root / name.lower()
-    if is_same(used, record["data_inode"], born_of(record, "data")):
+    waits, used = lies_at(workspace.data_root, record)
+    if used.is_same():
         return True
-    waits = is_same(workspace.data_root / BACKUP_TEMPORARY / name, record["inode"], born_of(record, "ready"))
-    return False if waits and used.exists() else None
+    return False if waits.is_same() and used.place.exists() else None
 
 
 def mapped_state(state: Mapping[str, Any], node_mapping: Mapping[str, str]) -> dict[str, Any]:

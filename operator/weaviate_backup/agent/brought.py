@@ -9,9 +9,8 @@ from collections.abc import Collection, Iterable, Mapping
 from dataclasses import dataclass, field
 from typing import Self
 
-from weaviate_backup.agent.identity import born_of, is_same
 from weaviate_backup.agent.journal import Journal, Record, journal_damaged
-from weaviate_backup.agent.sweep import BACKUP_TEMPORARY
+from weaviate_backup.agent.sweep import lies_at
 from weaviate_backup.agent.workspace import LATE, RESTORE, Workspace
 from weaviate_backup.errors import Permanent
 from weaviate_backup.layout.plain_names import checked_name
@@ -110,11 +109,8 @@ def compare(workspace: Workspace, brought: Brought, collection: str, placed: Rec
 
 def _is_placed(workspace: Workspace, placed: Record) -> bool:
     """Once all are said to be, raft may have taken them, and others may have deleted the collection."""
-    collection, root = placed["collection"], workspace.data_root
-    return (
-        workspace.journal.last("all-placed") is not None
-        or is_same(root / BACKUP_TEMPORARY / collection, placed["inode"], born_of(placed, "ready"))
-        or is_same(root / collection.lower(), placed["data_inode"], born_of(placed, "data"))
+    return workspace.journal.last("all-placed") is not None or any(
+        lies.is_same() for lies in lies_at(workspace.data_root, placed)
     )
 
 

@@ -11,12 +11,12 @@ from dataclasses import dataclass
 
 from weaviate_backup.agent.access_restore import confirm_access
 from weaviate_backup.agent.brought import refuse_unplaced
-from weaviate_backup.agent.expansion import LocalShards, TenantStatus, local_shards
-from weaviate_backup.agent.identity import born_of, is_same
+from weaviate_backup.agent.expansion import LocalShards, TenantStatus
+from weaviate_backup.agent.identity import is_same
 from weaviate_backup.agent.journal import Record
 from weaviate_backup.agent.placed_records import placed_of
-from weaviate_backup.agent.replays import LateWrites, Outcome
-from weaviate_backup.agent.sweep import BACKUP_TEMPORARY
+from weaviate_backup.agent.replays import LateWrites, Outcome, local_if_there
+from weaviate_backup.agent.sweep import BACKUP_TEMPORARY, lies_at
 from weaviate_backup.agent.workspace import Workspace
 from weaviate_backup.beneath import Place
 from weaviate_backup.core.session import Confirmed, StepCommand
@@ -87,17 +87,14 @@ class Proof:
 
     async def of_local(self, collection: str) -> LocalShards:
         """This node's shards, as raft has them. `CollectionDeleted` when it has none: APPLY is done."""
-        try:
-            state, _ = await self.raft.sharding_state(collection)
-        except Permanent as error:
-            if error.reason not in ("CollectionNotFound", "NotFound"):
-                raise
+        local = await local_if_there(self.raft, self.workspace.node, collection)
+        if local is None:
             raise Permanent(
                 "CollectionDeleted",
                 f"collection {collection} was restored, and deleted before that was proven; restore it again if it is "
                 "still wanted",
-            ) from error
-        return local_shards(state, self.workspace.node, collection=collection)
+            )
+        return local
 
     async def of_files(self, record: Record) -> LocalShards:
         """Weaviate took what was placed. Raft is asked after the look, so that it knows whatever the volume shows."""
@@ -137,13 +134,14 @@ class Proof:
 async def _wait_until_taken(data_root: Place, record: Record, meter: Meter) -> None:
     """`FilesNotTaken` once another directory has the place: Weaviate then deletes what was placed, or leaves it."""
     collection, deadline = record["collection"], asyncio.get_running_loop().time() + TAKEN_SECONDS
-    while (data_root / BACKUP_TEMPORARY / collection).exists():
+    waits, taken = lies_at(data_root, record)
+    while waits.place.exists():
         meter.check()
-        taken = (data_root / collection.lower()).exists()
-        if taken:
+        in_use = taken.place.exists()
+        if in_use:
             await in_thread(_refuse_other, data_root, record)
         if asyncio.get_running_loop().time() > deadline:
-            if taken:
+            if in_use:
                 log.warning("%s is taken, and its place in %s is left", collection, BACKUP_TEMPORARY)
                 return
             raise Transient("NotTaken", f"Weaviate has not taken collection {collection} yet")
@@ -153,17 +151,16 @@ async def _wait_until_taken(data_root: Place, record: Record, meter: Meter) -> N
 def lost_shards(data_root: Place, record: Record) -> list[str]:
     """Those whose directories are not the ones that were placed. `FilesNotTaken` when the collection's is not."""
     _refuse_other(data_root, record)
-    directory = data_root / record["collection"].lower()
+    directory = lies_at(data_root, record)[1].place
     return [shard for shard, inode in record["shards"].items() if not is_same(directory / shard, inode, None)]
 
 
 def _refuse_other(data_root: Place, record: Record) -> None:
-    collection = record["collection"]
-    if not is_same(data_root / collection.lower(), record["data_inode"], born_of(record, "data")):
+    if not lies_at(data_root, record)[1].is_same():
         raise Permanent(
             "FilesNotTaken",
-            f"Weaviate made collection {collection} without the restored files; look for 'restore' in its log, delete "
-            "the collection and restore it again",
+            f"Weaviate made collection {record['collection']} without the restored files; look for 'restore' in its "
+            "log, delete the collection and restore it again",
         )
 
 

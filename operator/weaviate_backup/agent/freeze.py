@@ -28,7 +28,7 @@ from weaviate_backup.errors import Permanent
 from weaviate_backup.layout.definitions import contradiction, made_anew
 from weaviate_backup.stored.meter import Meter
 from weaviate_backup.tasks import in_thread, together
-from weaviate_backup.weaviate.raft import RaftClient, class_if_there
+from weaviate_backup.weaviate.raft import RaftClient, if_there
 from weaviate_backup.weaviate.raft_access import AccessClient
 from weaviate_backup.weaviate.rest import NodeClient
 
@@ -109,12 +109,11 @@ async def _freeze_all(
 
     async def one(name: str) -> None:
         async with room:
-            try:
-                frozen[name] = await _freeze_collection(workspace, name, raft, freezer)
-            except Permanent as error:
-                if error.reason != "CollectionNotFound":
-                    raise
-                log.warning("collection %s is gone, it will be missing", name)
+            found = await if_there(_freeze_collection(workspace, name, raft, freezer))
+        if found is None:
+            log.warning("collection %s is gone, it will be missing", name)
+        else:
+            frozen[name] = found
 
     await together(one(name) for name in names)
     for gone in set(workspace.backup.collections) - frozen.keys():
@@ -150,8 +149,8 @@ async def _freeze_collection(
 
 async def _refuse_made_anew(raft: RaftClient, name: str, before: dict[str, Any]) -> None:
     """Its shards may be another's of that name by now. One that was deleted after its cut is whole."""
-    afterwards = await class_if_there(raft, name)
-    different = None if afterwards is None else contradiction(before, afterwards)
+    afterwards = await if_there(raft.collection(name))
+    different = None if afterwards is None else contradiction(before, afterwards[0])
     if different:
         raise made_anew(name, different)
 

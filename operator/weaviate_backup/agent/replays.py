@@ -18,7 +18,7 @@ from enum import Enum, auto
 from weaviate_backup.agent.expansion import LocalShards, TenantStatus, local_shards
 from weaviate_backup.agent.identity import born_of, is_same
 from weaviate_backup.agent.journal import REPLAYS, Journal, Record
-from weaviate_backup.agent.sweep import BACKUP_TEMPORARY
+from weaviate_backup.agent.sweep import lies_at
 from weaviate_backup.agent.workspace import LATE, Workspace, operation_directory
 from weaviate_backup.beneath import Place
 from weaviate_backup.errors import BackupError, Permanent, Transient
@@ -131,7 +131,7 @@ class LateWrites:
         pending = self.pending(placed["collection"])
         if not pending:
             return
-        local = await _local_if_there(raft, self._workspace.node, placed["collection"])
+        local = await local_if_there(raft, self._workspace.node, placed["collection"])
         for each in pending:
             meter.check()
             fate = fate_of(self._workspace.data_root, placed, each.shard, local)
@@ -201,18 +201,19 @@ def fate_of(data_root: Place, placed: Record, shard: str, local: LocalShards | N
         return Fate.OFFLOADED
     if is_still_there(data_root, placed, shard):
         return Fate.READY if status is TenantStatus.ACTIVE else Fate.ASLEEP
-    waits = data_root / BACKUP_TEMPORARY / placed["collection"]
-    return Fate.NOT_TAKEN if is_same(waits, placed["inode"], born_of(placed, "ready")) else Fate.GONE
+    waits, _ = lies_at(data_root, placed)
+    return Fate.NOT_TAKEN if waits.is_same() else Fate.GONE
 
 
 def is_still_there(data_root: Place, record: Record, shard: str) -> bool:
     """Whether the collection's and the shard's directory are those that were placed."""
-    directory = data_root / record["collection"].lower()
-    same = is_same(directory, record["data_inode"], born_of(record, "data"))
-    return same and is_same(directory / shard, record["shards"].get(shard), born_of(record, "late", shard))
+    _, taken = lies_at(data_root, record)
+    born = born_of(record, "late", shard)
+    return taken.is_same() and is_same(taken.place / shard, record["shards"].get(shard), born)
 
 
-async def _local_if_there(raft: RaftClient, node: str, collection: str) -> LocalShards | None:
+async def local_if_there(raft: RaftClient, node: str, collection: str) -> LocalShards | None:
+    """A node's shards as raft has them; None when there is no such collection."""
     try:
         state, _ = await raft.sharding_state(collection)
     except Permanent as error:

@@ -24,7 +24,7 @@ from weaviate_backup.layout.definitions import made_anew, no_longer
 from weaviate_backup.stored.meter import Meter
 from weaviate_backup.tasks import in_thread, none_left, to_its_end, together
 from weaviate_backup.weaviate.inactive_tenants import DRIVER, changes, cut_inactive, fingerprint_of
-from weaviate_backup.weaviate.raft import RaftClient, class_if_there
+from weaviate_backup.weaviate.raft import RaftClient, if_there
 from weaviate_backup.weaviate.rest import NodeClient
 from weaviate_backup.weaviate.shard_source import ShardCut, ShardSource
 from weaviate_backup.weaviate.snapshot_staging import shard_directory
@@ -118,7 +118,7 @@ class ShardFreezer:
             some = offloaded[start : start + TENANTS_AT_ONCE]
             statuses = await self._raft.tenant_statuses(collection, some)
             gone = [name for name in some if name not in statuses]
-            if gone and await class_if_there(self._raft, collection) is None:
+            if gone and await if_there(self._raft.collection(collection)) is None:
                 return
             for name in gone:
                 await self._forget(collection, name, GONE)

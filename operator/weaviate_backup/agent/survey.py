@@ -26,7 +26,7 @@ from weaviate_backup.stored.claiming import ClaimedPlace
 from weaviate_backup.stored.meter import Meter
 from weaviate_backup.stored.storing import Document, read_small
 from weaviate_backup.tasks import in_thread, together
-from weaviate_backup.weaviate.raft import RaftClient, by_one_leader
+from weaviate_backup.weaviate.raft import RaftClient, by_one_leader, if_there
 
 COLLECTIONS_AT_ONCE = 4
 SURVEY = "survey.jsonl.zst"
@@ -88,13 +88,11 @@ async def _read_all(raft: RaftClient, collections: tuple[str, ...]) -> list[byte
 
     async def one(name: str) -> None:
         async with room:
-            try:
-                class_json, state, version = await raft.snapshot(name)
-            except Permanent as error:
-                if error.reason != "CollectionNotFound":
-                    raise
-                log.warning("collection %s is gone, it will be missing", name)
-                return
+            picture = await if_there(raft.snapshot(name))
+        if picture is None:
+            log.warning("collection %s is gone, it will be missing", name)
+            return
+        class_json, state, version = picture
         own = {alias: target for alias, target in aliases.items() if target == name}
         schema = {"class": class_json, "state": state, "aliases": own, "version": version}
         found[name] = await in_thread(encode_schema, name, schema)

@@ -128,9 +128,13 @@ class Lies:
     inode: int | None
     born: object
 
+    def is_same(self) -> bool:
+        """What stands there is the very directory that was placed."""
+        return is_same(self.place, self.inode, self.born)
+
     def is_there(self) -> bool:
-        """The very directory that was placed."""
-        return self.place.is_directory() and is_same(self.place, self.inode, self.born)
+        """The same, and anything but a file or a directory is refused."""
+        return self.place.is_directory() and self.is_same()
 
     def at(self, place: Place) -> "Lies":
         """The same directory elsewhere."""
@@ -142,6 +146,6 @@ def lies_at(data_root: Place, record: Record) -> tuple[Lies, Lies]:
     was told: when it starts it comes to old commands again. So the first is to be looked at first."""
     collection = checked_name(record["collection"], what="a placed collection")
     return (
-        Lies(data_root / BACKUP_TEMPORARY / collection, record["inode"], born_of(record, "ready")),
+        Lies(data_root / BACKUP_TEMPORARY / collection, record.get("inode"), born_of(record, "ready")),
         Lies(data_root / collection.lower(), record.get("data_inode"), born_of(record, "data")),
     )

@@ -260,15 +260,14 @@ async def by_one_leader(raft: RaftClient, ask: Callable[[], Awaitable[T]]) -> T:
     return await ask() if raft.watch is None else await raft.watch.settled(ask)
 
 
-async def class_if_there(raft: RaftClient, name: str) -> Json | None:
-    """The class object of a collection, None when there is none of that name."""
+async def if_there(asked: Awaitable[T]) -> T | None:
+    """What is told of a collection, None when there is none of that name."""
     try:
-        found, _ = await raft.collection(name)
+        return await asked
     except Permanent as error:
         if error.reason != "CollectionNotFound":
             raise
         return None
-    return found
 
 
 def _not_found(name: str) -> Permanent:

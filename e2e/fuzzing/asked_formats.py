@@ -109,7 +109,6 @@ RAFT_CALLS: tuple[Call[AccessClient], ...] = (
     lambda client: client.sharding_state("Article"),
     lambda client: client.snapshot("Article"),
     lambda client: client.aliases(),
-    lambda client: client.resolve_alias("News"),
     lambda client: client.role_names(),
     lambda client: client.user_names(),
     lambda client: client.restore_class("Article", own_seeds.CLASS, own_seeds.STATE),

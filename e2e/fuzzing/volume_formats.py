@@ -27,7 +27,6 @@ from weaviate_backup.agent.journal import (
     Journal,
     cuts_left_over,
     read_records,
-    replays_left_over,
 )
 from weaviate_backup.agent.kept_documents import kept_document
 from weaviate_backup.agent.placed_records import placed_of
@@ -103,7 +102,7 @@ def _journal(directory: Path, _: Path | None) -> Reading:
 def _use(journal: Journal) -> None:
     """As the steps do that go on with it."""
     cuts_left_over(journal.of(*CUTS))
-    replays_left_over(journal.of(*REPLAYS))
+    list(journal.of(*REPLAYS))
     placed_of(journal)
     Brought.told_by(journal)
     journal.result("frozen", Frozen)

@@ -15,7 +15,6 @@ from weaviate_backup.agent.journal import (
     Record,
     cuts_left_over,
     read_records,
-    replays_left_over,
 )
 from weaviate_backup.core.session import Frozen
 from weaviate_backup.errors import Permanent
@@ -104,11 +103,6 @@ def test_cuts_are_left_over_that_began_and_did_not_end() -> None:
     records = of(("cutting", "b"), ("cutting", "a"), ("cutting", "c"), ("shard", "b"), ("replayed", "a"))
     assert cuts_left_over(records) == [("Article", "a"), ("Article", "c")]
     assert cuts_left_over([*records, *of(("cutting", "b"))])[1] == ("Article", "b"), "it was cut again"
-
-
-def test_replays_are_left_over_that_began_and_did_not_end() -> None:
-    records = of(("replaying", "b"), ("replaying", "a"), ("replaying", "c"), ("replayed", "b"), ("shard", "a"))
-    assert replays_left_over(records) == [("Article", "a"), ("Article", "c")]
 
 
 def test_the_last_record_of_a_shard_says_what_became_of_it() -> None:

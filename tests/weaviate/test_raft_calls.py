@@ -56,7 +56,6 @@ async def test_class_and_state_are_read_as_one_picture(raft: RaftClient) -> None
 async def test_an_alias_lives_and_dies_by_raft(raft: RaftClient, weaviate: WeaviateCluster) -> None:
     assert await raft.create_alias("Paper", "Article") > 0
     try:
-        assert await raft.resolve_alias("Paper") == "Article"
         assert await raft.aliases("Article") == {"Paper": "Article"}
         assert (await raft.aliases())["Paper"] == "Article"
         assert (await weaviate.call("GET", "/v1/schema/Paper"))["class"] == "Article", "REST resolves it, too"
@@ -65,7 +64,6 @@ async def test_an_alias_lives_and_dies_by_raft(raft: RaftClient, weaviate: Weavi
         assert await raft.delete_alias("Paper") > 0
     assert await raft.delete_alias("Paper") > 0, "repeating is success"
     assert await raft.aliases("Article") == {}
-    assert await raft.resolve_alias("Paper") is None
 
 
 async def test_what_is_not_there_is_named(raft: RaftClient) -> None:

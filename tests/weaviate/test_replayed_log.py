@@ -171,7 +171,6 @@ async def test_no_question_of_raft_goes_around_it(nodes: Nodes) -> None:
             raft.tenant_statuses("A", ["t"]),
             raft.snapshot("A"),
             raft.aliases(),
-            raft.resolve_alias("A"),
             raft.role_names(),
             raft.user_names(),
         )

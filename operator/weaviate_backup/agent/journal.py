@@ -229,16 +229,7 @@ class LeftOpen:
 
 def cuts_left_over(records: Iterable[Record]) -> list[tuple[str, str]]:
     """Collection and shard of cuts that were begun and perhaps never let go of, because the agent was killed."""
-    return _left_open(records, CUTS)
-
-
-def replays_left_over(records: Iterable[Record]) -> list[tuple[str, str]]:
-    """Collection and shard of replays that were begun and did not end: some of their objects may be deleted only."""
-    return _left_open(records, REPLAYS)
-
-
-def _left_open(records: Iterable[Record], kinds: tuple[str, str]) -> list[tuple[str, str]]:
-    found = LeftOpen(*kinds)
+    found = LeftOpen(*CUTS)
     for record in records:
         found.see(record)
     return found.shards

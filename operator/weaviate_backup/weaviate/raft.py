@@ -146,20 +146,6 @@ class RaftClient:
                 return {}
             raise
 
-    async def resolve_alias(self, alias: str) -> str | None:
-        """The collection an alias stands for; None when there is no such alias."""
-
-        def take(answer: Json | None) -> str | None:
-            found = (answer or {}).get("Class")
-            return str(found) if found else None
-
-        try:
-            return await self._query(cluster_pb2.QUERY_KIND_RESOLVE_ALIAS, {"Alias": alias}, take)
-        except Permanent as error:
-            if error.reason == "NotFound" or _unknown_to_old_servers(error):
-                return None
-            raise
-
     async def restore_class(
         self, name: str, class_json: Json, state: Json, *, timeout_seconds: float = RESTORE_TIMEOUT_SECONDS
     ) -> int:

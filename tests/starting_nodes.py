@@ -40,7 +40,7 @@ class Nodes:
             each["term"] = str(term)
 
     def watch(self, name: str = "a", credentials: ClusterCredentials | None = None) -> LogWatch:
-        return LogWatch(HOST, self.ports[name], credentials)
+        return LogWatch(name, HOST, self.ports[name], credentials)
 
     async def statistics(self, name: str, request: web.Request) -> web.Response:
         if self.credentials and request.headers.get("Authorization") != self.credentials.header():

@@ -45,6 +45,16 @@ class Stage:
         assert status in (200, 201), answer
         return answer
 
+    async def move(self, pod: str, address: str) -> None:
+        """As one that was made anew."""
+        path = f"/api/v1/namespaces/{self.namespace}/pods/{pod}/status"
+        status = {"podIP": address, "podIPs": [{"ip": address}]}
+        content = "application/merge-patch+json"
+        code, answer = await asyncio.to_thread(
+            self.server.request, "PATCH", path, {"status": status}, content_type=content
+        )
+        assert code == 200, answer
+
     async def at_home(self, name: str) -> Json:
         """A Secret in the operator's own namespace."""
         path = f"/api/v1/namespaces/{self.settings.namespace}/secrets/{name}"

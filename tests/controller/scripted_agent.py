@@ -97,10 +97,10 @@ class ScriptedAgent:
 
     async def _put_session(self, request: web.Request) -> web.Response:
         order = SessionOrder.model_validate_json(await request.text())
+        self._probing = order.backup_id.startswith("wvb-probe")
+        if not self._probing:
+            self._script.sessions.append(order)
         if self._report.operation_uid is None:
-            self._probing = order.backup_id.startswith("wvb-probe")
-            if not self._probing:
-                self._script.sessions.append(order)
             done = StepReport(phase=StepPhase.DONE)
             known = {Step.FREEZE: done} if self._node in self._script.frozen else {}
             found: dict[str, object] = {"frozen": _FROZEN, "surveyed": _SURVEYED} if known else {}

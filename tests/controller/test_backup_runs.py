@@ -113,6 +113,20 @@ async def test_a_failure_that_may_pass_is_tried_again(stage: Stage) -> None:
     assert [step for _, step in stage.script.orders].count(Step.UPLOAD) == 2
 
 
+async def test_an_agent_is_told_where_a_weaviate_pod_that_was_made_anew_is(stage: Stage) -> None:
+    away = Failure(reason="ServerUnavailable", message="no answer", transient=True)
+    stage.script.hold.add(Step.FREEZE)
+    async with stage.operator():
+        await start(stage)
+        await stage.wait("pods", lambda _: ("weaviate-0", Step.FREEZE) in stage.script.orders)
+        await stage.move("weaviate-0", "127.0.0.2")
+        stage.script.failures[Step.FREEZE] = [away]
+        stage.script.hold.clear()
+        await stage.phase("nightly", "Completed")
+    told = [each.weaviate.host for each in stage.script.sessions if each.weaviate]
+    assert told == ["127.0.0.1", "127.0.0.2"]
+
+
 async def test_a_suspended_location_is_refused_at_once(stage: Stage) -> None:
     async with stage.operator():
         await start(stage, location={**LOCATION, "suspend": True})

@@ -8,7 +8,15 @@ from tests.core.backup_model import NODES, NOW, PLAN, UID
 from weaviate_backup.api.backup import BackupPhase
 from weaviate_backup.api.status import NodePhase
 from weaviate_backup.core.backup_machine import BackupDecision, BackupRequest, BackupState, BackupWorld, decide_backup
-from weaviate_backup.core.orders import LONGEST_BACKOFF_SECONDS, AgentPhase, AgentPod, Lease, NodeState, TakeStep
+from weaviate_backup.core.orders import (
+    LONGEST_BACKOFF_SECONDS,
+    AgentPhase,
+    AgentPod,
+    Lease,
+    NodeState,
+    PutSession,
+    TakeStep,
+)
 from weaviate_backup.core.session import Failure, NodeReport, Step, StepPhase, StepReport
 from weaviate_backup.core.stepping import Agents
 
@@ -41,6 +49,11 @@ def decided(*, attempts: int = 1, retry_at: datetime | None) -> BackupDecision:
 def test_a_time_that_no_pause_leads_to_was_of_another_clock(wait: timedelta, due: bool) -> None:
     commands = decided(retry_at=NOW + wait).commands
     assert any(isinstance(each, TakeStep) and each.node == NODES[0] for each in commands) is due
+
+
+def test_before_the_pause_the_agent_is_told_where_weaviate_is_by_now() -> None:
+    commands = [each for each in decided(retry_at=None).commands if isinstance(each, PutSession)]
+    assert commands == [PutSession(NODES[0], renewed=True)]
 
 
 @pytest.mark.parametrize("attempts", [0, 1, 5, 1000])

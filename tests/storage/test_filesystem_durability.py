@@ -122,7 +122,7 @@ def test_every_call_is_in_its_place(recorder: Recorder, tmp_path: Path, if_absen
         ("fsync", temporary),
         calls[publish],
         *([("unlink", temporary)] if if_absent else []),
-        *[("fsync", path) for path in ("prod/backup/node/collection", "prod/backup/node", "prod/backup", "prod", ".")],
+        *[("fsync", path) for path in (".", "prod", "prod/backup", "prod/backup/node", "prod/backup/node/collection")],
     ]
     assert [each for each in calls if each[0] != "mkdir"] == expected
 
@@ -161,5 +161,5 @@ def test_the_replay_sees_what_is_lost(recorder: Recorder, tmp_path: Path, spoil:
         if spoil == "too late":
             recorder.calls.insert(publish, calls[at])
         elif spoil == "too early":
-            recorder.calls.insert(publish if at == above[0] else 0, calls[at])
+            recorder.calls.insert(publish if at == above[-1] else 0, calls[at])
         assert lost_power(recorder, f"prod/{KEY}") != [], calls[at]

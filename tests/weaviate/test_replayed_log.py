@@ -63,7 +63,13 @@ async def test_no_question_goes_to_a_leader_that_has_something_to_apply(
     nodes.raft["a"] |= raft
     with pytest.raises(Transient) as refused:
         await nodes.watch(asked).settled(never)
-    assert refused.value.reason == "SchemaCatchingUp"
+    assert refused.value.reason == ("ServerForeign" if "name" in says and asked == "a" else "SchemaCatchingUp")
+
+
+async def test_nor_another_node_that_has_its_address_by_now(nodes: Nodes) -> None:
+    nodes.ports["b"] = nodes.ports["a"]
+    with pytest.raises(Transient, match=r"Weaviate node 'a' answers at .*, not 'b'"):
+        await nodes.watch("b").settled(never)
 
 
 @pytest.mark.parametrize("leader", ["", None])
@@ -258,7 +264,7 @@ async def test_a_server_that_starts_is_not_believed(version: str, tmp_path: Path
 
         async def ask() -> None:
             async with RaftClient(node.host, node.raft_rpc_port) as raft:
-                raft.watch = LogWatch(node.host, node.data_port)
+                raft.watch = LogWatch(node.name, node.host, node.data_port)
                 try:
                     answers.append((len(await raft.tenant_statuses("Multi", names)), await raft.class_names()))
                 except BackupError as error:

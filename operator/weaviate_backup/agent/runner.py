@@ -15,6 +15,7 @@ import errno
 import logging
 import secrets
 from collections.abc import Awaitable, Callable, Iterable, Mapping
+from dataclasses import replace
 
 from weaviate_backup.agent.journal import JOURNAL, Journal
 from weaviate_backup.agent.workspace import Workspace, operation_directory
@@ -116,7 +117,7 @@ class Runner:
     # What is asked
 
     def put_session(self, order: SessionOrder) -> NodeReport:
-        """Begin, or learn that it has begun."""
+        """Begin, or learn that it has begun. Steps that begin later ask Weaviate where this order says it is."""
         self._asked()
         for field, ours, theirs in (
             ("operation", self._settings.operation_uid, order.operation_uid),
@@ -132,6 +133,10 @@ class Runner:
             self._workspace = Workspace(self._settings, order, journal)
             log.info("session of operation %s on %s: %s", order.operation_uid, order.node, order.work.kind)
             self._update({"operation_uid": order.operation_uid})
+        elif order.weaviate != self._workspace.order.weaviate:
+            moved = self._workspace.order.model_copy(update={"weaviate": order.weaviate})
+            self._workspace = replace(self._workspace, order=moved)
+            log.info("the Weaviate of %s is at %s now", order.node, order.weaviate)
         return self._report
 
     def take(self, command: StepCommand) -> NodeReport:

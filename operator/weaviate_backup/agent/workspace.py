@@ -188,7 +188,7 @@ class Workspace:
 
     def watched(self, raft: Raft) -> Raft:
         """The same client of this node's raft, which from here on believes no server that has not replayed its log."""
-        raft.watch = LogWatch(self.weaviate.host, self.weaviate.data_port, self.cluster_credentials())
+        raft.watch = LogWatch(self.node, self.weaviate.host, self.weaviate.data_port, self.cluster_credentials())
         return raft
 
     def cluster_credentials(self) -> ClusterCredentials | None:

@@ -195,7 +195,7 @@ class OperationRuntime:
             self.notes.update(dict.fromkeys(nodes or ("",), failure.message))
             if not nodes:
                 self.failed[type(command)] = failure
-            elif not failure.transient:
+            elif not failure.transient and not (isinstance(command, PutSession) and command.renewed):
                 self.troubles.update(dict.fromkeys(nodes, failure))
 
     async def _carry_out(self, command: Command, request: OperationRequest) -> None:

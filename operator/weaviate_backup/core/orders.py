@@ -153,7 +153,13 @@ class EnsureAgents:
 
 @dataclass(frozen=True)
 class PutSession:
+    """`renewed`: the agent has it, and is told where its Weaviate is by now, because a step failed.
+
+    That is worth a try; one that is refused ends no operation.
+    """
+
     node: str
+    renewed: bool = False
 
 
 @dataclass(frozen=True)

@@ -4,7 +4,8 @@ One agent process serves one operation. It is told what the operation is (`Sessi
 command each. Every step is idempotent by operation and step: repeating a running or finished one changes nothing, a
 failed one starts again. The report says all that is known; the operator never has to remember what it sent.
 
-    PUT  /v1/session    SessionOrder  -> NodeReport   409 SessionConflict for another operation
+    PUT  /v1/session    SessionOrder  -> NodeReport   409 SessionConflict for another operation; a session that is put
+                                                      again says where Weaviate is by now, and changes nothing else
     POST /v1/steps      StepCommand   -> NodeReport   409 OutOfOrder when a step before it is missing
     GET  /v1/report?after=R&wait_seconds=S  -> NodeReport   long poll: answers once `revision` differs from R
     errors: 4xx/5xx {"reason": …, "message": …}

@@ -2,7 +2,8 @@
 
 For every node it asks one question, what is missing now, and orders only that: a pod, a session, the first step of
 the chain that is not done. An agent that restarted has another session and may have forgotten steps; they are ordered
-again, and its journal makes that cheap. Failures that may pass are retried with back-off. The caller owns deadlines.
+again, and its journal makes that cheap. Failures that may pass are retried with back-off, and with the address that
+Weaviate has by then. The caller owns deadlines.
 """
 
 from collections.abc import Callable, Mapping, Sequence
@@ -165,7 +166,7 @@ def _order(
         attempts = node.attempts + 1
         retry = retry_time(attempts, now)
         changed = replace(node, attempts=attempts, retry_at=retry, reason=cause.reason, message=cause.message)
-        return changed, None, None
+        return changed, PutSession(node.name, renewed=True), None  # its Weaviate may have another address by now
     if now < node.retry_at <= now + LONGEST_PAUSE:  # one that is further off was set by a clock that was put back since
         return node, None, None
     return replace(node, retry_at=None), TakeStep(node=node.name, command=command), None

@@ -56,9 +56,13 @@ class Position:
 
 
 class LogWatch:
-    """Looks at one node's data port, and at the leader's. It holds no connection."""
+    """Looks at one node's data port, and at the leader's. It holds no connection.
 
-    def __init__(self, host: str, data_port: int, credentials: ClusterCredentials | None = None) -> None:
+    Whoever answers must be `node`: the address of a pod that was made anew may be another's.
+    """
+
+    def __init__(self, node: str, host: str, data_port: int, credentials: ClusterCredentials | None = None) -> None:
+        self._node = node
         self._host = host
         self._data_port = data_port
         self._credentials = credentials
@@ -111,6 +115,9 @@ class LogWatch:
     async def _look(self) -> tuple[Standing | None, Position]:
         """Who leads, when the node and the leader say the same of it; and the leader's position."""
         own = await self._position(self._host, self._data_port)
+        if own.node != self._node:
+            where = f"{url_host(self._host)}:{self._data_port}"
+            raise Transient("ServerForeign", f"Weaviate node {own.node!r} answers at {where}, not {self._node!r}")
         if not own.leader or not (own.leads or own.leader_address):
             return None, own
         leading = own if own.leader == own.node else await self._position(*data_address(own, self._data_port))

@@ -12,6 +12,7 @@ from weaviate_backup.api.status import NodePhase
 from weaviate_backup.core.applying import outcome_is_known
 from weaviate_backup.core.orders import AgentPhase, AgentPod, Lease, NodeState, Outcome, TakeStep
 from weaviate_backup.core.restore_machine import (
+    PLACED_STAYS,
     RestoreDecision,
     RestoreRequest,
     RestoreState,
@@ -63,7 +64,9 @@ def released_after(decision: RestoreDecision) -> list[dict[str, bool]]:
     """The first orders, and those once the one who applies has let go."""
     first = decision.state
     done = tuple(replace(node, phase=NodePhase.RELEASED) if node.name == APPLIER else node for node in first.nodes)
-    return [released(first), released(replace(first, nodes=done))]
+    told = [released(first), released(replace(first, nodes=done))]
+    assert (PLACED_STAYS in first.message) is any(any(each.values()) for each in told), "the status says it"
+    return told
 
 
 KEPT = [{APPLIER: True}, dict.fromkeys(NODES[1:], True)]

@@ -41,6 +41,7 @@ from weaviate_backup.core.stepping import Advance, Chain, advance, observe
 from weaviate_backup.core.world import Request, World, lost_lease, patience_of
 
 POINT_OF_NO_RETURN = frozenset({RestorePhase.APPLYING, RestorePhase.VERIFYING, RestorePhase.ABORTING})
+PLACED_STAYS = "what was placed stays on the volumes until the next backup or restore"
 PATIENCE_SECONDS = 120.0
 """A node that does not answer for a moment, on a busy machine or in a rollout, is waited for before a plan fails."""
 
@@ -189,6 +190,8 @@ def stop(
     stopped = replace(state, outcome=outcome, reason=failure.reason, message=failure.message)
     if world is not None and _is_known(state, world):
         stopped = replace(stopped, applier=None)
+    if stopped.applier is not None:
+        stopped = replace(stopped, message=f"{stopped.message}; {PLACED_STAYS}")
     begun = state.phase is not RestorePhase.PENDING
     return enter(RestorePhase.ABORTING if begun else RestorePhase(outcome), stopped, now)
 

@@ -1,5 +1,6 @@
 """What two nodes of a Weaviate tell of their positions in raft: real data ports, made-up positions."""
 
+import json
 from collections import Counter
 from collections.abc import AsyncIterator, Callable
 from functools import partial
@@ -12,7 +13,8 @@ from tests.ports import HOST, free_run
 
 from weaviate_backup.weaviate import replayed_log
 from weaviate_backup.weaviate.protocol import cluster_pb2
-from weaviate_backup.weaviate.replayed_log import LogWatch
+from weaviate_backup.weaviate.replayed_log import DataPorts, LogWatch, Statistics
+from weaviate_backup.weaviate.rest import RestClient
 from weaviate_backup.weaviate.rpc import ClusterCredentials
 
 RAFT_PORT = 8300
@@ -34,13 +36,24 @@ class Nodes:
         self.credentials: ClusterCredentials | None = None
         """What they ask for."""
         self.at_look: Callable[[], None] = lambda: None
+        self.rests: list[RestClient] = []
 
     def lead_from(self, term: int) -> None:
         for each in self.raft.values():
             each["term"] = str(term)
 
+    async def positions(self, request: web.Request) -> web.Response:
+        """As REST has them of all nodes."""
+        answers = [await self.statistics(name, request) for name in "ab"]
+        return web.json_response({"statistics": [json.loads(answer.text or "") for answer in answers]})
+
+    def by_rest(self, name: str = "a") -> LogWatch:
+        """The same, of what REST tells."""
+        self.rests.append(RestClient(f"http://{HOST}:{self.ports[name]}"))
+        return LogWatch(Statistics(name, self.rests[-1]))
+
     def watch(self, name: str = "a", credentials: ClusterCredentials | None = None) -> LogWatch:
-        return LogWatch(name, HOST, self.ports[name], credentials)
+        return LogWatch(DataPorts(name, HOST, self.ports[name], credentials))
 
     async def statistics(self, name: str, request: web.Request) -> web.Response:
         if self.credentials and request.headers.get("Authorization") != self.credentials.header():
@@ -57,6 +70,7 @@ class Nodes:
     async def listen(self, name: str, port: int) -> web.AppRunner:
         application = web.Application()
         application.router.add_get("/nodes/statistics", partial(self.statistics, name))
+        application.router.add_get("/v1/cluster/statistics", self.positions)
         runner = web.AppRunner(application)
         await runner.setup()
         await web.TCPSite(runner, HOST, port).start()
@@ -72,5 +86,7 @@ async def nodes(monkeypatch: pytest.MonkeyPatch) -> AsyncIterator[Nodes]:
     first = free_run(2)  # so that their raft ports are ports, too
     runners = [await nodes.listen(name, first + number) for number, name in enumerate("ab")]
     yield nodes
+    for rest in nodes.rests:
+        await rest.close()
     for runner in runners:
         await runner.cleanup()

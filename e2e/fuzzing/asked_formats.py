@@ -81,7 +81,7 @@ class Answering:
 REST_CALLS: tuple[Call[RestClient], ...] = (
     lambda client: client.meta(),
     lambda client: client.nodes(len),
-    lambda client: client.statistics(),
+    lambda client: client.positions(),
     lambda client: client.schema(len),
     lambda client: client.tenants("Article"),
     lambda client: client.aliases(),
@@ -94,7 +94,7 @@ REST_CALLS: tuple[Call[RestClient], ...] = (
 NODE_CALLS: tuple[Call[NodeClient], ...] = (
     lambda client: client.status(),
     lambda client: client.shards("Article"),
-    lambda client: client.statistics(),
+    lambda client: client.position(),
 )
 ENGINE_CALLS: tuple[Call[ServerBackups], ...] = (
     lambda engine: engine.status("b"),

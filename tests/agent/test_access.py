@@ -150,7 +150,7 @@ async def test_a_key_that_sees_little_is_no_reason_to_back_up_little(guarded: Gu
         assert await rest.schema(lambda classes: [each["class"] for each in classes]) == ["Note"]
         assert await rest.users_enabled() is None
         with pytest.raises(Permanent) as refused:
-            await rest.statistics()
+            await rest.positions()
         assert refused.value.reason == "PermissionDenied"
     async with RaftClient(node.host, node.raft_rpc_port) as raft:
         assert await raft.class_names() == ("Note", "Secret")

@@ -1,6 +1,7 @@
 """What raft says is believed when one leader said it that had applied its whole log, and led all the while."""
 
 import asyncio
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -13,7 +14,8 @@ from tests.weaviate_server import weaviate_cluster
 from weaviate_backup.errors import BackupError, Permanent, Transient
 from weaviate_backup.weaviate.raft import RaftClient, by_one_leader
 from weaviate_backup.weaviate.raft_access import AccessClient
-from weaviate_backup.weaviate.replayed_log import LogWatch, Position, data_address, read_position
+from weaviate_backup.weaviate.raft_position import Position, read_position
+from weaviate_backup.weaviate.replayed_log import DataPorts, LogWatch, data_address
 from weaviate_backup.weaviate.rpc import ClusterCredentials
 
 __all__ = ["nodes"]
@@ -21,6 +23,8 @@ TENANTS = 600
 SECONDS = 180
 ASKED_AT_ONCE = 20
 VERSIONS = ("1.39.1", "1.37.14")
+Way = Callable[[Nodes, str], LogWatch]
+WAYS: dict[str, Way] = {"data ports": Nodes.watch, "REST": Nodes.by_rest}
 
 
 async def answer() -> str:
@@ -42,6 +46,7 @@ async def test_a_follower_asks_for_the_leader(nodes: Nodes) -> None:
     assert nodes.told == {"a": 2, "b": 2}
 
 
+@pytest.mark.parametrize("way", WAYS.values(), ids=WAYS)
 @pytest.mark.parametrize("asked", ["a", "b"])
 @pytest.mark.parametrize(
     ("says", "raft"),
@@ -57,19 +62,22 @@ async def test_a_follower_asks_for_the_leader(nodes: Nodes) -> None:
     ],
 )
 async def test_no_question_goes_to_a_leader_that_has_something_to_apply(
-    nodes: Nodes, asked: str, says: dict[str, Any], raft: dict[str, Any]
+    nodes: Nodes, asked: str, way: Way, says: dict[str, Any], raft: dict[str, Any]
 ) -> None:
     nodes.says["a"] |= says
     nodes.raft["a"] |= raft
     with pytest.raises(Transient) as refused:
-        await nodes.watch(asked).settled(never)
-    assert refused.value.reason == ("ServerForeign" if "name" in says and asked == "a" else "SchemaCatchingUp")
+        await way(nodes, asked).settled(never)
+    renamed = "name" in says and asked == "a"
+    assert refused.value.reason == ("ServerForeign" if renamed else "SchemaCatchingUp")
 
 
 async def test_nor_another_node_that_has_its_address_by_now(nodes: Nodes) -> None:
-    nodes.ports["b"] = nodes.ports["a"]
-    with pytest.raises(Transient, match=r"Weaviate node 'a' answers at .*, not 'b'"):
-        await nodes.watch("b").settled(never)
+    nodes.ports["c"] = nodes.ports["a"]
+    with pytest.raises(Transient, match=r"ServerForeign: Weaviate node 'a' answers at .*, not 'c'"):
+        await nodes.watch("c").settled(never)
+    with pytest.raises(Transient, match=r"ServerForeign: .* tells nothing of 'c'"):
+        await nodes.by_rest("c").settled(never)
 
 
 @pytest.mark.parametrize("leader", ["", None])
@@ -79,11 +87,12 @@ async def test_nor_while_nobody_leads(nodes: Nodes, leader: str | None) -> None:
         await nodes.watch("b").settled(never)
 
 
-async def test_nor_while_the_leader_has_heard_of_no_later_term(nodes: Nodes) -> None:
+@pytest.mark.parametrize("way", WAYS.values(), ids=WAYS)
+async def test_nor_while_the_leader_has_heard_of_no_later_term(nodes: Nodes, way: Way) -> None:
     """It was cut off, and does not know yet that another leads."""
     nodes.raft["b"]["term"] = "4"
     with pytest.raises(Transient, match="do not agree who leads"):
-        await nodes.watch("b").settled(never)
+        await way(nodes, "b").settled(never)
 
 
 async def test_nor_before_raft_has_begun(nodes: Nodes) -> None:
@@ -115,10 +124,11 @@ async def test_a_log_that_grows_all_the_time_is_not_run_after(nodes: Nodes) -> N
     assert await nodes.watch().settled(answer) == "whole"
 
 
+@pytest.mark.parametrize("way", WAYS.values(), ids=WAYS)
 @pytest.mark.parametrize("asked", ["a", "b"])
 @pytest.mark.parametrize("refused", [False, True])
 async def test_what_is_said_while_the_leader_starts_again_is_asked_anew(
-    nodes: Nodes, asked: str, refused: bool
+    nodes: Nodes, asked: str, way: Way, refused: bool
 ) -> None:
     said: list[int] = []
 
@@ -130,7 +140,9 @@ async def test_what_is_said_while_the_leader_starts_again_is_asked_anew(
                 raise Permanent("CollectionNotFound", "not replayed yet")
         return said[-1]
 
-    assert await nodes.watch(asked).settled(start_again) == 1
+    watch = way(nodes, asked)
+    assert await watch.settled(start_again) == 1
+    assert watch.leader == "a"
 
 
 async def test_it_looks_anew_whether_the_next_leader_has_replayed(nodes: Nodes) -> None:
@@ -245,7 +257,7 @@ def test_a_port_is_one(leader: str) -> None:
 )
 def test_a_position_is_looked_at_before_it_is_used(answer: dict[str, Any]) -> None:
     with pytest.raises(Permanent) as refused:
-        read_position(answer)
+        read_position(answer, what="statistics")
     assert refused.value.reason == "UnexpectedAnswer"
 
 
@@ -264,7 +276,7 @@ async def test_a_server_that_starts_is_not_believed(version: str, tmp_path: Path
 
         async def ask() -> None:
             async with RaftClient(node.host, node.raft_rpc_port) as raft:
-                raft.watch = LogWatch(node.name, node.host, node.data_port)
+                raft.watch = LogWatch(DataPorts(node.name, node.host, node.data_port))
                 try:
                     answers.append((len(await raft.tenant_statuses("Multi", names)), await raft.class_names()))
                 except BackupError as error:

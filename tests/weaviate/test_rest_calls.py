@@ -5,7 +5,7 @@ from tests.weaviate.conftest import OBJECTS, TENANT_OBJECTS
 from tests.weaviate_server import WeaviateNode
 
 from weaviate_backup.errors import Permanent, Transient
-from weaviate_backup.weaviate.rest import NodeClient, RestClient, enabled_backends, read_statistics
+from weaviate_backup.weaviate.rest import NodeClient, RestClient, enabled_backends
 
 pytestmark = [pytest.mark.weaviate, pytest.mark.asyncio(loop_scope="session")]
 
@@ -14,9 +14,9 @@ async def test_a_cluster_tells_who_it_is(node: WeaviateNode) -> None:
     async with RestClient(node.rest_url) as rest:
         assert await rest.ready()
         assert (await rest.meta())["version"] == "1.39.1"
-        statistics = await rest.statistics()
-        assert statistics.synchronized and statistics.leader == "weaviate-0"
-        assert statistics.applied_index["weaviate-0"] > 0
+        (position,) = await rest.positions()
+        assert (position.node, position.leader, position.leads) == ("weaviate-0", "weaviate-0", True)
+        assert position.ready and 0 < position.applied_index == position.last_index
         (status,) = await rest.nodes(tuple)
         assert status["name"] == "weaviate-0" and status["status"] == "HEALTHY"
         assert {shard["class"] for shard in status["shards"]} == {"Article", "Flat", "Dyn", "Multi"}
@@ -65,7 +65,8 @@ async def test_a_node_lists_its_active_shards(node: WeaviateNode) -> None:
         (article,) = await one.shards("Article")
         assert article.loaded and article.collection == "Article" and article.vector_indexing_status == "READY"
         assert article.object_count <= OBJECTS and multi[0].object_count <= TENANT_OBJECTS
-        assert int((await one.statistics())["raft"]["appliedIndex"]) > 0
+        async with RestClient(node.rest_url) as rest:
+            assert (await one.position(),) == await rest.positions()
 
 
 async def test_an_absent_server_is_not_ready_and_may_come_back() -> None:
@@ -74,12 +75,3 @@ async def test_an_absent_server_is_not_ready_and_may_come_back() -> None:
         with pytest.raises(Transient) as caught:
             await rest.meta()
     assert caught.value.reason == "ServerUnavailable"
-
-
-async def test_the_leader_is_read_from_whoever_knows_it() -> None:
-    follower = {"name": "b", "leaderId": "a", "raft": {"state": "Follower", "appliedIndex": "7"}}
-    leader = {"name": "a", "raft": {"state": "Leader", "appliedIndex": "8"}}
-    assert read_statistics({"synchronized": True, "statistics": [follower, leader]}).leader == "a"
-    assert read_statistics({"statistics": [follower]}).leader == "a"
-    assert read_statistics({"statistics": [{"name": "b", "raft": {}}]}).leader is None
-    assert read_statistics({"statistics": [follower, leader]}).applied_index == {"b": 7, "a": 8}

@@ -37,8 +37,10 @@ async def test_every_node_answers_and_forwards(three: WeaviateCluster) -> None:
             assert await raft.delete_alias(f"Alias{number}") > 0
     assert pictures[0] == pictures[1] == pictures[2]
     async with RestClient(three.nodes[1].rest_url) as rest:
-        statistics = await rest.statistics()
-        assert statistics.leader in NAMES and set(statistics.applied_index) == NAMES
+        positions = await rest.positions()
+        assert {each.node for each in positions} == NAMES
+        (leader,) = {each.leader for each in positions}
+        assert [each.node for each in positions if each.leads] == [leader]
         assert await rest.nodes(lambda nodes: {each["name"] for each in nodes}) == NAMES
 
 

@@ -35,8 +35,8 @@ from weaviate_backup.storage.patience import USUAL, Patience
 from weaviate_backup.storage.retry import Retrying
 from weaviate_backup.stored.claiming import ClaimedPlace
 from weaviate_backup.weaviate.probing import choose_driver
-from weaviate_backup.weaviate.raft import RaftClient
-from weaviate_backup.weaviate.replayed_log import LogWatch
+from weaviate_backup.weaviate.raft import RaftClient, watched
+from weaviate_backup.weaviate.replayed_log import DataPorts
 from weaviate_backup.weaviate.rpc import ClusterCredentials
 from weaviate_backup.weaviate.shard_source import ShardSource
 
@@ -188,8 +188,8 @@ class Workspace:
 
     def watched(self, raft: Raft) -> Raft:
         """The same client of this node's raft, which from here on believes no server that has not replayed its log."""
-        raft.watch = LogWatch(self.node, self.weaviate.host, self.weaviate.data_port, self.cluster_credentials())
-        return raft
+        where, credentials = self.weaviate, self.cluster_credentials()
+        return watched(raft, DataPorts(self.node, where.host, where.data_port, credentials))
 
     def cluster_credentials(self) -> ClusterCredentials | None:
         """Of Weaviate's data port, when it asks for some."""

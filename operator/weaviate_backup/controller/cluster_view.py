@@ -32,10 +32,13 @@ from weaviate_backup.kube import CLAIMS, CONFIG_MAPS, PODS, SECRETS, STATEFUL_SE
 from weaviate_backup.layout.json_bounds import MIB, memory_of
 from weaviate_backup.layout.plain_names import checked_name
 from weaviate_backup.layout.versions import version_key
-from weaviate_backup.weaviate.raft import RaftClient
+from weaviate_backup.weaviate.raft import RaftClient, by_one_leader, watched
+from weaviate_backup.weaviate.replayed_log import Statistics
 from weaviate_backup.weaviate.rest import BACKUP_MODULES, RestClient
 
 ASK_SECONDS = 20.0
+CATCH_UP_SECONDS = 2.0
+"""A log is never at rest where tenants come and go: one look's worth of it is waited for."""
 AT_ONCE = 8
 """Pods, or objects, of one cluster that are asked at the same time."""
 MOST_OBJECTS = 512
@@ -216,12 +219,10 @@ async def _ask_all(cluster: ClusterView, key: str | None) -> ServerView:
         raise Transient("NodeNotReady", "; ".join(f"{name}: {why}" for name, why in sorted(unready.items())))
     first = next(node for node in cluster.nodes if node.name not in unready)
     async with _rest(cluster, first, key) as rest:
-        statistics = await rest.statistics()
         listed = await rest.nodes(_statuses, verbose=False)
         native = await rest.native_backups_active()
         modules = (await rest.meta()).get("modules")
-    async with RaftClient(first.address, cluster.ports.raft, whose=cluster.namespace) as raft:
-        collections, aliases = await raft.class_names(), await raft.aliases()
+        leader, collections, aliases = await _ask_raft(cluster, first, rest)
     if memory_of((collections, aliases)) > MOST_NAMES_BYTES:
         message = f"Weaviate at {first.address} names {len(collections)} collections and {len(aliases)} aliases"
         raise Permanent("AnswerTooLarge", f"{message}: more than are backed up; delete those that are not needed")
@@ -230,11 +231,9 @@ async def _ask_all(cluster: ClusterView, key: str | None) -> ServerView:
     for node in cluster.nodes:
         if node.name not in unready and listed.get(node.name) != HEALTHY:
             unready[node.name] = f"Weaviate says {listed.get(node.name, 'nothing')} of it"
-    if not statistics.leader:
-        raise Transient("NoLeader", "Weaviate's raft has no leader")
     return ServerView(
         version=min(versions, key=version_key),
-        leader=statistics.leader,
+        leader=leader,
         collections=tuple(sorted(collections)),
         aliases=aliases,
         unready=unready,
@@ -243,6 +242,26 @@ async def _ask_all(cluster: ClusterView, key: str | None) -> ServerView:
         if isinstance(modules, dict)
         else {},
     )
+
+
+async def _ask_raft(
+    cluster: ClusterView, node: NodeView, rest: RestClient
+) -> tuple[str, tuple[str, ...], dict[str, str]]:
+    """Who leads, collections and aliases, as one leader says them."""
+    async with watched_raft(cluster, node, rest) as raft:
+
+        async def ask() -> tuple[tuple[str, ...], dict[str, str]]:
+            return await raft.class_names(), await raft.aliases()
+
+        collections, aliases = await by_one_leader(raft, ask)
+        return raft.leader, collections, aliases
+
+
+def watched_raft(cluster: ClusterView, node: NodeView, rest: RestClient) -> RaftClient:
+    """The node's, of which `rest` tells who leads. A backup of all that is known to a leader which still reads its log
+    would lack the rest, and say nothing of it. `SchemaCatchingUp` is for the next look."""
+    port, whose, looker = cluster.ports.raft, cluster.namespace, Statistics(node.name, rest)
+    return watched(RaftClient(node.address, port, whose=whose), looker, patience_seconds=CATCH_UP_SECONDS)
 
 
 def _statuses(nodes: Sequence[Json]) -> dict[str, str]:

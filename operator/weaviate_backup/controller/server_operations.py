@@ -15,7 +15,7 @@ from weaviate_backup.api.backup import BackupSpec
 from weaviate_backup.api.location import LocationSpec
 from weaviate_backup.api.restore import RestoreSpec
 from weaviate_backup.controller.agent_pods import Owner
-from weaviate_backup.controller.cluster_view import api_key, read_cluster, rest_url
+from weaviate_backup.controller.cluster_view import api_key, read_cluster, rest_url, watched_raft
 from weaviate_backup.core.orders import CallServer, Command, ServerRun, ServerVerb, failure_of
 from weaviate_backup.core.server_following import Recovered, ServerSight
 from weaviate_backup.core.server_place import ServerPlace, find_place
@@ -23,7 +23,6 @@ from weaviate_backup.core.session import Failure
 from weaviate_backup.core.topology import ClusterView, NodeView
 from weaviate_backup.errors import BackupError, Transient
 from weaviate_backup.kube import Kube
-from weaviate_backup.weaviate.raft import RaftClient
 from weaviate_backup.weaviate.rest import RestClient
 from weaviate_backup.weaviate.server_backups import ServerBackups, ServerStatus
 
@@ -120,17 +119,18 @@ class ServerLine:
         try:
             cluster = await self._cluster(task)
             node = _node(cluster, task.first)
-            whose = self.owner.namespace
-            async with RaftClient(node.address, cluster.ports.raft, whose=whose) as raft:
+            key = await api_key(self.kube, cluster, task.spec.auth)
+            async with (
+                RestClient(
+                    rest_url(cluster, node), key, timeout_seconds=REQUEST_SECONDS, whose=self.owner.namespace
+                ) as rest,
+                watched_raft(cluster, node, rest) as raft,
+            ):
                 there = set(await raft.class_names()) & set(collections)
                 missing = tuple(sorted(set(collections) - there))
                 if not with_shards or missing:
                     return Recovered(frozenset(there), missing)
-                key = await api_key(self.kube, cluster, task.spec.auth)
-                async with RestClient(
-                    rest_url(cluster, node), key, timeout_seconds=REQUEST_SECONDS, whose=whose
-                ) as rest:
-                    listed = await rest.nodes(partial(listed_shards, there))
+                listed = await rest.nodes(partial(listed_shards, there))
                 unready: list[str] = []
                 for name in sorted(there):
                     unready += await raft.in_sharding_state(name, partial(unready_shards, listed, name))

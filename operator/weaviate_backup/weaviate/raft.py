@@ -22,7 +22,7 @@ import grpc
 from weaviate_backup.answers import FOREIGN, FREE_BYTES, MANY, WAIT_SECONDS, document_bounds, parse, turn, understood
 from weaviate_backup.errors import BackupError, Permanent, Transient
 from weaviate_backup.weaviate.protocol import cluster_pb2, cluster_pb2_grpc
-from weaviate_backup.weaviate.replayed_log import LogWatch
+from weaviate_backup.weaviate.replayed_log import LogWatch, Looker
 from weaviate_backup.weaviate.rpc import failure_of, is_too_large, open_channel, text_of
 
 QUERY_TIMEOUT_SECONDS = 30.0
@@ -34,6 +34,7 @@ TURN_SECONDS = 5.0
 
 Json = dict[str, Any]
 T = TypeVar("T")
+Raft = TypeVar("Raft", bound="RaftClient")
 
 
 class RaftClient:
@@ -65,6 +66,11 @@ class RaftClient:
         await self._channel.close()
         if self._large is not None:
             await self._large.close()
+
+    @property
+    def leader(self) -> str:
+        """Who gave the last answer, as far as the watch knows."""
+        return self.watch.leader if self.watch else ""
 
     async def class_names(self) -> tuple[str, ...]:
         """Names of all collections, sorted."""
@@ -238,6 +244,12 @@ class RaftClient:
         if response is None:  # as in `_answer`
             raise Transient("RaftOutcomeUnknown", f"{what} at {self.address}: the answer is no message of raft's")
         return int(response.raft_index)
+
+
+def watched(raft: Raft, looker: Looker, *, patience_seconds: float | None = None) -> Raft:
+    """The same client, which from here on believes no server that has not replayed its log."""
+    raft.watch = LogWatch(looker, patience_seconds=patience_seconds)
+    return raft
 
 
 async def by_one_leader(raft: RaftClient, ask: Callable[[], Awaitable[T]]) -> T:

@@ -10,13 +10,12 @@ starts again leads in a later term only. What is decided in a term is applied by
 import asyncio
 from collections.abc import Awaitable, Callable
 from contextvars import ContextVar
-from dataclasses import dataclass
-from typing import Any, NamedTuple, TypeVar
+from typing import Protocol, TypeVar
 
-from weaviate_backup.answers import understood
 from weaviate_backup.core.pod_addresses import address_of, port_of
-from weaviate_backup.errors import Permanent, Transient, excerpt
-from weaviate_backup.weaviate.rest import Json, NodeClient
+from weaviate_backup.errors import Permanent, Transient
+from weaviate_backup.weaviate.raft_position import Position, Standing, standing_of
+from weaviate_backup.weaviate.rest import NodeClient, RestClient
 from weaviate_backup.weaviate.rpc import ClusterCredentials, url_host, wrong_credentials
 
 CATCH_UP_SECONDS = 30.0
@@ -31,42 +30,29 @@ _asking: ContextVar["LogWatch | None"] = ContextVar("_asking", default=None)
 """Whose looks the questions of this task lie between already."""
 
 
-class Standing(NamedTuple):
-    """A node that leads, and raft's term in which it does."""
+class Looker(Protocol):
+    """Where positions are read. `where`: for people."""
 
-    leader: str
-    term: int
+    where: str
 
-
-@dataclass(frozen=True)
-class Position:
-    """Of one node in raft. Indexes are those of log entries; `pending` batches of them wait to be applied."""
-
-    node: str
-    leader: str
-    leader_address: str
-    own_address: str
-    leads: bool
-    term: int
-    ready: bool
-    """It knows a leader, and has applied the log that it had on disk when it started."""
-    applied_index: int
-    last_index: int
-    pending: int
+    async def look(self) -> tuple[Standing | None, Position]:
+        """Who leads, when a node and the leader that it knows say the same of it; and the leader's position, or that of
+        the node."""
 
 
 class LogWatch:
-    """Looks at one node's data port, and at the leader's. It holds no connection.
+    """Holds what was seen last, and no connection. `patience_seconds`: for so long it waits for a leader that has
+    replayed its log."""
 
-    Whoever answers must be `node`: the address of a pod that was made anew may be another's.
-    """
-
-    def __init__(self, node: str, host: str, data_port: int, credentials: ClusterCredentials | None = None) -> None:
-        self._node = node
-        self._host = host
-        self._data_port = data_port
-        self._credentials = credentials
+    def __init__(self, looker: Looker, *, patience_seconds: float | None = None) -> None:
+        self._looker = looker
+        self._patience_seconds = CATCH_UP_SECONDS if patience_seconds is None else patience_seconds
         self._standing: Standing | None = None
+
+    @property
+    def leader(self) -> str:
+        """Who said what was settled last."""
+        return self._standing.leader if self._standing else ""
 
     async def settled(self, ask: Callable[[], Awaitable[T]]) -> T:
         """What `ask` comes to, an answer or a refusal, when one leader that had replayed its log said all of it.
@@ -84,21 +70,23 @@ class LogWatch:
                 refusal = error
             finally:
                 _asking.reset(token)
-            afterwards, _ = await self._look()
+            afterwards, _ = await self._looker.look()
             if afterwards != before:
                 self._standing = None
             elif refusal is not None:
                 raise refusal
             else:
                 return answer
-        raise Transient("SchemaCatchingUp", f"Weaviate's raft at {self._host} changes its leader again and again")
+        raise Transient(
+            "SchemaCatchingUp", f"Weaviate's raft at {self._looker.where} changes its leader again and again"
+        )
 
     async def _replayed(self) -> Standing:
         """Waits for a leader that has applied all that its log held when we first saw it lead."""
-        deadline = asyncio.get_running_loop().time() + CATCH_UP_SECONDS
+        deadline = asyncio.get_running_loop().time() + self._patience_seconds
         goals: dict[Standing, int] = {}
         while True:
-            standing, leading = await self._look()
+            standing, leading = await self._looker.look()
             if standing is None:
                 why = f"{leading.node} and the leader it knows ({leading.leader or 'none'}) do not agree who leads"
             else:
@@ -112,46 +100,55 @@ class LogWatch:
                 raise Transient("SchemaCatchingUp", message)
             await asyncio.sleep(PAUSE_SECONDS)
 
-    async def _look(self) -> tuple[Standing | None, Position]:
-        """Who leads, when the node and the leader say the same of it; and the leader's position."""
+
+class DataPorts:
+    """Of one node, and of its leader. Whoever answers must be `node`: the address of a pod that was made anew may be
+    another's."""
+
+    def __init__(self, node: str, host: str, data_port: int, credentials: ClusterCredentials | None = None) -> None:
+        self.where = f"{url_host(host)}:{data_port}"
+        self._node = node
+        self._host = host
+        self._data_port = data_port
+        self._credentials = credentials
+
+    async def look(self) -> tuple[Standing | None, Position]:
         own = await self._position(self._host, self._data_port)
         if own.node != self._node:
-            where = f"{url_host(self._host)}:{self._data_port}"
-            raise Transient("ServerForeign", f"Weaviate node {own.node!r} answers at {where}, not {self._node!r}")
+            message = f"Weaviate node {own.node!r} answers at {self.where}, not {self._node!r}"
+            raise Transient("ServerForeign", message)
         if not own.leader or not (own.leads or own.leader_address):
             return None, own
         leading = own if own.leader == own.node else await self._position(*data_address(own, self._data_port))
-        same = leading.leads and leading.node == own.leader and leading.term == own.term
-        return (Standing(leading.node, leading.term) if same else None), leading
+        return standing_of(own, leading), leading
 
     async def _position(self, host: str, port: int) -> Position:
         async with NodeClient(host, port, self._credentials) as node:
             try:
-                return read_position(await node.statistics())
+                return await node.position()
             except Permanent as error:
                 if error.reason != "AuthenticationFailed":
                     raise
                 raise wrong_credentials(f"position in raft of {url_host(host)}:{port}") from error
 
 
-def read_position(answer: Json) -> Position:
-    """Of `GET /nodes/statistics`. A server that has not begun with raft says nothing of it."""
-    with understood("GET /nodes/statistics"):
-        raft: Json = answer.get("raft") or {}
-        node = excerpt(str(answer["name"]))
-        servers: list[Json] = raft.get("latestConfiguration") or []
-        return Position(
-            node=node,
-            leader=excerpt(str(answer.get("leaderId") or "")),
-            leader_address=str(answer.get("leaderAddress") or ""),
-            own_address=next((str(each.get("address")) for each in servers if each.get("id") == node), ""),
-            leads=raft.get("state") == "Leader",
-            term=_number(raft.get("term")),
-            ready=answer.get("ready") is True,
-            applied_index=_number(raft.get("appliedIndex")),
-            last_index=_number(raft.get("lastLogIndex")),
-            pending=_number(raft.get("fsmPending")),
-        )
+class Statistics:
+    """Of all nodes, as one of them, `node`, collects them for REST."""
+
+    def __init__(self, node: str, rest: RestClient) -> None:
+        self.where = rest.base_url
+        self._node = node
+        self._rest = rest
+
+    async def look(self) -> tuple[Standing | None, Position]:
+        positions = {each.node: each for each in await self._rest.positions()}
+        own = positions.get(self._node)
+        if own is None:
+            raise Transient(
+                "ServerForeign", f"Weaviate at {self.where} tells nothing of {self._node!r}, whose pod it is"
+            )
+        leading = positions.get(own.leader, own)
+        return standing_of(own, leading), leading
 
 
 def data_address(own: Position, own_data_port: int) -> tuple[str, int]:
@@ -167,7 +164,3 @@ def _host_and_port(address: str) -> tuple[str, int]:
     """Raft names addresses, no names: whoever has none that a pod can have is not told the cluster's credentials."""
     host, _, port = address.rpartition(":")
     return address_of(host.removeprefix("[").removesuffix("]"), "raft's leader"), port_of(port, "raft's leader's port")
-
-
-def _number(value: Any) -> int:
-    return int(value or 0)

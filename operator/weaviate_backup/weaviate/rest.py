@@ -19,6 +19,7 @@ import aiohttp
 from weaviate_backup.answers import FEW, MANY, SOME, Answer, ask, open_session, parse, understood, whole
 from weaviate_backup.errors import BackupError, Permanent, Transient, excerpt
 from weaviate_backup.layout.json_bounds import JsonBounds
+from weaviate_backup.weaviate.raft_position import Position, read_position
 from weaviate_backup.weaviate.rpc import ClusterCredentials, url_host
 
 TIMEOUT_SECONDS = 60.0
@@ -30,15 +31,6 @@ FINISHED_BACKUP = {"SUCCESS", "FAILED", "CANCELED", "CANCELLED"}
 
 Json = dict[str, Any]
 T = TypeVar("T")
-
-
-@dataclass(frozen=True)
-class ClusterStatistics:
-    """`leader` is a node name (None: no leader known); `applied_index` is each node's raft position."""
-
-    synchronized: bool
-    leader: str | None
-    applied_index: dict[str, int]
 
 
 @dataclass(frozen=True)
@@ -115,9 +107,9 @@ class RestClient:
 
         return await self._json.call("GET", "/v1/nodes", taken, query=query, bounds=bounds)
 
-    async def statistics(self) -> ClusterStatistics:
-        """Raft's leader and how far every node is."""
-        return await self._json.call("GET", "/v1/cluster/statistics", lambda answer: read_statistics(_object(answer)))
+    async def positions(self) -> tuple[Position, ...]:
+        """Every node's in raft, as this one heard of them."""
+        return await self._json.call("GET", "/v1/cluster/statistics", lambda answer: read_positions(_object(answer)))
 
     async def schema(self, take: Callable[[tuple[Json, ...]], T]) -> T:
         """What is taken of the classes, which are filtered by the key's permissions."""
@@ -226,9 +218,13 @@ class NodeClient:
             raise Transient("ShardBusy", error.message) from error
         return True
 
-    async def statistics(self) -> Json:
-        """This node's raft position, without the REST API's key."""
-        return await self._json.call("GET", "/nodes/statistics", _object)
+    async def position(self) -> Position:
+        """This node's in raft, without the REST API's key."""
+
+        def taken(answer: Any) -> Position:
+            return read_position(_object(answer), what="GET /nodes/statistics")
+
+        return await self._json.call("GET", "/nodes/statistics", taken)
 
 
 class _JsonOverHttp:
@@ -281,15 +277,8 @@ class _JsonOverHttp:
             raise Transient("ServerUnavailable", f"{what}: {excerpt(str(error))}") from error
 
 
-def read_statistics(answer: Json) -> ClusterStatistics:
-    """The leader is named by the node that is it, else by the others' word."""
-    entries = _objects(answer.get("statistics"))
-    with understood("statistics"):
-        leading = [each.get("name") for each in entries if (each.get("raft") or {}).get("state") == "Leader"]
-        named = [each.get("leaderId") for each in entries if each.get("leaderId")]
-        leader = (leading or named or [None])[0]
-        applied = {str(each.get("name")): int((each.get("raft") or {}).get("appliedIndex") or 0) for each in entries}
-    return ClusterStatistics(bool(answer.get("synchronized")), excerpt(str(leader)) if leader else None, applied)
+def read_positions(answer: Json) -> tuple[Position, ...]:
+    return tuple(read_position(each, what="statistics") for each in _objects(answer.get("statistics")))
 
 
 def read_active(backend: str, answer: Any) -> tuple[NativeBackup, ...]:

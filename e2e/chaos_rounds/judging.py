@@ -80,6 +80,15 @@ def _subject(line: str) -> str:
     return SUBJECT.split(line, maxsplit=1)[0]
 
 
+def written_again(collection: str, history: Mapping[str, Sequence[Change]], span: Span) -> Iterator[str]:
+    """Objects of which the living say nothing: whether a server that died had lost one when it was cut is not to be
+    seen any more where the same object was written later. Keys are identifiers, or tenant and identifier."""
+    for key, changes in history.items():
+        if any(change.sent_at >= span.began for change in changes):
+            tenant, _, identifier = key.rpartition("/")
+            yield f"{f'{collection}/{tenant}' if tenant else collection} {identifier}: was written again"
+
+
 def without_excused(wrong: Sequence[str], live: Sequence[str]) -> list[str]:
     """What the database itself had lost before the backup was restored cannot be asked of the backup."""
     excused = {line.split(":")[0] for line in live}

@@ -2,7 +2,7 @@
 
 import time
 import traceback
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field
 from functools import partial
 from typing import Any
@@ -13,7 +13,7 @@ from e2e.chaos_rounds.api_reading import read_operation
 from e2e.chaos_rounds.changing import ALIAS, FACTORS, Changes
 from e2e.chaos_rounds.drawing import AT_THE_SERVER, BACKUP_PHASES, RESTORE_PHASES, STILL, Round, Strike
 from e2e.chaos_rounds.ground import FAILURES, LOCATION, Ground, NotWell, patiently
-from e2e.chaos_rounds.judging import Span, of_what_lived, without_excused
+from e2e.chaos_rounds.judging import Span, of_what_lived, without_excused, written_again
 from e2e.chaos_rounds.log_keeping import LogKeeper
 from e2e.chaos_rounds.victims import Striking, Victims
 from e2e.cluster import manifests
@@ -298,10 +298,15 @@ class _RoundRun:
         wrong = without_excused(seeing.wrong(changes, seen, span, judged), self._excused)
         broken += [f"restored: {line}" for line in wrong]
         if not self._drawn.by_server:  # it knows nothing of late writes, nor what the nodes say of their tenants
-            missed = without_excused(seen.missed, self._excused)
+            missed = without_excused(seen.missed, [*self._excused, *self._written_again(changes, span)])
             broken += [f"restored: {line}" for line in missed]
         more = [f"… and {len(broken) - MOST_TOLD} more"] if len(broken) > MOST_TOLD else []
         self._outcome.broken += [*broken[:MOST_TOLD], *more]
+
+    def _written_again(self, changes: Changes, span: Span) -> Iterator[str]:
+        if _may_lose_writes(self._drawn.backup_strikes):
+            for name, author in changes.authors.items():
+                yield from written_again(name, author.history, span)
 
     def _finish(self) -> None:
         if self._by_server:

@@ -13,7 +13,17 @@ from e2e.chaos_rounds.drawing import (
     STILL,
     draw,
 )
-from e2e.chaos_rounds.judging import Change, Span, State, impossible, of_what_lived, possible, untold, without_excused
+from e2e.chaos_rounds.judging import (
+    Change,
+    Span,
+    State,
+    impossible,
+    of_what_lived,
+    possible,
+    untold,
+    without_excused,
+    written_again,
+)
 
 SPAN = Span(began=0, ended=10)
 INSERTED = Change(1, -10, -9)
@@ -84,6 +94,18 @@ def test_what_is_lost_undone_or_made_up_is_named() -> None:
 
 def test_what_the_database_lost_itself_is_not_asked_for() -> None:
     assert without_excused(["object a: is None", "object b: is None"], ["object a: is 3"]) == ["object b: is None"]
+
+
+def test_an_object_that_was_written_later_says_nothing_of_what_was_cut() -> None:
+    span = Span(10.0, 20.0)
+    history = {
+        "a": [Change(1, 9.0, 9.5)],
+        "b": [Change(1, 9.0, 9.5), Change(2, 10.0, None)],
+        "t/c": [Change(3, 25.0, 26.0)],
+    }
+    assert [*written_again("Moving", history, span)] == ["Moving b: was written again", "Moving/t c: was written again"]
+    missed = ["Moving a: not found by its vector at x", "Moving b: not found by its vector at x"]
+    assert without_excused(missed, [*written_again("Moving", history, span)]) == missed[:1]
 
 
 def test_a_loss_that_the_living_have_too_is_the_database_s() -> None:

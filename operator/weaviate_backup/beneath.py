@@ -159,11 +159,12 @@ class Place:
         with self.opened() as descriptor:
             return no_links.born_nanoseconds(descriptor)
 
-    def free_bytes(self) -> int:
-        """Of its file system, for an ordinary user."""
+    def free_bytes(self, *, full_percentage: int = 100) -> int:
+        """Of its file system, for an ordinary user, until so much of it is in use."""
         with self.opened() as descriptor:
             status = os.fstatvfs(descriptor)
-        return status.f_bavail * status.f_frsize
+        kept = -(status.f_blocks * (full_percentage - 100) // 100)
+        return max(0, status.f_bavail - kept) * status.f_frsize
 
     def free_files(self) -> int:
         """The same; where their number is not fixed, as many as there are bytes."""

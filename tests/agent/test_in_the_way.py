@@ -185,7 +185,7 @@ def needs(restore: Restore, monkeypatch: pytest.MonkeyPatch, *, beyond: int) -> 
     """So many bytes more than are free."""
     restore.judge()
     required = inspected(restore).bytes_required
-    monkeypatch.setattr(Place, "free_bytes", lambda _: required - beyond)
+    monkeypatch.setattr(Place, "free_bytes", lambda _, **__: required - beyond)
 
 
 @pytest.mark.parametrize(
@@ -230,7 +230,7 @@ def test_space_of_an_operation_that_may_come_back_is_waited_for(
     for act in attempts:
         with pytest.raises(Transient, match=said):
             act(restore)
-    monkeypatch.setattr(Place, "free_bytes", lambda _: 0)
+    monkeypatch.setattr(Place, "free_bytes", lambda _, **__: 0)
     assert "NotEnoughSpace" in refusals(restore), "that would not be enough"
     with pytest.raises(BackupError, match="NotEnoughSpace"):
         downloaded(restore)

@@ -4,12 +4,12 @@ and what came before a restart is believed only as far as it was kept."""
 import asyncio
 import shutil
 from collections.abc import Callable
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
 from tests.agent.foreign_backup import COLLECTION, SMALL, path_of
 from tests.agent.small_restore import FILES, Restore, ours, stock
-from tests.places import place_of
 
 from weaviate_backup.agent import brought, durability
 from weaviate_backup.agent import download as downloading
@@ -164,32 +164,50 @@ def test_a_download_that_ended_is_not_repeated(restore: Restore, received: list[
 
 
 @pytest.mark.parametrize(("free_bytes", "refused"), [(59, True), (60, False)])
-def test_more_bytes_than_are_free_are_refused_before_one_is_fetched(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, free_bytes: int, refused: bool
-) -> None:
+def test_more_bytes_than_are_free_are_refused_before_one_is_fetched(free_bytes: int, refused: bool) -> None:
     files = DescribedFiles(
         {"Article": DescribedCollection(source_bytes=70), "Book": DescribedCollection(source_bytes=30)}
     )
-    monkeypatch.setattr(Place, "free_bytes", lambda _: free_bytes)
     if not refused:
-        refuse_without_space(place_of(tmp_path), files, already=(0, 40), free_inodes=9)
+        refuse_without_space(files, already=(0, 40), free_bytes=free_bytes, free_inodes=9)
         return
     with pytest.raises(Permanent, match="NotEnoughSpace: 60 bytes are needed on the data volume, 59 are free"):
-        refuse_without_space(place_of(tmp_path), files, already=(0, 40), free_inodes=9)
+        refuse_without_space(files, already=(0, 40), free_bytes=free_bytes, free_inodes=9)
 
 
 def test_space_is_looked_at_before_anything_comes(
     restore: Restore, received: list[str], monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(Place, "free_bytes", lambda _: 10)
+    monkeypatch.setattr(Place, "free_bytes", lambda _, **__: 10)
     with pytest.raises(Permanent, match="NotEnoughSpace"):
         restore.download()
     assert received == []
 
 
+def test_weaviate_is_not_made_read_only(restore: Restore, received: list[str], monkeypatch: pytest.MonkeyPatch) -> None:
+    """It looks at the part of the volume that is in use."""
+    asked: list[int] = []
+
+    def free_bytes(_: Place, *, full_percentage: int) -> int:
+        asked.append(full_percentage)
+        return 10
+
+    monkeypatch.setattr(Place, "free_bytes", free_bytes)
+    workspace = restore.workspace
+    for told, percentage in ((85, 85), (0, 100)):
+        endpoint = workspace.weaviate.model_copy(update={"read_only_percentage": told})
+        restore.workspace = replace(workspace, order=workspace.order.model_copy(update={"weaviate": endpoint}))
+        with pytest.raises(Permanent, match="10 are free below DISK_USE_READONLY_PERCENTAGE of Weaviate; enlarge it"):
+            restore.download()
+        restore.judge()
+        assert {*asked} == {percentage}
+        asked.clear()
+    assert received == []
+
+
 def test_what_came_already_needs_no_space_again(restore: Restore, monkeypatch: pytest.MonkeyPatch) -> None:
     restore.download()
-    monkeypatch.setattr(Place, "free_bytes", lambda _: 10)
+    monkeypatch.setattr(Place, "free_bytes", lambda _, **__: 10)
     restore.download()
 
 

@@ -64,14 +64,13 @@ def test_a_manifest_that_breaks_off_is_not_what_it_says_until_there(tmp_path: Pa
 
 
 @pytest.mark.parametrize(("there", "refused"), [(0, True), (1, False)])
-def test_more_files_than_inodes_are_refused_before_a_byte_is_fetched(tmp_path: Path, there: int, refused: bool) -> None:
+def test_more_files_than_inodes_are_refused_before_a_byte_is_fetched(there: int, refused: bool) -> None:
     files = DescribedFiles({COLLECTION: DescribedCollection(names={"a", "b", "c"})})
-    place = place_of(tmp_path)
     if refused:
         with pytest.raises(Permanent, match="NotEnoughSpace: 3 files are to come to the data volume"):
-            refuse_without_space(place, files, already=(there, 0), free_inodes=2)
+            refuse_without_space(files, already=(there, 0), free_bytes=99, free_inodes=2)
     else:
-        refuse_without_space(place, files, already=(there, 0), free_inodes=2)
+        refuse_without_space(files, already=(there, 0), free_bytes=99, free_inodes=2)
 
 
 @pytest.mark.parametrize(

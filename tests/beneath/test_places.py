@@ -49,6 +49,18 @@ LINKS: dict[str, Callable[[Volume, str], str]] = {
 }
 
 
+@pytest.mark.parametrize(
+    ("full_percentage", "free_bytes"), [(100, 70 * 512), (90, 60 * 512), (91, 61 * 512), (30, 0), (0, 0)]
+)
+def test_what_is_free_until_so_much_is_in_use(
+    place: Place, monkeypatch: pytest.MonkeyPatch, full_percentage: int, free_bytes: int
+) -> None:
+    """Of a hundred blocks seventy are free for an ordinary user."""
+    status = os.statvfs_result((4096, 512, 100, 75, 70, 10, 9, 8, 0, 255))
+    monkeypatch.setattr(os, "fstatvfs", lambda _: status)
+    assert place.free_bytes(full_percentage=full_percentage) == free_bytes
+
+
 @pytest.mark.parametrize("name", UNSAFE, ids=ascii)
 def test_names_that_lead_elsewhere_are_refused(place: Place, name: str) -> None:
     makers: list[Callable[[], Place]] = [

@@ -78,6 +78,14 @@ def test_ports_paths_and_secrets_come_from_the_objects() -> None:
     assert seen.nodes[0].volume.source == {"persistentVolumeClaim": {"claimName": "data-0"}}
 
 
+@pytest.mark.parametrize(
+    ("value", "percentage"), [("85", 85), ("0", 0), ("100", 100), ("101", 90), ("", 90), ("x", 90), ("9" * 5000, 90)]
+)
+def test_weaviate_says_when_it_makes_shards_read_only(value: str, percentage: int) -> None:
+    endpoint = view(container(env=[{"name": "DISK_USE_READONLY_PERCENTAGE", "value": value}])).endpoint("weaviate-0")
+    assert endpoint is not None and endpoint.read_only_percentage == percentage
+
+
 def test_the_last_entry_of_a_name_wins_and_config_maps_are_followed() -> None:
     reference = {"configMapKeyRef": {"name": "settings", "key": "name"}}
     environment = [

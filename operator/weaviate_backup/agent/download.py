@@ -17,7 +17,7 @@ from weaviate_backup.agent.release import sweep
 from weaviate_backup.agent.wanted_files import Wanted, WantedChunk, wanted_files
 from weaviate_backup.agent.workspace import RESTORE, Workspace
 from weaviate_backup.beneath import Place
-from weaviate_backup.core.session import StepCommand
+from weaviate_backup.core.session import BELOW_READ_ONLY, StepCommand
 from weaviate_backup.errors import Permanent
 from weaviate_backup.layout.sharding_state import OFFLOADED, nodes_of
 from weaviate_backup.stored.backup_reading import BackupReader
@@ -50,14 +50,14 @@ def _download(workspace: Workspace, command: StepCommand, meter: Meter) -> None:
         free_inodes = workspace.data_root.free_files() // 2  # Weaviate makes files, too
         already = _there(workspace.directory / RESTORE)
         try:
-            refuse_without_space(workspace.data_root, wanted, already=already, free_inodes=free_inodes)
+            refuse_without_space(wanted, already=already, free_bytes=workspace.free_bytes(), free_inodes=free_inodes)
         except Permanent:
-            missing_bytes = wanted.source_bytes - already[1] - workspace.data_root.free_bytes()
+            missing_bytes = wanted.source_bytes - already[1] - workspace.free_bytes()
             space_of_others(workspace, missing_bytes, None)  # raises, when there is something to wait for
             raise
         receiver = ChunkReceiver(
             store, workspace.directory / RESTORE, meter,
-            limit_bytes=workspace.data_root.free_bytes(), limit_inodes=free_inodes,
+            limit_bytes=workspace.free_bytes(), limit_inodes=free_inodes,
         )  # fmt: skip
         _receive_all(workspace, receiver, wanted, meter)
         wanted.check_complete(workspace.directory / RESTORE)
@@ -96,15 +96,13 @@ def unnamed_shards(reader: BackupReader, source: str, collection: str, held: Col
     return sorted(set(held) - named)
 
 
-def refuse_without_space(data_root: Place, wanted: Wanted, *, already: tuple[int, int], free_inodes: int) -> None:
+def refuse_without_space(wanted: Wanted, *, already: tuple[int, int], free_bytes: int, free_inodes: int) -> None:
     """`already`: files and bytes that came before. Folders are counted when they are made."""
     files_there, bytes_there = already
     required = wanted.source_bytes - bytes_there
-    free = data_root.free_bytes()
-    if required > free:
-        raise Permanent(
-            "NotEnoughSpace", f"{required} bytes are needed on the data volume, {free} are free; enlarge it"
-        )
+    if required > free_bytes:
+        message = f"{required} bytes are needed on the data volume, {free_bytes} are free {BELOW_READ_ONLY}"
+        raise Permanent("NotEnoughSpace", f"{message}; enlarge it")
     named = wanted.files - files_there
     if named > free_inodes:
         message = f"{named} files are to come to the data volume, half of its free inodes are {free_inodes}; enlarge it"

@@ -86,7 +86,7 @@ def _inspect(workspace: Workspace, meter: Meter) -> Inspected:
     return Inspected(
         contents=contents,
         bytes_required=required,
-        bytes_free=workspace.data_root.free_bytes(),
+        bytes_free=workspace.free_bytes(),
         directories_in_the_way=not_swept(workspace, contents.collections),
         problems=tuple(problems),
     )

@@ -102,6 +102,10 @@ class Workspace:
         """All that this operation keeps on the volume."""
         return operation_directory(self.data_root, self.uid)
 
+    def free_bytes(self) -> int:
+        """What may be written to the data volume before Weaviate makes its shards read-only."""
+        return self.data_root.free_bytes(full_percentage=self.weaviate.read_only_percentage or 100)
+
     @property
     def workers(self) -> int:
         """How many may compute at once."""

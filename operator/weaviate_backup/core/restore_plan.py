@@ -10,7 +10,7 @@ from weaviate_backup.api.bounds import all_or_none
 from weaviate_backup.api.status import MAX_COLLECTIONS
 from weaviate_backup.core.orders import UNPINNED, BackupPin, conflict
 from weaviate_backup.core.selection import select
-from weaviate_backup.core.session import BackupContents, Failure, Inspected, ModuleAddress
+from weaviate_backup.core.session import BELOW_READ_ONLY, BackupContents, Failure, Inspected, ModuleAddress
 from weaviate_backup.errors import Permanent
 from weaviate_backup.layout.versions import minor_key, version_key
 
@@ -313,6 +313,7 @@ def _refuse_disk(node: str, found: Inspected, gone: tuple[str, ...], *, everythi
         refusals.append(conflict("DirectoryInTheWay", f"{message}; remove them from the data volume"))
     if everything and found.bytes_required > found.bytes_free:
         missing = found.bytes_required - found.bytes_free
-        message = f"{node}: {found.bytes_required} bytes are needed, {found.bytes_free} are free, {missing} are missing"
+        free = f"{found.bytes_free} are free {BELOW_READ_ONLY}"
+        message = f"{node}: {found.bytes_required} bytes are needed, {free}, {missing} are missing"
         refusals.append(conflict("NotEnoughSpace", f"{message}; enlarge its volume"))
     return refusals

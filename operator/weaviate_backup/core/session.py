@@ -38,6 +38,9 @@ TLS_MOUNT = "/etc/weaviate-backup/tls"
 """`ca.crt`, `tls.crt`, `tls.key` of this agent."""
 
 
+READ_ONLY_PERCENTAGE = 90
+"""Weaviate's own, unless DISK_USE_READONLY_PERCENTAGE says another."""
+BELOW_READ_ONLY = "below DISK_USE_READONLY_PERCENTAGE of Weaviate"
 Word = Annotated[str, Field(max_length=64)]
 """An identifier or a digest."""
 
@@ -56,6 +59,8 @@ class WeaviateEndpoint(Wire):
     data_port: int = 7001
     raft_port: int = 8301
     data_path: str = "/var/lib/weaviate"
+    read_only_percentage: int = Field(default=READ_ONLY_PERCENTAGE, ge=0, le=100)
+    """Once more of the volume is in use, Weaviate makes all shards of the node read-only; 0: it never does."""
 
 
 class BackupOrder(Wire):

@@ -21,7 +21,7 @@ from weaviate_backup.core.environment import (
     weaviate_container,
 )
 from weaviate_backup.core.pod_addresses import pod_address, port_of, scheme_of
-from weaviate_backup.core.session import WeaviateEndpoint
+from weaviate_backup.core.session import READ_ONLY_PERCENTAGE, WeaviateEndpoint
 from weaviate_backup.errors import InvalidInput, Permanent, Transient, excerpt
 from weaviate_backup.layout.json_bounds import memory_of
 
@@ -97,6 +97,7 @@ class Settings:
     ports: Ports
     scheme: str
     data_path: str
+    read_only_percentage: int
     cluster_auth: ClusterAuth | None
     api_key: SecretKey | None
     anonymous: bool
@@ -159,6 +160,7 @@ class ClusterView:
             data_port=self.ports.data,
             raft_port=self.ports.raft,
             data_path=self.data_path,
+            read_only_percentage=self.settings.read_only_percentage,
         )
 
 
@@ -231,11 +233,18 @@ def _settings(container: Json, sources: Sources) -> Settings:
         ports=_ports(container, environment),
         scheme=scheme_of(argument_of(container, environment, "scheme"), container["name"]),
         data_path=data_path.rstrip("/") or "/",
+        read_only_percentage=_read_only_percentage(environment),
         cluster_auth=_cluster_auth(environment),
         api_key=_api_key(environment),
         anonymous=(text_of(environment, "AUTHENTICATION_ANONYMOUS_ACCESS_ENABLED") or "").lower()
         in ("true", "1", "on"),
     )
+
+
+def _read_only_percentage(environment: Mapping[str, str | SecretKey]) -> int:
+    """A server does not start with what is none."""
+    value = number_of(environment, "DISK_USE_READONLY_PERCENTAGE") or ""
+    return int(value) if 1 <= len(value) <= 3 and int(value) <= 100 else READ_ONLY_PERCENTAGE
 
 
 def _common(found: set[Settings], name: str) -> Settings:

@@ -1,6 +1,7 @@
 """What a dead operation left in the server ends with it: a capture that nobody stops writes everything twice until
 Weaviate restarts."""
 
+import asyncio
 import json
 import os
 import uuid
@@ -10,17 +11,19 @@ from pathlib import Path
 import pytest
 import pytest_asyncio
 from tests.agent.hand_frozen import Node
+from tests.open_files import open_below
 from tests.places import place_of
 from tests.ports import free_port
 from tests.weaviate_server import WeaviateCluster, weaviate_cluster
 
 from weaviate_backup.agent.journal import JOURNAL
-from weaviate_backup.agent.release import end_of_lease, release, sweep
+from weaviate_backup.agent.release import end_of_lease, let_go, release, sweep
 from weaviate_backup.agent.workspace import Workspace
 from weaviate_backup.core.session import DATA_DIRECTORY, Step, StepCommand, WeaviateEndpoint
 from weaviate_backup.errors import Transient
 from weaviate_backup.stored.meter import Meter
 from weaviate_backup.weaviate import snapshot_staging
+from weaviate_backup.weaviate.inactive_tenants import fingerprint_of
 from weaviate_backup.weaviate.protocol import file_replication_pb2_grpc
 from weaviate_backup.weaviate.raft import RaftClient
 from weaviate_backup.weaviate.rpc import open_channel
@@ -71,19 +74,40 @@ async def capture_for(cluster: WeaviateCluster, uid: str) -> Path:
     (directory / JOURNAL).write_text("".join(json.dumps(line) + "\n" for line in lines))
     os.utime(directory / JOURNAL, (1, 1))
     captured = Path(str(log_place(place_of(node.data_path), CLASS, shard, operation)))
-    assert await grows(cluster, captured)
+    assert await goes_on(cluster, captured)
     return captured
 
 
-async def grows(cluster: WeaviateCluster, captured: Path) -> bool:
-    """Whether a write of the application is captured."""
-    before = size_of(captured)
+async def test_what_was_captured_of_a_tenant_that_was_put_to_sleep_does_not_stay(
+    cluster: WeaviateCluster, tmp_path: Path
+) -> None:
+    """Its server has ended the capture, and would delete the file when it loads the shard again, which may be never."""
+    await cluster.create({"class": "Multi", "properties": [], "multiTenancyConfig": {"enabled": True}})
+    await cluster.call("POST", "/v1/schema/Multi/tenants", [{"name": "t"}])
+    node, operation = cluster.nodes[0], snapshot_staging.operation_id(LIVING, "Multi", "t", CALLS)
+    channel = open_channel(node.host, node.data_port)
+    capture = WriteCapture(file_replication_pb2_grpc.FileReplicationServiceStub(channel), (), address="test")
+    assert await capture.start("Multi", "t", operation)
+    await channel.close()
+    await cluster.call("PUT", "/v1/schema/Multi/tenants", [{"name": "t", "activityStatus": "COLD"}])
+    place = place_of(node.data_path)
+    captured = log_place(place, "Multi", "t", operation)
+    async with asyncio.timeout(30):
+        while "indexcount" not in fingerprint_of(captured.parent.parent):  # noqa: ASYNC110 (a server's file)
+            await asyncio.sleep(0.1)
+    assert captured.exists(), "else nothing is left to remove"
+    assert not any(name.startswith("changelog") for name in fingerprint_of(captured.parent.parent)), "nor is it frozen"
+    workspace = workspace_of(cluster, tmp_path, LIVING)
+    with workspace.journal:
+        await let_go(workspace, LIVING, [("Multi", "t")])
+    assert not captured.exists()
+    await cluster.call("DELETE", "/v1/schema/Multi")
+
+
+async def goes_on(cluster: WeaviateCluster, captured: Path) -> bool:
+    """Whether a write of the application would be captured. What was captured before may have no name any more."""
     await cluster.insert([{"class": CLASS, "id": str(uuid.uuid4()), "vector": [1.0, 2.0]}])
-    return size_of(captured) > before
-
-
-def size_of(path: Path) -> int:
-    return path.stat().st_size if path.exists() else 0
+    return bool(open_below(captured.parent))
 
 
 async def test_the_next_operation_stops_it(cluster: WeaviateCluster, tmp_path: Path) -> None:
@@ -92,7 +116,7 @@ async def test_the_next_operation_stops_it(cluster: WeaviateCluster, tmp_path: P
     with workspace.journal:
         async with RaftClient(workspace.weaviate.host, workspace.weaviate.raft_port) as raft:
             await sweep(workspace, raft)
-    assert not await grows(cluster, captured)
+    assert not await goes_on(cluster, captured)
     assert not (cluster.nodes[0].data_path / DATA_DIRECTORY / DEAD).exists()
 
 
@@ -105,12 +129,12 @@ async def test_the_record_stays_until_the_server_was_told(cluster: WeaviateClust
             with pytest.raises(Transient):
                 await sweep(deaf, raft)
     assert journal.exists()
-    assert await grows(cluster, captured)
+    assert await goes_on(cluster, captured)
     workspace = workspace_of(cluster, tmp_path, LIVING)
     with workspace.journal:
         async with RaftClient(workspace.weaviate.host, workspace.weaviate.raft_port) as raft:
             await sweep(workspace, raft)
-    assert not await grows(cluster, captured)
+    assert not await goes_on(cluster, captured)
     assert not journal.exists()
 
 
@@ -130,9 +154,9 @@ async def test_its_own_agent_stops_it_and_says_when_it_cannot(
     with pytest.raises(Transient):
         await let_go(workspace_of(cluster, tmp_path, DEAD, data_port=free_port()))
     assert directory.exists()
-    assert await grows(cluster, captured)
+    assert await goes_on(cluster, captured)
     await let_go(workspace_of(cluster, tmp_path, DEAD))
-    assert not await grows(cluster, captured)
+    assert not await goes_on(cluster, captured)
     assert directory.exists() is not told
     if not told:
         await let_go_of(workspace_of(cluster, tmp_path, DEAD), command)

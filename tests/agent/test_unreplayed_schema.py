@@ -37,7 +37,7 @@ async def workspace(tmp_path: Path, nodes: Nodes) -> AsyncIterator[Workspace]:
         endpoint = WeaviateEndpoint(
             host=HOST, raft_port=port, data_port=nodes.ports["a"], data_path=str(made.data_root)
         )
-        workspace = replace(made, order=made.order.model_copy(update={"weaviate": endpoint}))
+        workspace = replace(made, order=made.order.model_copy(update={"node": "a", "weaviate": endpoint}))
         with workspace.journal:
             yield workspace
 

@@ -8,6 +8,7 @@ from typing import Any
 
 import pytest
 import pytest_asyncio
+from tests.open_files import open_below
 from tests.places import place_of
 from tests.weaviate_cuts import all_objects, ask, restore, take
 from tests.weaviate_server import WeaviateCluster, weaviate_cluster
@@ -130,7 +131,8 @@ async def cut_under_writes(source: WeaviateCluster, collection: str, writers: Wr
             await driver.release(cut)
     finally:
         await driver.close()
-    assert not list((node.data_path / collection.lower() / shard).glob("changelog/*.log")), "the capture was stopped"
+    assert not open_below(node.data_path / collection.lower() / shard / "changelog"), "the capture was stopped"
+    assert not list((node.data_path / collection.lower() / shard).glob("changelog/*.log"))
     assert not list(node.data_path.glob(".replica-staging-*"))
     late = directory / collection.lower() / shard / late_writes.LATE_WRITES
     return Taken(class_json, state, shard, late)

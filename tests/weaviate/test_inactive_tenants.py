@@ -40,6 +40,7 @@ from weaviate_backup.weaviate.snapshot_staging import shard_directory
         ("hashtree_default/hashtree-1.ht", True, False),
         ("indexcount.copy.tmp", False, False),
         (".late-writes", False, False),
+        ("changelog/wvb-0b5f2c1e-5.log", False, False),
     ],
 )
 def test_what_is_taken_and_what_is_linked(name: str, taken: bool, sealed: bool) -> None:

@@ -5,13 +5,14 @@ from typing import Any
 
 import grpc
 import pytest
-from tests.places import place_of
+from tests.places import path_of, place_of
 
 from weaviate_backup.errors import BackupError, Permanent, Transient
 from weaviate_backup.weaviate import pause_driver, pause_staging, snapshot_staging
 from weaviate_backup.weaviate.pause_driver import PauseDriver
 from weaviate_backup.weaviate.shard_source import GONE, ShardCut
 from weaviate_backup.weaviate.snapshot_driver import CALLS, SnapshotDriver
+from weaviate_backup.weaviate.write_capture import log_place
 
 UID = "6f1c2a9e-0d3b-4a52-9a3e-1f0d8c7b6a55"
 CUT = ShardCut("Article", "s1", driver="", files=(), halt_seconds=0.0)
@@ -42,6 +43,13 @@ def snapshots_of(data: Path, stub: Stub) -> SnapshotDriver:
     return driver
 
 
+def captured_in(data: Path, driver: SnapshotDriver) -> Path:
+    place = path_of(log_place(place_of(data), "Article", "s1", driver._capture_id("Article", "s1")))
+    place.parent.mkdir(parents=True)
+    place.touch()
+    return place
+
+
 def stagings_in(data: Path) -> list[Path]:
     """Of every call that a cut makes."""
     names = [
@@ -62,6 +70,7 @@ async def test_a_snapshot_is_let_go_of_when_every_call_was_heard(
 ) -> None:
     stub = Stub(**{lost: code})
     driver, stagings = snapshots_of(tmp_path, stub), stagings_in(tmp_path)
+    captured = captured_in(tmp_path, driver)
     if code in GONE:
         await driver.release(CUT)
     else:
@@ -69,6 +78,7 @@ async def test_a_snapshot_is_let_go_of_when_every_call_was_heard(
             await driver.release(CUT)
     assert sorted(stub.calls) == ["ReleaseReplicaSnapshot"] * CALLS + ["StopChangeCapture"], "all of it is tried"
     assert not any(each.exists() for each in stagings), "what pins the volume goes in any case"
+    assert captured.exists() is (lost == "StopChangeCapture" and code not in GONE), "it may still be written to"
     await driver.close()
 
 

@@ -14,6 +14,7 @@ from weaviate_backup.errors import Permanent, Transient
 from weaviate_backup.weaviate.late_writes import LATE_WRITES
 from weaviate_backup.weaviate.shard_source import ShardCut, ShardFile
 from weaviate_backup.weaviate.snapshot_staging import BOOKKEEPING, shard_directory
+from weaviate_backup.weaviate.write_capture import CAPTURED
 
 DRIVER = "inactive-files"
 SEALED_SUFFIXES = {".bloom", ".cna", ".metadata", ".condensed", ".snapshot", ".sorted"}
@@ -71,10 +72,10 @@ def belongs(name: str) -> bool:
 
     Inside `lsm` that is every file directly in a bucket, logs included, and all records of migrations; elsewhere, and
     at the root, everything that is not scratch. Late writes left by a restore that did not replay them are not taken:
-    replayed later they would undo newer writes.
+    replayed later they would undo newer writes. Nor is what was captured of a tenant before it was put to sleep.
     """
     path = PurePosixPath(name)
-    if path.suffix == ".tmp" or path.parts[0] == LATE_WRITES:
+    if path.suffix == ".tmp" or path.parts[0] in (LATE_WRITES, CAPTURED):
         return False
     if path.parts[0] == "lsm":
         return len(path.parts) == 3 or path.parts[1:2] == (".migrations",)

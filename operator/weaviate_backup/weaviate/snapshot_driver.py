@@ -230,14 +230,24 @@ class SnapshotDriver:
     async def _release(self, collection: str, shard: str) -> None:
         """All of it is tried before it raises."""
         failed: BackupError | None = None
-        capture = self._capture.stop(collection, shard, self._capture_id(collection, shard))
-        for each in (capture, *(self._release_one(collection, shard, number) for number in range(CALLS))):
+        for each in (
+            self._end_capture(collection, shard),
+            *(self._release_one(collection, shard, number) for number in range(CALLS)),
+        ):
             try:
                 await each
             except BackupError as error:
                 failed = failed or error
         if failed is not None:
             raise server_holds(collection, shard, failed) from failed
+
+    async def _end_capture(self, collection: str, shard: str) -> None:
+        """That of a tenant ends when it is put to sleep. The server leaves its file until it loads the shard again,
+        whatever it is told."""
+        operation = self._capture_id(collection, shard)
+        await self._capture.stop(collection, shard, operation)
+        captured = write_capture.log_place(self._data_root, collection, shard, operation)
+        await asyncio.to_thread(write_capture.remove_left, captured)
 
     async def _release_one(self, collection: str, shard: str, number: int) -> None:
         """The server forgets, then we delete what it may have left: it refuses when the class is gone."""

@@ -13,6 +13,7 @@ from uuid import UUID
 import grpc
 
 from weaviate_backup.beneath import Place
+from weaviate_backup.errors import BackupError
 from weaviate_backup.weaviate import late_writes
 from weaviate_backup.weaviate.protocol import file_replication_pb2
 from weaviate_backup.weaviate.rpc import failure_of, text_of
@@ -27,12 +28,23 @@ CALL_TIMEOUT_SECONDS = 60.0
 FETCH_TIMEOUT_SECONDS = 600.0
 FLUSH_BYTES = 4 << 20
 
+CAPTURED = "changelog"
+"""Of a shard: what the server has captured. It deletes what it finds there when it loads the shard."""
+
 log = logging.getLogger(__name__)
 
 
 def log_place(data_root: Place, collection: str, shard: str, operation: str) -> Place:
     """Where the server keeps the captured writes; it appends each as it happens."""
-    return shard_directory(data_root, collection, shard) / "changelog" / f"{operation}.log"
+    return shard_directory(data_root, collection, shard) / CAPTURED / f"{operation}.log"
+
+
+def remove_left(captured: Place) -> None:
+    """Delete the file of a capture that has ended. What keeps it does no harm."""
+    try:
+        captured.unlink(missing_ok=True)
+    except (BackupError, OSError) as error:
+        log.warning("%s stays for now: %s", captured, error)
 
 
 class WriteCapture:

@@ -32,7 +32,8 @@ from weaviate_backup.weaviate.protocol import cluster_pb2, cluster_pb2_grpc
 STATEFUL_SET = "weaviate"
 NO_LOCATION = "there is no WeaviateBackupLocation"
 LABELS = {"app": STATEFUL_SET}
-FIGURES = b'{"statistics": [{"name": "w", "raft": {"state": "Leader"}}], "synchronized": true}'
+LEADER = b'"name": "weaviate-0", "leaderId": "weaviate-0", "ready": true, "raft": {"state": "Leader"}'
+FIGURES = b'{"statistics": [{' + LEADER + b'}], "synchronized": true}'
 HONEST = {
     "/v1/.well-known/ready": b"",
     "/v1/meta": b'{"version": "1.39.1", "modules": {"backup-s3": {}}}',

@@ -4,6 +4,7 @@ Real servers give some of these answers only (`contract.py`, `test_faults.py`); 
 """
 
 import ssl
+from types import SimpleNamespace
 from typing import Any
 
 import botocore.exceptions
@@ -276,6 +277,22 @@ def test_what_azure_says_of_no_blob_is_of_the_container() -> None:
     assert told(of_azure(404, key="")) == ("BucketNotFound", False, None)
     for status in (429, 500):
         assert told(of_azure(status, Retry_After="4"))[1:] == (True, 4.0)
+
+
+@pytest.mark.parametrize(
+    ("url", "of_identity"),
+    [
+        ("https://login.microsoftonline.com/tenant/oauth2/v2.0/token", True),
+        ("http://169.254.169.254/metadata/identity/oauth2/token?resource=x", True),
+        ("https://account.blob.core.windows.net/backups/oauth2?comp=list", False),
+        ("https://account.blob.core.windows.net/backups", False),
+    ],
+)
+def test_whether_a_store_or_a_giver_of_tokens_refused(url: str, of_identity: bool) -> None:
+    response: Any = Answered(401, {})
+    response.request = SimpleNamespace(url=url)
+    assert azure_failures.is_of_identity(ClientAuthenticationError("x", response=response)) is of_identity
+    assert not azure_failures.is_of_identity(HttpResponseError("x", response=response))
 
 
 def caused(error: AzureError, cause: Exception) -> AzureError:
